@@ -1,0 +1,1 @@
+//! wsson: pushes messages from any web backend to logged-in browsers over WebSocket.
