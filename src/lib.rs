@@ -1,6 +1,8 @@
 //! wsson: pushes messages from any web backend to logged-in browsers over WebSocket.
 
+pub mod control;
 pub mod frame;
 pub mod outbox;
 pub mod spool;
+pub mod stats;
 pub mod timers;
