@@ -1,7 +1,9 @@
 //! wsson: pushes messages from any web backend to logged-in browsers over WebSocket.
 
+pub mod auth;
 pub mod control;
 pub mod frame;
+pub mod handshake;
 pub mod outbox;
 pub mod spool;
 pub mod stats;
