@@ -7,4 +7,6 @@ pub mod handshake;
 pub mod outbox;
 pub mod spool;
 pub mod stats;
+#[allow(unsafe_code)]
+pub mod sys;
 pub mod timers;
