@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod control;
+pub mod daemon;
 pub mod frame;
 pub mod handshake;
 pub mod outbox;
