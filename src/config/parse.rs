@@ -1,0 +1,1 @@
+//! TOML text to [`Settings`](super::Settings), every mistake with its place.
