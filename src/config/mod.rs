@@ -7,7 +7,10 @@
 //! understand, every path is absolute if `base_dir` was, and values that contradict each other were refused.
 //! design: operations.md "Configuration", endpoint.md "Limits and timers", control-protocol.md "Rules".
 
+mod check;
 mod parse;
+mod render;
+mod values;
 
 use crate::auth::Rules;
 use std::fmt;
@@ -205,6 +208,32 @@ impl Default for Sockets {
     }
 }
 
+/// Why a secret must not be used, if so: too short, or printed in a public document. Never shows the secret.
+pub fn secret_weakness(secret: &[u8]) -> Option<&'static str> {
+    check::weakness(secret)
+}
+
+/// The choice that a mistyped word was most likely meant to be, if one is near enough.
+pub fn nearest<'c>(word: &str, choices: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    let near = |choice: &&str| distance(word, choice) <= choice.len().div_ceil(3);
+    choices.filter(near).min_by_key(|choice| distance(word, choice))
+}
+
+/// Levenshtein's edit distance: insertions, deletions and replacements that turn one word into the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -239,3 +268,6 @@ impl Default for Timeouts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
