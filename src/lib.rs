@@ -1,6 +1,7 @@
 //! wsson: pushes messages from any web backend to logged-in browsers over WebSocket.
 
 pub mod auth;
+pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod frame;
