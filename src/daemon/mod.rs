@@ -13,6 +13,7 @@ pub mod log;
 pub mod notify;
 pub mod pidfile;
 pub mod privileges;
+pub mod reload;
 
 use crate::sys;
 use std::{fmt, io};
