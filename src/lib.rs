@@ -5,6 +5,7 @@ mod backend;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod daemon;
 mod dispatch;
 pub mod driver;
 pub mod frame;
