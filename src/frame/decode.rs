@@ -45,7 +45,7 @@ impl Decoder {
         }
         if self.partial.is_none() {
             if let Some(head) = Head::parse(input, None, message_bytes_max)? {
-                if head.is_event() && head.frame_len() <= input.len() {
+                if head.is_event() && head.payload_len <= input.len() - head.header_len {
                     return whole_frame(&head, input);
                 }
             }
@@ -129,12 +129,6 @@ impl Head {
     fn is_event(&self) -> bool {
         self.fin && self.opcode != Opcode::Continuation
     }
-
-    /// Saturating: with no limit on messages, the announced length may be close to what a `usize` can hold.
-    #[inline]
-    fn frame_len(&self) -> usize {
-        self.header_len.saturating_add(self.payload_len)
-    }
 }
 
 /// FIN, the reserved bits and the opcode (RFC 6455, sections 5.2, 5.4 and 5.5).
@@ -192,7 +186,7 @@ fn long_len<const N: usize>(bytes: &[u8], min: u64) -> Result<Option<(u64, usize
 /// Takes a frame that lies wholly in the input and makes an event by itself.
 #[inline]
 fn whole_frame<'b>(head: &Head, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, DecodeError> {
-    let frame = take(input, head.frame_len());
+    let frame = take(input, head.header_len + head.payload_len);
     let payload = &mut frame[head.header_len..];
     mask::apply(payload, head.mask);
     match head.opcode {
