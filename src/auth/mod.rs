@@ -22,7 +22,8 @@ use std::fmt;
 
 /// Secrets that ws(s)on's documentation shows as examples. They sit in public repositories, so a server whose secret
 /// is one of them has none; the configuration refuses them.
-pub const PUBLISHED_SECRETS: [&str; 1] = ["eyZsz5dJDg28oNr385YjG4UQasx7D4q9"];
+pub const PUBLISHED_SECRETS: [&str; 2] =
+    ["eyZsz5dJDg28oNr385YjG4UQasx7D4q9", "uhD27usxm2F61p6gs4unU12mHUiGrbf6"];
 
 /// Seconds that the clock of the site may be ahead of ours.
 pub const AHEAD_S_MAX: i64 = 60;
