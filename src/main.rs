@@ -1,3 +1,9 @@
-//! The command line of wsson.
+//! The command line of wsson: everything is in [`cli`].
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
