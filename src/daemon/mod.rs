@@ -10,6 +10,7 @@ pub mod activation;
 pub mod detach;
 pub mod folders;
 pub mod log;
+pub mod messages;
 pub mod notify;
 pub mod pidfile;
 pub mod privileges;
