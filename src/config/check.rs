@@ -62,8 +62,8 @@ fn control_is_private(settings: &Settings, reader: &mut Reader<'_>) {
     let public = tcp_address(&settings.control).is_some_and(|address| !address.ip().is_loopback());
     if public && !settings.control_public {
         let message = format!(
-            "\"control\": {} can be reached from other hosts, and whoever reaches it may send to every client; \
-             use unix:// or 127.0.0.1, or say control_public = true",
+            "\"control\": {} can be reached from other hosts, and whoever reaches it may send to \
+             every client; use unix:// or 127.0.0.1, or say control_public = true",
             settings.control
         );
         reader.fail("control", message);
@@ -108,30 +108,27 @@ fn cookie_names(settings: &Settings, reader: &mut Reader<'_>) {
 
 fn limits(settings: &Settings, reader: &mut Reader<'_>) {
     let limits = &settings.limits;
+    let outbox_bytes = limits.outbox_bytes as usize;
     let outbox_min = limits.message_bytes + FRAME_HEADER_BYTES_MAX;
-    if (limits.outbox_bytes as usize) < outbox_min {
+    if outbox_bytes < outbox_min {
         let message = show_size(limits.message_bytes);
-        reader.fail("limits.outbox", format!("\"limits.outbox\" must hold a whole message of limits.message ({message}) and its header: at least {outbox_min} bytes"));
+        let why =
+            format!("a message of limits.message ({message}) and its header: at least {outbox_min} bytes");
+        reader.fail("limits.outbox", format!("\"limits.outbox\" must hold {why}"));
     }
-    if limits.queued_bytes < limits.outbox_bytes as usize {
-        let outbox = show_size(limits.outbox_bytes as usize);
-        reader.fail("limits.queued", format!("\"limits.queued\" is for all clients together, so it must be at least limits.outbox ({outbox})"));
+    if limits.queued_bytes < outbox_bytes {
+        let why = format!("it must be at least limits.outbox ({})", show_size(outbox_bytes));
+        reader.fail("limits.queued", format!("\"limits.queued\" is for all clients together: {why}"));
     }
     let payload_min = settings.auth.token_length + 1;
     if limits.control_payload_bytes < payload_min {
-        reader.fail(
-            "limits.control_payload",
-            format!(
-                "\"limits.control_payload\" must hold a token and a message: at least {payload_min} bytes"
-            ),
-        );
+        let why = format!("a token and a message: at least {payload_min} bytes");
+        reader.fail("limits.control_payload", format!("\"limits.control_payload\" must hold {why}"));
     }
     if let (Some(clients), Some(unauthenticated)) = (limits.clients, limits.unauthenticated) {
         if unauthenticated > clients {
-            reader.fail(
-                "limits.unauthenticated",
-                format!("\"limits.unauthenticated\" is more than limits.clients ({clients})"),
-            );
+            let why = format!("is more than limits.clients ({clients})");
+            reader.fail("limits.unauthenticated", format!("\"limits.unauthenticated\" {why}"));
         }
     }
 }

@@ -14,7 +14,7 @@ mod values;
 
 use crate::auth::Rules;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything a server can be told. `Settings::default()` is what an empty configuration file means.
 #[derive(Clone, Debug, PartialEq)]
@@ -211,6 +211,11 @@ impl Default for Sockets {
 /// Why a secret must not be used, if so: too short, or printed in a public document. Never shows the secret.
 pub fn secret_weakness(secret: &[u8]) -> Option<&'static str> {
     check::weakness(secret)
+}
+
+/// Reads the address of a control socket as the key `control` does; relative paths are taken from `base_dir`.
+pub fn control_address(text: &str, base_dir: &Path) -> Result<String, String> {
+    values::control(text, base_dir)
 }
 
 /// The choice that a mistyped word was most likely meant to be, if one is near enough.

@@ -192,22 +192,22 @@ impl Reader<'_> {
     fn top(&mut self, settings: &mut Settings, name: &str, value: &Value<'_>) -> bool {
         match name {
             "servers" => {
-                self.put_list(&mut settings.servers, name, value, |r, v| values::server(v, r.base_dir))
+                self.put_list(&mut settings.servers, name, value, |r, v| values::server(v, r.base_dir));
             }
             "domains" => self.put_list(&mut settings.domains, name, value, |_, v| values::domain(v)),
             "control" => self.put(&mut settings.control, name, value, |r, v| values::control(v, r.base_dir)),
             "control_public" => self.flag(&mut settings.control_public, name, value),
-            "pid" => self.put(&mut settings.pid, name, value, |r, v| r.pid(v)),
+            "pid" => self.put(&mut settings.pid, name, value, Self::pid),
             "secret" => self.put_list(&mut settings.auth.secrets, name, value, |_, v| Ok(Secret::new(v))),
-            "secret_file" => self.put_list(&mut settings.secret_files, name, value, |r, v| r.path(v)),
+            "secret_file" => self.put_list(&mut settings.secret_files, name, value, Self::path),
             "allow_weak_secret" => self.allow_weak(&mut settings.allow_weak_secret, name, value),
             "origins" => self.put_list(&mut settings.origins, name, value, |_, v| values::origin(v)),
             "on_message" => self.put(&mut settings.on_message, name, value, |_, v| on_message(v)),
             "user" => self.put(&mut settings.user, name, value, |_, v| values::account(v).map(Some)),
             "group" => self.put(&mut settings.group, name, value, |_, v| values::account(v).map(Some)),
-            "log" => self.put(&mut settings.log, name, value, |r, v| r.log_target(v)),
+            "log" => self.put(&mut settings.log, name, value, Self::log_target),
             "trusted_proxies" => {
-                self.put_list(&mut settings.trusted_proxies, name, value, |_, v| values::network(v))
+                self.put_list(&mut settings.trusted_proxies, name, value, |_, v| values::network(v));
             }
             "reuseport" => self.flag(&mut settings.reuseport, name, value),
             _ => return false,
@@ -284,8 +284,8 @@ impl Reader<'_> {
         // `section` has set it before the first key is read.
         let Some(tls) = &mut settings.tls else { return false };
         match key {
-            "certificate" => self.put(&mut tls.certificate, name, value, |r, v| r.path(v)),
-            "key" => self.put(&mut tls.key, name, value, |r, v| r.path(v)),
+            "certificate" => self.put(&mut tls.certificate, name, value, Self::path),
+            "key" => self.put(&mut tls.key, name, value, Self::path),
             _ => return false,
         }
         true

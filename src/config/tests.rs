@@ -200,15 +200,15 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[limits]\nhead = 'KiB'", "must be a size like"),
     ("[limits]\nqueued = '99999999999999999999 GiB'", "must be a size like"),
     ("[limits]\nqueued = '99999999999 GiB'", "must be a size like"),
-    ("[limits]\nmessage = '1 MiB'", "\"limits.outbox\" must hold a whole message of limits.message (1 MiB)"),
+    ("[limits]\nmessage = '1 MiB'", "\"limits.outbox\" must hold a message of limits.message (1 MiB)"),
     (
         "[limits]\noutbox = 65549",
-        "line 2: \"limits.outbox\" must hold a whole message of limits.message (64 KiB) and its header: at least 65550 bytes",
+        "line 2: \"limits.outbox\" must hold a message of limits.message (64 KiB) and its header: at least 65550 bytes",
     ),
     ("[limits]\noutbox = '2 GiB'", "must be at most 1 GiB"),
     (
         "[limits]\nqueued = 1048575",
-        "\"limits.queued\" is for all clients together, so it must be at least limits.outbox (1 MiB)",
+        "\"limits.queued\" is for all clients together: it must be at least limits.outbox (1 MiB)",
     ),
     ("[limits]\ncontrol_payload = 32", "must hold a token and a message: at least 33 bytes"),
     ("[limits]\ncontrol_payload = 100_000_000", "must be at most 99999999 B"),
