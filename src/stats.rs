@@ -1,8 +1,8 @@
 //! Counters and the status report.
 //!
 //! Plain integers, added to where the thing happens, never sampled. It never measures anything itself:
-//! what only the process knows comes in as [`Process`]. Invariant: accepted clients = open + handshaking
-//! + closing + closed + refused + vanished, and a test adds it up.
+//! what only the process knows comes in as [`Process`]. Invariant: accepted clients = open +
+//! unauthenticated + closed + refused, and a test adds it up.
 
 use std::fmt::Write;
 
@@ -31,8 +31,6 @@ pub struct Stats {
     /// Handshakes refused, by the rule they broke.
     refused: Vec<(&'static str, u64)>,
     closed: [u64; CODES.len() + 1],
-    /// Connections that ended before a handshake was complete, without an answer.
-    pub vanished: u64,
     /// Clients closed because they did not read what waited for them.
     pub overflows: u64,
     /// Protocol errors of backends and system calls that failed.
@@ -144,7 +142,6 @@ impl Report<'_> {
             ("bytes_out", stats.bytes_out),
             ("queued_bytes", self.queued_bytes),
             ("accepted", stats.accepted),
-            ("vanished", stats.vanished),
         ] {
             number(&mut out, name, value);
         }

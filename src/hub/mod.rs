@@ -240,7 +240,7 @@ impl Hub {
             } else if self.counts.waiting > max {
                 self.newcomers.pop_front();
                 debug!("dropped reason=unauthenticated_limit peer={}", self.peer(oldest.key));
-                self.vanish(oldest.key);
+                self.vanish(oldest.key, "oldest_unauthenticated");
             } else {
                 return;
             }
@@ -523,7 +523,7 @@ impl Hub {
     /// The peer shut its side down, or the connection is broken.
     pub(crate) fn client_lost(&mut self, id: ClientId) {
         match self.client(id).map(|client| &client.state) {
-            Some(State::Handshaking { .. }) => self.vanish(id.key),
+            Some(State::Handshaking { .. }) => self.vanish(id.key, "gone_before_request"),
             Some(State::Open { .. }) => {
                 self.settle();
                 self.leave_open(id.key, 1006);
@@ -537,8 +537,8 @@ impl Hub {
     }
 
     /// A handshake that ends without an answer.
-    fn vanish(&mut self, key: u32) {
-        self.stats.vanished += 1;
+    fn vanish(&mut self, key: u32, rule: &'static str) {
+        self.stats.refuse(rule);
         self.counts.waiting -= 1;
         self.counts.closing += 1;
         self.end(key);
