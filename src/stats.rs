@@ -12,8 +12,6 @@ pub const CODES: [u16; 13] = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 10
 /// What is counted since the server began.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Clients whose connection was accepted from a listener.
-    pub accepted: u64,
     /// Most clients that were open at one time.
     pub clients_peak: u64,
     /// Messages that clients sent.
@@ -141,7 +139,6 @@ impl Report<'_> {
             ("bytes_in", stats.bytes_in),
             ("bytes_out", stats.bytes_out),
             ("queued_bytes", self.queued_bytes),
-            ("accepted", stats.accepted),
         ] {
             number(&mut out, name, value);
         }

@@ -223,7 +223,6 @@ impl Hub {
         self.cold[key as usize] = Cold { peer, listener: listener as u16 };
         self.timers.arm(key, until_ms);
         self.listeners[listener].accepted += 1;
-        self.stats.accepted += 1;
         self.counts.waiting += 1;
         let id = self.id(key);
         self.newcomers.push_back(id);
