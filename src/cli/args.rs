@@ -3,11 +3,12 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, send, status};
+use super::{Exit, Failure, check, cookie, report, send, status};
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use wsson::config::nearest;
 
 /// Where the configuration is when `-c` does not say.
@@ -23,7 +24,8 @@ pub(crate) struct Command {
     options: &'static [&'static Opt],
     /// More lines for its page of help.
     details: &'static str,
-    pub(crate) run: fn(&Args) -> Outcome,
+    /// Does it, prints what there is to print, and says how it ended.
+    pub(crate) run: fn(&Args) -> ExitCode,
 }
 
 /// An option, with the name of its value if it takes one.
@@ -88,7 +90,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[&CONFIG, &CONTROL, &JSON],
         details: "Exit codes: 0 running, 1 dead but its PID file is there, 3 not running, 4 unknown.\n",
-        run: status::run,
+        run: |args| report(status::run(args)),
     },
     Command {
         name: "check",
@@ -96,7 +98,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[&CONFIG, &ALLOW_WEAK],
         details: "Exit codes: 0 all is right, 1 a folder or file is wrong, 6 the configuration is.\n",
-        run: check::run,
+        run: |args| report(check::run(args)),
     },
     Command {
         name: "cookie",
@@ -104,7 +106,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: COOKIE_OPTIONS,
         details: "Exit codes of --verify: 0 the cookies are good, 1 they break a rule, which is named.\n",
-        run: cookie::run,
+        run: |args| report(cookie::run(args)),
     },
     Command {
         name: "send",
@@ -114,7 +116,7 @@ const COMMANDS: &[Command] = &[
         details: "Without MESSAGE the message is read from standard input. A message that starts with a hyphen\n\
             is written behind \"--\".\n\
             Exit codes: 0 sent or acknowledged, 1 not acknowledged, 7 there is no server.\n",
-        run: send::run,
+        run: |args| report(send::run(args)),
     },
     Command {
         name: "help",
@@ -122,7 +124,7 @@ const COMMANDS: &[Command] = &[
         words: "[COMMAND]",
         options: &[],
         details: "",
-        run: super::help,
+        run: |args| report(super::help(args)),
     },
     Command {
         name: "version",
@@ -130,7 +132,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[],
         details: "",
-        run: super::version,
+        run: |args| report(super::version(args)),
     },
 ];
 
@@ -271,6 +273,12 @@ fn misread(command: Option<&Command>, error: &lexopt::Error) -> Failure {
 }
 
 fn unknown(command: Option<&Command>, given: &str) -> Failure {
+    let known = |option: &&&Opt| given.strip_prefix("--") == Some(option.long);
+    if command.is_none() && COMMANDS.iter().any(|command| command.options.iter().any(|option| known(&option)))
+    {
+        return Failure::new(Exit::Usage, format!("{given} stands before the command"))
+            .or(format!("wsson COMMAND {given}"));
+    }
     let options = command.map_or(&[&CONFIG] as &[&Opt], |command| command.options);
     let longs: Vec<String> = options.iter().map(|option| format!("--{}", option.long)).collect();
     let place = command.map_or(String::new(), |command| format!(" of {}", command.name));

@@ -1,6 +1,6 @@
 //! The command line: which command was meant, and how a command ends.
 //!
-//! Each command is a module with `run(&Args) -> Outcome`. Nothing here panics or prints a bare error of the system:
+//! A command is a module with a `run` and an entry in the table of `args.rs`. Nothing here panics or prints a bare error of the system:
 //! every failure is a sentence, `wsson: what happened: why`, and where there is one, the way out below it.
 //! design: operations.md "Command line".
 
@@ -91,13 +91,10 @@ impl Display for Failure {
 }
 
 pub(crate) fn main() -> ExitCode {
-    report(dispatch(args::parse(std::env::args_os().skip(1))))
-}
-
-fn dispatch(wanted: Result<Wanted, Failure>) -> Outcome {
-    match wanted? {
-        Wanted::Help(page) => say(&page),
-        Wanted::Command(args) => (args.command.run)(&args),
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Wanted::Help(page)) => report(say(&page)),
+        Ok(Wanted::Command(args)) => (args.command.run)(&args),
+        Err(failure) => report(Err(failure)),
     }
 }
 
