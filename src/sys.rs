@@ -74,24 +74,26 @@ pub fn flock(file: &File) -> io::Result<bool> {
 /// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not tell. Two things to know: a
 /// fork does not inherit it, and the process loses it when it closes *any* descriptor of the file.
 pub fn lock_record(file: &File) -> io::Result<bool> {
-    let lock = whole_file();
+    let lock = whole_file(libc::F_WRLCK);
     // SAFETY: the descriptor is open, `lock` is a valid flock structure and only read.
     held_elsewhere(check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &lock) }))
 }
 
 /// The process that holds the record lock of a file, asked without taking it. `None`: nobody but ourselves.
+///
+/// Readers' locks do not count: who may read a file must not pass for its owner.
 pub fn lock_holder(file: &File) -> io::Result<Option<u32>> {
-    let mut lock = whole_file();
+    let mut lock = whole_file(libc::F_RDLCK);
     // SAFETY: the descriptor is open, `lock` is a valid flock structure that outlives the call.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
     let held = libc::c_int::from(lock.l_type) != libc::F_UNLCK;
     Ok(held.then(|| u32::try_from(lock.l_pid).unwrap_or(0)))
 }
 
-fn whole_file() -> libc::flock {
+fn whole_file(kind: libc::c_int) -> libc::flock {
     // SAFETY: flock is plain old data; all zero means "from the start, length 0: to the end".
     let mut lock: libc::flock = unsafe { mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock
 }
@@ -283,7 +285,16 @@ impl Process {
 
 /// Waits until a descriptor is readable (or at its end), at most so long.
 pub fn readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    poll(fd, libc::POLLIN, at_most)
+}
+
+/// Whether a short write (up to PIPE_BUF) to a descriptor would go through without waiting.
+pub fn writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    poll(fd, libc::POLLOUT, Duration::ZERO)
+}
+
+fn poll(fd: BorrowedFd<'_>, events: libc::c_short, at_most: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     let ms = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one valid pollfd, and the count says one.
     match check(unsafe { libc::poll(&mut poll, 1, ms) }) {

@@ -8,7 +8,8 @@ use super::{Denied, Digest, IdentityKind, Rules};
 /// What the wanted cookies hold. It borrows the request head.
 pub(super) struct Cookies<'h> {
     pub(super) token: &'h str,
-    pub(super) time: &'h str,
+    /// Ten digits.
+    pub(super) time: &'h [u8],
     pub(super) user: Option<&'h str>,
     /// Lower-case hex, as many digits as the digest has.
     pub(super) digest: &'h [u8],
@@ -48,7 +49,7 @@ impl<'h> Cookies<'h> {
 
     /// The time as a number. Ten digits can not overflow it.
     pub(super) fn issued_unix_s(&self) -> i64 {
-        self.time.bytes().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+        self.time.iter().fold(0, |number, &digit| number * 10 + i64::from(digit - b'0'))
     }
 }
 
@@ -62,28 +63,52 @@ fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 pub(super) fn token(bytes: &[u8], length: usize) -> Option<&str> {
-    let fits = bytes.len() == length && length > 0;
-    text(bytes, fits, |byte| byte.is_ascii_alphanumeric() || byte == b',' || byte == b'-')
+    text(bytes, bytes.len() == length && length > 0, TOKEN)
 }
 
-fn time(bytes: &[u8]) -> Option<&str> {
-    text(bytes, bytes.len() == 10 && bytes[0] != b'0', |byte| byte.is_ascii_digit())
+fn time(bytes: &[u8]) -> Option<&[u8]> {
+    (bytes.len() == 10 && bytes[0] != b'0' && all(bytes, DIGIT)).then_some(bytes)
 }
 
 pub(super) fn user(bytes: &[u8]) -> Option<&str> {
-    let fits = (1..=64).contains(&bytes.len());
-    text(bytes, fits, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@'))
+    text(bytes, (1..=64).contains(&bytes.len()), USER)
 }
 
 fn digest(bytes: &[u8], kind: Digest) -> Option<&[u8]> {
-    text(bytes, bytes.len() == kind.hex_digits(), |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))?;
-    Some(bytes)
+    (bytes.len() == kind.hex_digits() && all(bytes, HEX)).then_some(bytes)
 }
 
-/// The bytes as text when the length fits and every byte is of the alphabet, which is ASCII in every case.
-fn text(bytes: &[u8], fits: bool, alphabet: impl Fn(u8) -> bool) -> Option<&str> {
-    if !fits || !bytes.iter().all(|&byte| alphabet(byte)) {
+/// The bytes as text when the length fits and every byte is in the class, which is ASCII in every case.
+fn text(bytes: &[u8], fits: bool, class: u8) -> Option<&str> {
+    if !fits || !all(bytes, class) {
         return None;
     }
     std::str::from_utf8(bytes).ok()
 }
+
+fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().fold(class, |left, &byte| left & CLASSES[usize::from(byte)]) != 0
+}
+
+const TOKEN: u8 = 1;
+const DIGIT: u8 = 2;
+const USER: u8 = 4;
+const HEX: u8 = 8;
+
+/// Which classes a byte is in. A table, because a class of several ranges costs a handful of branches per byte.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        classes[byte as usize] = match byte {
+            b'0'..=b'9' => TOKEN | DIGIT | USER | HEX,
+            b'a'..=b'f' => TOKEN | USER | HEX,
+            b'A'..=b'Z' | b'g'..=b'z' | b'-' => TOKEN | USER,
+            b',' => TOKEN,
+            b'_' | b'.' | b'@' => USER,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};

@@ -1,11 +1,11 @@
 //! Client frames to [`Event`]s, whatever the pieces they come in.
 //!
-//! A message that lies in the input as one whole frame is unmasked in place and borrowed. Everything else, which is a cut frame
-//! or a fragmented message, is gathered in a box that lives no longer than the message. Memory grows with the bytes received,
-//! never with a length announced.
+//! A message that lies in the input as one whole frame is unmasked in place and borrowed. Everything else,
+//! which is a cut frame or a fragmented message, is gathered in a box that lives no longer than the message.
+//! Memory grows with the bytes received, never with a length announced.
 //!
-//! The decoder does not answer, count or time anything. Its errors are final: the connection has to be closed with
-//! [`DecodeError::close_code`] and nothing decoded behind it.
+//! The decoder does not answer, count or time anything. Its errors are final: the connection has to be closed
+//! with [`DecodeError::close_code`] and nothing decoded behind it.
 //!
 //! Invariant: any cut of the same bytes gives the same events and the same error.
 
@@ -32,8 +32,8 @@ const _: () = assert!(size_of::<Decoder>() <= 8);
 impl Decoder {
     /// The next event in `input`, which is advanced over the bytes used.
     ///
-    /// `Ok(None)` means that all of `input` was used and more is needed; it is empty then. After an error the decoder holds
-    /// nothing and must not be fed again.
+    /// `Ok(None)` means that all of `input` was used and more is needed; it is empty then. After an error the
+    /// decoder holds nothing and must not be fed again.
     #[inline]
     pub fn decode<'b>(
         &mut self,
@@ -45,8 +45,8 @@ impl Decoder {
         }
         if self.partial.is_none() {
             if let Some(head) = Head::parse(input, None, message_bytes_max)? {
-                if head.is_event() && head.frame_len() <= input.len() {
-                    return whole_frame(&head, input).map(Some);
+                if head.is_event() && head.payload_len <= input.len() - head.header_len {
+                    return whole_frame(&head, input);
                 }
             }
         }
@@ -64,6 +64,9 @@ impl Decoder {
         self.partial.as_ref().map_or(0, |partial| size_of::<Partial>() + partial.buffered_bytes())
     }
 
+    /// The way of all that does not lie in the input as one whole frame. Out of line: it would cost the
+    /// others registers.
+    #[inline(never)]
     fn gather<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -88,8 +91,8 @@ struct Head {
 }
 
 impl Head {
-    /// Reads the header of the frame that begins `bytes`; `None` if it is cut. Each rule is applied as soon as the bytes it
-    /// speaks about are there, so a violation is the same error however the header is cut.
+    /// Reads the header of the frame that begins `bytes`; `None` if it is cut. Each rule is applied as soon
+    /// as the bytes it speaks about are there, so a violation is the same error however the header is cut.
     ///
     /// `message` is the kind of the unfinished message, if any; `room` is what the message may still grow by.
     #[inline]
@@ -125,12 +128,6 @@ impl Head {
     #[inline]
     fn is_event(&self) -> bool {
         self.fin && self.opcode != Opcode::Continuation
-    }
-
-    /// Saturating: with no limit on messages, the announced length may be close to what a `usize` can hold.
-    #[inline]
-    fn frame_len(&self) -> usize {
-        self.header_len.saturating_add(self.payload_len)
     }
 }
 
@@ -188,21 +185,18 @@ fn long_len<const N: usize>(bytes: &[u8], min: u64) -> Result<Option<(u64, usize
 
 /// Takes a frame that lies wholly in the input and makes an event by itself.
 #[inline]
-fn whole_frame<'b>(head: &Head, input: &mut &'b mut [u8]) -> Result<Event<'b>, DecodeError> {
-    let frame = take(input, head.frame_len());
+fn whole_frame<'b>(head: &Head, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, DecodeError> {
+    let frame = take(input, head.header_len + head.payload_len);
     let payload = &mut frame[head.header_len..];
     mask::apply(payload, head.mask);
     match head.opcode {
-        Opcode::Text => text(payload),
-        Opcode::Binary => Ok(Event::Binary(Cow::Borrowed(payload))),
-        opcode => control(opcode, Cow::Borrowed(payload)),
+        Opcode::Text => match str::from_utf8(payload) {
+            Ok(text) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
+            Err(_) => Err(DecodeError::TextNotUtf8),
+        },
+        Opcode::Binary => Ok(Some(Event::Binary(Cow::Borrowed(payload)))),
+        opcode => control(opcode, Cow::Borrowed(payload)).map(Some),
     }
-}
-
-#[inline]
-fn text(payload: &[u8]) -> Result<Event<'_>, DecodeError> {
-    let text = str::from_utf8(payload).map_err(|_| DecodeError::TextNotUtf8)?;
-    Ok(Event::Text(Cow::Borrowed(text)))
 }
 
 fn control(opcode: Opcode, payload: Cow<'_, [u8]>) -> Result<Event<'_>, DecodeError> {
@@ -216,7 +210,8 @@ fn control(opcode: Opcode, payload: Cow<'_, [u8]>) -> Result<Event<'_>, DecodeEr
     }
 }
 
-/// The code in a close frame (RFC 6455, section 5.5.1). The reason is for the peer's log; it only has to be text.
+/// The code in a close frame (RFC 6455, section 5.5.1). The reason is for the peer's log; it only has to be
+/// text.
 fn close(payload: &[u8]) -> Result<Option<CloseCode>, DecodeError> {
     let (code, reason) = match payload {
         [] => return Ok(None),
@@ -387,8 +382,8 @@ impl Message {
     fn finish(self) -> Result<Event<'static>, DecodeError> {
         match self.kind {
             Kind::Binary => Ok(Event::Binary(Cow::Owned(self.bytes))),
-            // Checked piece by piece already, but only a second look makes a `String` of it without `unsafe`; it also finds a
-            // character that the end cuts off.
+            // Checked piece by piece already, but only a second look makes a `String` of it without `unsafe`;
+            // it also finds a character that the end cuts off.
             Kind::Text => match String::from_utf8(self.bytes) {
                 Ok(text) => Ok(Event::Text(Cow::Owned(text))),
                 Err(_) => Err(DecodeError::TextNotUtf8),
@@ -468,3 +463,6 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests;

@@ -68,8 +68,8 @@ pub fn append_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload: &[u8]
     out.extend_from_slice(payload);
 }
 
-/// Appends a close frame. Without a code it has no payload, so no reason either; a reason that does not fit is cut at the
-/// last character that does.
+/// Appends a close frame. Without a code it has no payload, so no reason either; a reason that does not fit
+/// is cut at the last character that does.
 pub fn append_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
     let Some(code) = code else {
         append_frame(out, true, Opcode::Close, &[]);
@@ -82,7 +82,8 @@ pub fn append_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
     out.extend_from_slice(reason.as_bytes());
 }
 
-/// The whole length, with its header, of the server frame that begins `bytes`. Its header must be there; its payload need not.
+/// The whole length, with its header, of the server frame that begins `bytes`. Its header must be there; its
+/// payload need not.
 ///
 /// # Panics
 ///
@@ -112,4 +113,64 @@ fn cut(text: &str, bytes_max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(payload_len: usize, expected_header: &[u8]) {
+        let payload = vec![b'.'; payload_len];
+        let mut out = b"before".to_vec();
+        append_frame(&mut out, true, Opcode::Binary, &payload);
+        let frame = &out[6..];
+        assert_eq!(header(true, Opcode::Binary, payload_len).as_ref(), expected_header);
+        assert_eq!(header_len(payload_len), expected_header.len());
+        assert_eq!(frame, [expected_header, &payload].concat());
+        assert_eq!(frame_len(frame), frame.len());
+        assert_eq!(frame_len(expected_header), frame.len(), "found from the header alone");
+    }
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        check(0, &[0x82, 0]);
+        check(125, &[0x82, 125]);
+        check(126, &[0x82, 126, 0, 126]);
+        check(256, &[0x82, 126, 1, 0]);
+        check(65535, &[0x82, 126, 0xFF, 0xFF]);
+        check(65536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn examples_of_rfc_6455() {
+        let mut out = Vec::new();
+        append_frame(&mut out, true, Opcode::Text, b"Hello");
+        assert_eq!(out, [0x81, 0x05, 0x48, 0x65, 0x6C, 0x6C, 0x6F]);
+        out.clear();
+        append_frame(&mut out, false, Opcode::Text, b"Hel");
+        append_frame(&mut out, true, Opcode::Continuation, b"lo");
+        assert_eq!(out, [0x01, 0x03, 0x48, 0x65, 0x6C, 0x80, 0x02, 0x6C, 0x6F]);
+        assert_eq!(frame_len(&out), 5);
+    }
+
+    #[track_caller]
+    fn check_close(code: Option<CloseCode>, reason: &str, expected_payload: &[u8]) {
+        let mut out = Vec::new();
+        append_close(&mut out, code, reason);
+        assert_eq!(out, [&[0x88, expected_payload.len() as u8], expected_payload].concat());
+    }
+
+    #[test]
+    fn close_frames() {
+        check_close(None, "", &[]);
+        check_close(None, "no code, no reason", &[]);
+        check_close(Some(CloseCode::NORMAL), "", &[0x03, 0xE8]);
+        check_close(Some(CloseCode::TRY_AGAIN_LATER), "slow", &[0x03, 0xF5, b's', b'l', b'o', b'w']);
+        let long = "x".repeat(200);
+        check_close(Some(CloseCode::NORMAL), &long, &[&[0x03, 0xE8], &long.as_bytes()[..123]].concat());
+        // 122 bytes and a character of three: it does not fit, nor does its first byte alone.
+        let cut = format!("{}\u{20AC}", "x".repeat(122));
+        check_close(Some(CloseCode::NORMAL), &cut, &[&[0x03, 0xE8], &cut.as_bytes()[..122]].concat());
+    }
 }

@@ -1,7 +1,8 @@
 //! The frames of RFC 6455, seen from the server: client frames in, server frames out.
 //!
-//! Pure functions over bytes. This module never touches a socket or a clock, and never answers a peer: a [`decode::Decoder`]
-//! turns bytes into [`Event`]s, [`encode`] turns payloads into bytes, and what follows from either is decided above.
+//! Pure functions over bytes. This module never touches a socket or a clock, and never answers a peer: a
+//! [`decode::Decoder`] turns bytes into [`Event`]s, [`encode`] turns payloads into bytes, and what follows
+//! from either is decided above.
 //!
 //! Invariant: an [`Event`] borrows the input or owns its bytes; it never borrows the decoder.
 
@@ -51,7 +52,8 @@ impl Opcode {
         })
     }
 
-    /// Whether frames of this opcode are control frames: short, whole, allowed between the fragments of a message.
+    /// Whether frames of this opcode are control frames: short, whole, allowed between the fragments of a
+    /// message.
     #[inline]
     pub fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
@@ -102,8 +104,8 @@ impl CloseCode {
     /// 1013: overloaded; come back later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
-    /// Whether a close frame may carry this code. 1004 to 1006 and 1015 are names for what was never sent, and the gaps are
-    /// reserved; 1012 to 1014 were registered after the RFC.
+    /// Whether a close frame may carry this code. 1004 to 1006 and 1015 are names for what was never sent,
+    /// and the gaps are reserved; 1012 to 1014 were registered after the RFC.
     pub fn is_allowed_on_wire(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }

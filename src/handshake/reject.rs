@@ -43,7 +43,7 @@ pub enum Reject {
 
 /// The names of all rules, so that counters can be an array with [`Reject::index`] as the index. The last one, `other`,
 /// stands for a rule that a handler of its own made up. The names of the cookies' rules are those of `auth::Denied`.
-pub const RULES: [&str; 51] = [
+pub const RULES: [&str; 50] = [
     "bad_digest",
     "bad_first_byte",
     "bad_header",
@@ -71,7 +71,6 @@ pub const RULES: [&str; 51] = [
     "full",
     "future",
     "head_too_large",
-    "incomplete_head",
     "method",
     "missing_digest",
     "missing_host",

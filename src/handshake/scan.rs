@@ -8,7 +8,7 @@ use super::Reject;
 /// Looks for the end of the head in `head`, of which `from` bytes were scanned by earlier calls (0 at first): the
 /// index just behind the empty line, or None when more is needed.
 ///
-/// A peer that speaks another protocol (TLS, binary, bare line feeds) is refused as soon as it shows, not at the
+/// A peer that speaks another protocol (TLS, SSH, SMTP, bare line feeds) is refused as soon as it shows, not at the
 /// timeout. An empty line before the request, which RFC 9112 section 2.2 lets a server skip, is refused as well.
 pub fn scan(head: &[u8], from: usize) -> Result<Option<usize>, Reject> {
     if head.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
@@ -23,6 +23,9 @@ pub fn scan(head: &[u8], from: usize) -> Result<Option<usize>, Reject> {
         if !before.ends_with(b"\r\n") {
             return Err(Reject::Malformed("bare_lf"));
         }
+        if at == from && is_first_line(head, from, stop) && !ends_with_version(&head[..stop - 1]) {
+            return Err(Reject::Malformed("bad_request_line"));
+        }
         if before.ends_with(b"\r\n\r\n") {
             return Ok(Some(stop + 1));
         }
@@ -31,9 +34,20 @@ pub fn scan(head: &[u8], from: usize) -> Result<Option<usize>, Reject> {
     Ok(None)
 }
 
+/// Whether the line that ends at `stop`, the first line end of this call, is the request line. Only where earlier calls
+/// saw some bytes are these searched again, and only up to their first line end.
+fn is_first_line(head: &[u8], from: usize, stop: usize) -> bool {
+    from == 0 || find_stop(head, 0) == Some(stop)
+}
+
+/// Enough to tell HTTP from other protocols of lines, whose peers would wait for our timeout; `parse` is thorough.
+fn ends_with_version(line: &[u8]) -> bool {
+    line.len() > 8 && line[line.len() - 8..].starts_with(b"HTTP/")
+}
+
 /// The place of the first LF or NUL at or behind `at`. Eight bytes at a time: a head of a browser has 500 to 1,500
-/// bytes and most of the instructions of a byte-wise handshake would be spent here.
-fn find_stop(head: &[u8], at: usize) -> Option<usize> {
+/// bytes, and most of the instructions of a byte-wise handshake would be spent here.
+pub(super) fn find_stop(head: &[u8], at: usize) -> Option<usize> {
     let rest = head.get(at..)?;
     let mut words = rest.chunks_exact(8);
     let mut place = at;
