@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -162,11 +163,12 @@ fn bad_arguments_end_with_2_and_the_way_out() {
 
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
-    let mut child =
-        wsson(&["help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    drop(child.stdout.take());
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    drop(ours);
+    let child =
+        wsson(&["help"]).stdout(OwnedFd::from(theirs)).stderr(Stdio::piped()).spawn().expect("it starts");
     let output = child.wait_with_output().expect("it ends");
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 // ── configuration ──
@@ -497,6 +499,17 @@ fn status_without_a_server_depends_on_the_pid_file() {
     site.write("wsson.pid", "1\n", 0o644);
     site.run(&["status"]).failed(1, "not running, but its PID file");
     site.run(&["status", "--control", "unix://gone.sock"]).failed(3, "no such file or directory");
+}
+
+/// A locked PID file is a server's, whatever its control socket says: it may be draining.
+#[test]
+fn a_server_that_holds_its_pid_file_is_not_stopped() {
+    let site = Site::new("");
+    site.write("wsson.pid", "1\n", 0o644);
+    let file = fs::File::options().write(true).open(site.path("wsson.pid")).expect("the file is ours");
+    assert!(wsson::sys::lock_record(&file).expect("it can be locked"));
+    let words = format!("process {} is starting or stopping", std::process::id());
+    site.run(&["status"]).failed(4, &words);
 }
 
 #[test]

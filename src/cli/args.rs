@@ -3,12 +3,11 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, check, cookie, report, send, status};
+use super::{Exit, Failure, Outcome, check, cookie, send, status};
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use wsson::config::nearest;
 
 /// Where the configuration is when `-c` does not say.
@@ -24,8 +23,7 @@ pub(crate) struct Command {
     options: &'static [&'static Opt],
     /// More lines for its page of help.
     details: &'static str,
-    /// Does it, prints what there is to print, and says how it ended.
-    pub(crate) run: fn(&Args) -> ExitCode,
+    pub(crate) run: fn(&Args) -> Outcome,
 }
 
 /// An option, with the name of its value if it takes one.
@@ -90,7 +88,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[&CONFIG, &CONTROL, &JSON],
         details: "Exit codes: 0 running, 1 dead but its PID file is there, 3 not running, 4 unknown.\n",
-        run: |args| report(status::run(args)),
+        run: status::run,
     },
     Command {
         name: "check",
@@ -98,7 +96,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[&CONFIG, &ALLOW_WEAK],
         details: "Exit codes: 0 all is right, 1 a folder or file is wrong, 6 the configuration is.\n",
-        run: |args| report(check::run(args)),
+        run: check::run,
     },
     Command {
         name: "cookie",
@@ -106,7 +104,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: COOKIE_OPTIONS,
         details: "Exit codes of --verify: 0 the cookies are good, 1 they break a rule, which is named.\n",
-        run: |args| report(cookie::run(args)),
+        run: cookie::run,
     },
     Command {
         name: "send",
@@ -116,7 +114,7 @@ const COMMANDS: &[Command] = &[
         details: "Without MESSAGE the message is read from standard input. A message that starts with a hyphen\n\
             is written behind \"--\".\n\
             Exit codes: 0 sent or acknowledged, 1 not acknowledged, 7 there is no server.\n",
-        run: |args| report(send::run(args)),
+        run: send::run,
     },
     Command {
         name: "help",
@@ -124,7 +122,7 @@ const COMMANDS: &[Command] = &[
         words: "[COMMAND]",
         options: &[],
         details: "",
-        run: |args| report(super::help(args)),
+        run: super::help,
     },
     Command {
         name: "version",
@@ -132,7 +130,7 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[],
         details: "",
-        run: |args| report(super::version(args)),
+        run: super::version,
     },
 ];
 
@@ -273,11 +271,12 @@ fn misread(command: Option<&Command>, error: &lexopt::Error) -> Failure {
 }
 
 fn unknown(command: Option<&Command>, given: &str) -> Failure {
-    let known = |option: &&&Opt| given.strip_prefix("--") == Some(option.long);
-    if command.is_none() && COMMANDS.iter().any(|command| command.options.iter().any(|option| known(&option)))
-    {
-        return Failure::new(Exit::Usage, format!("{given} stands before the command"))
-            .or(format!("wsson COMMAND {given}"));
+    let known = |command: &Command| {
+        command.options.iter().any(|option| given.strip_prefix("--") == Some(option.long))
+    };
+    if command.is_none() && COMMANDS.iter().any(known) {
+        let text = format!("{given} stands before the command");
+        return Failure::new(Exit::Usage, text).or(format!("wsson COMMAND {given}"));
     }
     let options = command.map_or(&[&CONFIG] as &[&Opt], |command| command.options);
     let longs: Vec<String> = options.iter().map(|option| format!("--{}", option.long)).collect();

@@ -1,6 +1,6 @@
 //! The command line: which command was meant, and how a command ends.
 //!
-//! A command is a module with a `run` and an entry in the table of `args.rs`. Nothing here panics or prints a bare error of the system:
+//! Each command is a module with `run(&Args) -> Outcome`. Nothing here panics or prints a bare error of the system:
 //! every failure is a sentence, `wsson: what happened: why`, and where there is one, the way out below it.
 //! design: operations.md "Command line".
 
@@ -83,6 +83,21 @@ impl Failure {
     }
 }
 
+/// The process layer has failures of its own, with the same exit codes.
+impl From<wsson::daemon::Failure> for Failure {
+    fn from(failure: wsson::daemon::Failure) -> Self {
+        use wsson::daemon::Exit as Theirs;
+        let exit = match failure.exit {
+            Theirs::Failed => Exit::Failed,
+            Theirs::Usage => Exit::Usage,
+            Theirs::NotPermitted => Exit::NotPermitted,
+            Theirs::NotConfigured => Exit::NotConfigured,
+            Theirs::NotRunning => Exit::NotRunning,
+        };
+        Self::new(exit, failure.text)
+    }
+}
+
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "wsson: {}", self.text)?;
@@ -91,10 +106,13 @@ impl Display for Failure {
 }
 
 pub(crate) fn main() -> ExitCode {
-    match args::parse(std::env::args_os().skip(1)) {
-        Ok(Wanted::Help(page)) => report(say(&page)),
-        Ok(Wanted::Command(args)) => (args.command.run)(&args),
-        Err(failure) => report(Err(failure)),
+    report(dispatch(args::parse(std::env::args_os().skip(1))))
+}
+
+fn dispatch(wanted: Result<Wanted, Failure>) -> Outcome {
+    match wanted? {
+        Wanted::Help(page) => say(&page),
+        Wanted::Command(args) => (args.command.run)(&args),
     }
 }
 
