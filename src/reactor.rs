@@ -313,7 +313,7 @@ impl<H: Handler> Server<H> {
             match event.token() {
                 WAKER => self.inbox_left = true,
                 SIGNALS => {
-                    let pending = self.signals.iter_mut().flat_map(|signals| signals.pending());
+                    let pending = self.signals.iter_mut().flat_map(Signals::pending);
                     self.arrived.extend(pending.filter_map(Signal::from_number));
                 }
                 token => self.driver.ready(driver_token(token), ready, now),

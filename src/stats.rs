@@ -1,8 +1,8 @@
 //! Counters and the status report.
 //!
 //! Plain integers, added to where the thing happens, never sampled. It never measures anything itself:
-//! what only the process knows comes in as [`Process`]. Invariant: accepted clients = open + handshaking
-//! + closing + closed + refused + vanished, and a test adds it up.
+//! what only the process knows comes in as [`Process`]. Invariant: accepted clients = open +
+//! unauthenticated + closed + refused, and a test adds it up.
 
 use std::fmt::Write;
 
@@ -12,8 +12,6 @@ pub const CODES: [u16; 13] = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 10
 /// What is counted since the server began.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Clients whose connection was accepted from a listener.
-    pub accepted: u64,
     /// Most clients that were open at one time.
     pub clients_peak: u64,
     /// Messages that clients sent.
@@ -31,8 +29,6 @@ pub struct Stats {
     /// Handshakes refused, by the rule they broke.
     refused: Vec<(&'static str, u64)>,
     closed: [u64; CODES.len() + 1],
-    /// Connections that ended before a handshake was complete, without an answer.
-    pub vanished: u64,
     /// Clients closed because they did not read what waited for them.
     pub overflows: u64,
     /// Protocol errors of backends and system calls that failed.
@@ -158,8 +154,6 @@ impl Report<'_> {
             ("bytes_in", stats.bytes_in),
             ("bytes_out", stats.bytes_out),
             ("queued_bytes", self.queued_bytes),
-            ("accepted", stats.accepted),
-            ("vanished", stats.vanished),
         ] {
             number(&mut out, name, value);
         }

@@ -237,7 +237,6 @@ impl Hub {
         self.cold[key as usize] = Cold { peer, listener: listener as u16 };
         self.timers.arm(key, until_ms);
         self.listeners[listener].accepted += 1;
-        self.stats.accepted += 1;
         self.counts.waiting += 1;
         let id = self.id(key);
         self.newcomers.push_back(id);
@@ -254,7 +253,7 @@ impl Hub {
             } else if self.counts.waiting > max {
                 self.newcomers.pop_front();
                 debug!("dropped reason=unauthenticated_limit peer={}", self.peer(oldest.key));
-                self.vanish(oldest.key);
+                self.vanish(oldest.key, "oldest_unauthenticated");
             } else {
                 return;
             }
@@ -537,22 +536,22 @@ impl Hub {
     /// The peer shut its side down, or the connection is broken.
     pub(crate) fn client_lost(&mut self, id: ClientId) {
         match self.client(id).map(|client| &client.state) {
-            Some(State::Handshaking { .. }) => self.vanish(id.key),
+            Some(State::Handshaking { .. }) => self.vanish(id.key, "gone_before_request"),
             Some(State::Open { .. }) => {
                 self.settle();
                 self.leave_open(id.key, 1006);
                 self.end(id.key);
             }
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
-                self.end(id.key)
+                self.end(id.key);
             }
             Some(State::Gone) | None => {}
         }
     }
 
     /// A handshake that ends without an answer.
-    fn vanish(&mut self, key: u32) {
-        self.stats.vanished += 1;
+    fn vanish(&mut self, key: u32, rule: &'static str) {
+        self.stats.refuse(rule);
         self.counts.waiting -= 1;
         self.counts.closing += 1;
         self.end(key);
