@@ -69,6 +69,10 @@ impl Site {
         self
     }
 
+    fn pid_line(&self) -> &str {
+        self.top.lines().find(|line| line.starts_with("pid =")).unwrap_or("pid = \"wsson.pid\"")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -123,8 +127,14 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // By the lock, like everything: a test's own server, whatever the test has done to its PID file.
-        let _ = self.command("stop").output();
+        // By the lock: a test's own server, whatever the test has done to its PID file and its configuration.
+        let _ = fs::write(self.path("stop.toml"), self.pid_line());
+        let mut stop = Command::new(env!("CARGO_BIN_EXE_wsson"));
+        let stopped = stop.args(["stop", "-c"]).arg(self.path("stop.toml")).output();
+        assert!(
+            std::thread::panicking() || stopped.is_ok_and(|output| output.status.success()),
+            "a server is left"
+        );
         if std::thread::panicking() {
             eprintln!("--- the log ---\n{}", self.read("wsson.log"));
         }
@@ -297,8 +307,9 @@ fn a_killed_server_prevents_nothing() {
 fn a_server_that_hangs_is_reported_as_unknown() {
     let site = Site::with("[timeouts]\ndrain = 0.1").started();
     site.kill("STOP");
-    site.wsson("status").is(4).says("cannot be asked");
+    let status = site.wsson("status");
     site.kill("CONT");
+    status.is(4).says("no answer");
     site.wsson("stop").is(0);
 }
 

@@ -2,20 +2,19 @@
 
 _wsson_options() {
     case $1 in
-        run | start | restart) echo "--config --allow-weak --help" ;;
-        stop | reload) echo "--config --help" ;;
+        run | start | restart) echo "--config --allow-weak --verbose --help" ;;
+        stop) echo "--config --help" ;;
         status) echo "--config --control --json --help" ;;
-        check) echo "--config --allow-weak --help" ;;
+        reload | check) echo "--config --allow-weak --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
         send) echo "--config --control --token --all --binary --confirm --help" ;;
-        demo) echo "--help" ;;
         help | version) echo "--help" ;;
         *) echo "--config --help --version" ;;
     esac
 }
 
 _wsson() {
-    local commands="run start stop restart reload status check cookie send demo help version"
+    local commands="run start stop restart reload status check cookie send help version"
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
