@@ -11,6 +11,7 @@ mod json;
 mod link;
 mod load;
 mod send;
+mod service;
 mod status;
 
 use args::{Args, Wanted};
@@ -52,6 +53,20 @@ pub(crate) struct Failure {
     pub(crate) text: String,
     /// What to do about it, as a sentence.
     pub(crate) way_out: Option<String>,
+}
+
+impl From<wsson::daemon::Failure> for Failure {
+    fn from(failure: wsson::daemon::Failure) -> Self {
+        use wsson::daemon::Exit as Theirs;
+        let exit = match failure.exit {
+            Theirs::Failed => Exit::Failed,
+            Theirs::Usage => Exit::Usage,
+            Theirs::NotPermitted => Exit::NotPermitted,
+            Theirs::NotConfigured => Exit::NotConfigured,
+            Theirs::NotRunning => Exit::NotRunning,
+        };
+        Self::new(exit, failure.text)
+    }
 }
 
 /// How a command ended.

@@ -8,6 +8,7 @@ use super::link::{self, LinkError};
 use super::{Exit, Failure, Outcome, load, say, warn};
 use std::fmt::Write;
 use wsson::config::Settings;
+use wsson::daemon::pidfile::{self, State};
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
@@ -37,13 +38,23 @@ fn ask(address: &str) -> Result<String, LinkError> {
 /// Tells why there is no status. Only with the configured address does the PID file say something about it.
 fn absent(args: &Args, settings: &Settings, error: &LinkError) -> Exit {
     warn(&format_args!("wsson: {error}"));
-    let pid_file = settings.pid.as_ref().filter(|pid| !args.has("control") && pid.exists());
-    match (error, pid_file) {
-        (LinkError::Unreachable(_), Some(pid)) => {
-            warn(&format_args!("  not running, but its PID file {} is there", pid.display()));
+    let pid_file = settings.pid.as_ref().filter(|_| !args.has("control"));
+    let state = pid_file.map_or(Ok(State::Absent), |path| pidfile::state(path));
+    match (error, state) {
+        (_, Ok(State::Held(holder))) => {
+            warn(&format_args!("  a server runs, with PID {}, but cannot be asked", holder.pid));
+            Exit::NotPermitted
+        }
+        (LinkError::Unreachable(_), Ok(State::Stale)) => {
+            let path = pid_file.map_or(String::new(), |path| path.display().to_string());
+            warn(&format_args!("  not running, but its PID file {path} is there"));
             Exit::Failed
         }
-        (LinkError::Unreachable(_), None) => Exit::Stopped,
+        (LinkError::Unreachable(_), Ok(State::Absent)) => Exit::Stopped,
+        (_, Err(failure)) => {
+            warn(&format_args!("  {failure}"));
+            Exit::NotPermitted
+        }
         (LinkError::NotPermitted(_) | LinkError::NoAnswer(_), _) => Exit::NotPermitted,
     }
 }
