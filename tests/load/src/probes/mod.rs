@@ -1,0 +1,1 @@
+pub mod syscalls { pub fn run(_: &crate::options::Options) -> crate::Result<crate::report::Report> { Err("".into()) } } pub mod instructions { pub fn run(_: &crate::options::Options) -> crate::Result<crate::report::Report> { Err("".into()) } }
