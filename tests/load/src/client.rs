@@ -4,11 +4,11 @@
 //! depend on who happens to be faster. The time of empty polls is counted, so it can be told how busy the
 //! generator really was.
 
+use crate::Result;
+use crate::options::Kind;
 use crate::server::Server;
 use crate::sys::{self, Epoll, Events};
 use crate::wire::{self, Upgrade};
-use crate::Result;
-use crate::options::Kind;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -24,31 +24,25 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 512;
 
 pub struct Fleet {
+    /// Number of the first connection: two fleets of one server hold different tokens.
+    first: usize,
     conns: Vec<OwnedFd>,
     epoll: Epoll,
     events: Events,
     buffer: Box<[u8]>,
     idle: Duration,
-    last: Instant,
 }
 
 impl Fleet {
-    pub fn new() -> Result<Self> {
+    pub fn new(first: usize) -> Result<Self> {
         Ok(Self {
+            first,
             conns: Vec::new(),
             epoll: Epoll::new()?,
             events: Events::with_capacity(EVENTS),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             idle: Duration::ZERO,
-            last: Instant::now(),
         })
-    }
-
-    /// Opens and authorises `count` connections in one go.
-    pub fn connect(server: &Server, count: usize) -> Result<Self> {
-        let mut fleet = Self::new()?;
-        fleet.grow(server, count)?;
-        Ok(fleet)
     }
 
     pub fn len(&self) -> usize {
@@ -60,7 +54,7 @@ impl Fleet {
         while self.len() < count {
             let end = count.min(self.len() + BATCH);
             let upgrades: Vec<Upgrade> =
-                (self.len()..end).map(|index| wire::upgrade(index, server.port)).collect();
+                (self.len()..end).map(|index| wire::upgrade(self.first + index, server.port)).collect();
             self.open(server, &upgrades)?;
         }
         Ok(())
@@ -71,7 +65,8 @@ impl Fleet {
         let first = self.len();
         for upgrade in upgrades {
             let index = self.len();
-            let source = SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, (index / PER_SOURCE) as u8 + 1), 0);
+            let source =
+                SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, ((self.first + index) / PER_SOURCE) as u8 + 1), 0);
             let socket = sys::connect(source, server.address())?;
             self.epoll.add(socket.as_raw_fd(), index as u64, false)?;
             // A loopback connection is established when connect() returns.
@@ -95,7 +90,9 @@ impl Fleet {
                 }
             })?;
             if let Some(answer) = refusal {
-                return Err(format!("a connection was refused: {}\n{}", answer.trim_end(), server.said()).into());
+                return Err(
+                    format!("a connection was refused: {}\n{}", answer.trim_end(), server.said()).into()
+                );
             }
             if Instant::now() > deadline {
                 return Err("the server does not answer requests".into());
@@ -104,8 +101,14 @@ impl Fleet {
         Ok(())
     }
 
+    /// Takes fewer events per poll, for who has something else to look at in between.
+    pub fn set_batch(&mut self, events: usize) {
+        self.events = Events::with_capacity(events);
+    }
+
     /// Takes what is there to read, without waiting, and hands it over with its connection's index.
     pub fn poll(&mut self, mut on_bytes: impl FnMut(usize, &[u8])) -> Result<()> {
+        let start = Instant::now();
         self.epoll.wait(&mut self.events, 0)?;
         for at in 0..self.events.len() {
             let (index, readable, _) = self.events.get(at);
@@ -114,11 +117,9 @@ impl Fleet {
                     .map_err(|error| format!("connection {index}: {error}"))?;
             }
         }
-        let now = Instant::now();
         if self.events.len() == 0 {
-            self.idle += now - self.last;
+            self.idle += start.elapsed();
         }
-        self.last = now;
         Ok(())
     }
 
@@ -132,7 +133,6 @@ impl Fleet {
 
     /// Time spent in polls that found nothing, since the last call.
     pub fn take_idle(&mut self) -> Duration {
-        self.last = Instant::now();
         std::mem::take(&mut self.idle)
     }
 

@@ -52,11 +52,11 @@ pub struct Figures {
 impl Arena {
     pub fn new(options: &Options, kind: Kind) -> Result<Self> {
         let (server, control) = Server::start(options, kind)?;
-        Ok(Self::of(server, control)?)
+        Self::of(server, control)
     }
 
     pub fn of(server: Server, control: Control) -> Result<Self> {
-        Ok(Self { server, control, fleet: Fleet::new()?, check: Check::default(), seq: 1 })
+        Ok(Self { server, control, fleet: Fleet::new(0)?, check: Check::default(), seq: 1 })
     }
 
     /// Takes `count` sequence numbers.
@@ -124,11 +124,14 @@ pub fn duel(options: &Options, clients: usize, make: &mut dyn FnMut() -> Box<dyn
     let mut arenas = [Arena::new(options, Kind::Floor)?, Arena::new(options, options.subject)?];
     let mut jobs = [make(), make()];
     let keep = 2 * clients + 200 < options.descriptors;
+    // Short rounds that alternate often see the same disturbances; long ones pay off where each must connect anew.
+    let (rounds, round) =
+        if keep { (4 * options.rounds + 1, options.round / 3) } else { (options.rounds, options.round) };
     let mut figures = Figures::default();
     let mut times = 0;
-    for round in 0..options.rounds {
+    for turn in 0..rounds {
         // Every other round goes the other way about, so that a drift of the machine favours neither.
-        for at in [round % 2, 1 - round % 2] {
+        for at in [turn % 2, 1 - turn % 2] {
             let (arena, job) = (&mut arenas[at], &mut jobs[at]);
             if arena.fleet.len() == 0 {
                 arena.connect(clients)?;
@@ -137,7 +140,7 @@ pub fn duel(options: &Options, clients: usize, make: &mut dyn FnMut() -> Box<dyn
                 job.run(arena, 1)?;
             }
             if times == 0 {
-                times = repetitions(options, arena, job.as_mut())?;
+                times = repetitions(round, arena, job.as_mut())?;
             }
             let sample = arena.sample(job.as_mut(), times);
             figures.faults.add(std::mem::take(&mut arena.check.faults));
@@ -154,15 +157,15 @@ pub fn duel(options: &Options, clients: usize, make: &mut dyn FnMut() -> Box<dyn
 }
 
 /// How often the job fits in the time of a round.
-fn repetitions(options: &Options, arena: &mut Arena, job: &mut dyn Job) -> Result<usize> {
+fn repetitions(round: Duration, arena: &mut Arena, job: &mut dyn Job) -> Result<usize> {
     let start = Instant::now();
     let mut done = 0;
-    while done == 0 || (start.elapsed() < Duration::from_millis(options.round_ms / 4) && done < 1_000) {
+    while done == 0 || (start.elapsed() < round / 4 && done < 1_000) {
         job.run(arena, 1)?;
         done += 1;
     }
     let each = start.elapsed() / done;
-    let fit = options.round_ms as f64 / 1e3 / each.as_secs_f64();
+    let fit = round.as_secs_f64() / each.as_secs_f64();
     Ok((fit as usize).clamp(1, 200_000))
 }
 

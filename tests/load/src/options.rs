@@ -2,6 +2,7 @@
 
 use crate::{Address, Result};
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub const USAGE: &str = "\
 usage: wsson-load bench|syscalls|instructions [options]
@@ -42,8 +43,8 @@ pub struct Options {
     pub jobs: Vec<String>,
     pub quick: bool,
     pub rounds: usize,
-    /// Processor time the floor should spend in one round; what the repetitions of a round are chosen by.
-    pub round_ms: u64,
+    /// Time the floor should take for one round; what the repetitions of a round are chosen by.
+    pub round: Duration,
     pub control_tcp: bool,
     pub server_core: usize,
     pub generator_core: usize,
@@ -92,7 +93,7 @@ fn defaults(mode: Mode) -> Options {
         jobs: Vec::new(),
         quick: false,
         rounds: 0,
-        round_ms: 150,
+        round: Duration::from_millis(180),
         control_tcp: false,
         server_core: usize::from(cores > 1),
         generator_core: 0,

@@ -210,7 +210,9 @@ impl Report {
 
     pub fn markdown(&self) -> String {
         let mut out = format!("{}\n\n", self.title);
-        out.push_str("| job | goal | floor | wsson | ratio: median [min..max] | generator busy | verdict |\n");
+        out.push_str(
+            "| job | goal | floor | wsson | ratio: median [min..max] | generator busy | verdict |\n",
+        );
         out.push_str("|---|---|---|---|---|---|---|\n");
         self.rows.iter().for_each(|row| out.push_str(&row.markdown()));
         let reached = self.rows.iter().filter(|row| row.verdict() == "reached").count();

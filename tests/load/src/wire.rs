@@ -66,8 +66,8 @@ pub fn client_frame(out: &mut Vec<u8>, seq: u64, size: usize) {
     out.extend_from_slice(&MASK);
     let start = out.len();
     payload(out, seq, size);
-    for (at, byte) in out[start..].iter_mut().enumerate() {
-        *byte ^= MASK[at & 3];
+    for word in out[start..].chunks_mut(MASK.len()) {
+        word.iter_mut().zip(MASK).for_each(|(byte, mask)| *byte ^= mask);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Broadcast: one at a time, the next when every client has the last; or sixteen that wait together.
 
+use crate::Result;
 use crate::client::EXCHANGE_MAX;
 use crate::measure::{Arena, Job};
-use crate::Result;
 use std::time::Instant;
 
 pub struct Broadcast {
@@ -25,7 +25,9 @@ impl Broadcast {
         let deadline = Instant::now() + EXCHANGE_MAX;
         while check.done() < fleet.len() && Instant::now() < deadline {
             control.flush()?;
-            fleet.poll(|index, bytes| drop(check.feed(index, bytes, &self.owed)))?;
+            fleet.poll(|index, bytes| {
+                check.feed(index, bytes, &self.owed);
+            })?;
         }
         if check.done() < fleet.len() || !check.is_clean() {
             check.settle(|_| &self.owed);
