@@ -1,0 +1,40 @@
+# bash completion of wsson(8). Held against "wsson help" by tests/manual.rs.
+
+_wsson_options() {
+    case $1 in
+        run | start | restart) echo "--config --allow-weak --help" ;;
+        stop | reload) echo "--config --help" ;;
+        status) echo "--config --control --json --help" ;;
+        check) echo "--config --allow-weak --help" ;;
+        cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
+        send) echo "--config --control --token --all --binary --confirm --help" ;;
+        demo) echo "--help" ;;
+        help | version) echo "--help" ;;
+        *) echo "--config --help --version" ;;
+    esac
+}
+
+_wsson() {
+    local commands="run start stop restart reload status check cookie send demo help version"
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            -c | --config) ((i++)) ;;
+            -*) ;;
+            *) command=${COMP_WORDS[i]}; break ;;
+        esac
+    done
+    case $before in
+        -c | --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+        --format) mapfile -t COMPREPLY < <(compgen -W "js header curl json" -- "$word"); return ;;
+        --control) mapfile -t COMPREPLY < <(compgen -W "unix:// tcp://" -- "$word"); return ;;
+        --token | --user | --time | --verify) return ;;
+    esac
+    if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_wsson_options "$command")" -- "$word")
+    elif [[ -z $command || $command == help ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word")
+    fi
+}
+
+complete -o filenames -F _wsson wsson

@@ -1,0 +1,342 @@
+//! Commands and options as tables, and the reading of the command line with them.
+//!
+//! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
+//! A command is added by an entry of [`COMMANDS`].
+
+use super::{Exit, Failure, Outcome, check, cookie, send, status};
+use lexopt::Arg;
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+use wsson::config::nearest;
+
+/// Where the configuration is when `-c` does not say.
+const CONFIG_DEFAULT: &str = "/etc/wsson/wsson.toml";
+
+/// A command of wsson.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    summary: &'static str,
+    /// What may stand behind the command beside options; empty when nothing may.
+    words: &'static str,
+    options: &'static [&'static Opt],
+    /// More lines for its page of help.
+    details: &'static str,
+    pub(crate) run: fn(&Args) -> Outcome,
+}
+
+/// An option, with the name of its value if it takes one.
+#[derive(Debug)]
+pub(crate) struct Opt {
+    long: &'static str,
+    short: Option<char>,
+    value: Option<&'static str>,
+    help: &'static str,
+}
+
+impl Opt {
+    const fn flag(long: &'static str, help: &'static str) -> Self {
+        Self { long, short: None, value: None, help }
+    }
+
+    const fn with(long: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self { long, short: None, value: Some(value), help }
+    }
+}
+
+const CONFIG: Opt = Opt {
+    long: "config",
+    short: Some('c'),
+    value: Some("FILE"),
+    help: "the configuration; by default /etc/wsson/wsson.toml",
+};
+const ALLOW_WEAK: Opt =
+    Opt::flag("allow-weak", "accept weak secrets and files that others may read: for tests");
+const HELP: Opt = Opt { long: "help", short: Some('h'), value: None, help: "this text" };
+const VERSION: Opt = Opt { long: "version", short: Some('V'), value: None, help: "the version" };
+const CONTROL: Opt = Opt::with("control", "ADDRESS", "the control socket, instead of the configuration's");
+const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
+
+const COOKIE_OPTIONS: &[&Opt] = &[
+    &CONFIG,
+    &ALLOW_WEAK,
+    &Opt::with("token", "TOKEN", "the token; random when not given"),
+    &Opt::with("user", "USER", "the user, with identity = \"user\""),
+    &Opt::with("time", "SECONDS", "the unix time of issue; now when not given"),
+    &Opt::with("format", "FORMAT", "js (default, for a browser's console), header, curl, or json"),
+    &Opt::with("verify", "HEADER", "judge the value of a Cookie header instead"),
+];
+
+const SEND_OPTIONS: &[&Opt] = &[
+    &CONFIG,
+    &CONTROL,
+    &Opt::with("token", "TOKEN", "send to the client with this token"),
+    &Opt::flag("all", "send to every client"),
+    &Opt::flag("binary", "as a binary message; otherwise it is text, in UTF-8"),
+    &Opt::flag(
+        "confirm",
+        "with --token: wait for the answer whether the client is there and the message queued",
+    ),
+];
+
+/// Every command, in the order of the help.
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "status",
+        summary: "show what the server does, on one screen",
+        words: "",
+        options: &[&CONFIG, &CONTROL, &JSON],
+        details: "Exit codes: 0 running, 1 dead but its PID file is there, 3 not running, 4 unknown.\n",
+        run: status::run,
+    },
+    Command {
+        name: "check",
+        summary: "verify the configuration and show the settings that hold, secrets masked",
+        words: "",
+        options: &[&CONFIG, &ALLOW_WEAK],
+        details: "Exit codes: 0 all is right, 1 a folder or file is wrong, 6 the configuration is.\n",
+        run: check::run,
+    },
+    Command {
+        name: "cookie",
+        summary: "issue the cookies of a login, or judge some",
+        words: "",
+        options: COOKIE_OPTIONS,
+        details: "Exit codes of --verify: 0 the cookies are good, 1 they break a rule, which is named.\n",
+        run: cookie::run,
+    },
+    Command {
+        name: "send",
+        summary: "send a message to one client or to all",
+        words: "[MESSAGE]",
+        options: SEND_OPTIONS,
+        details: "Without MESSAGE the message is read from standard input. A message that starts with a hyphen\n\
+            is written behind \"--\".\n\
+            Exit codes: 0 sent or acknowledged, 1 not acknowledged, 7 there is no server.\n",
+        run: send::run,
+    },
+    Command {
+        name: "help",
+        summary: "this text, or that of a command",
+        words: "[COMMAND]",
+        options: &[],
+        details: "",
+        run: super::help,
+    },
+    Command {
+        name: "version",
+        summary: "show the version",
+        words: "",
+        options: &[],
+        details: "",
+        run: super::version,
+    },
+];
+
+/// What the command line asked for.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// A page of help.
+    Help(String),
+    /// A command.
+    Command(Args),
+}
+
+/// A command with its options and words.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) command: &'static Command,
+    /// Options given, flags with an empty value.
+    options: Vec<(&'static str, OsString)>,
+    /// What is neither the command nor an option.
+    pub(crate) words: Vec<String>,
+}
+
+impl Args {
+    /// Whether the option was given.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|(long, _)| *long == option)
+    }
+
+    /// The option's value; the last one when it was given more than once.
+    pub(crate) fn value(&self, option: &str) -> Result<Option<&str>, Failure> {
+        let Some((_, value)) = self.options.iter().rev().find(|(long, _)| *long == option) else {
+            return Ok(None);
+        };
+        match value.to_str() {
+            Some(value) => Ok(Some(value)),
+            None => Err(Failure::usage(self, format!("the value of --{option} is not UTF-8"))),
+        }
+    }
+
+    /// The configuration file as an absolute path, and whether `-c` named it.
+    pub(crate) fn config(&self) -> (PathBuf, bool) {
+        match self.options.iter().rev().find(|(long, _)| *long == CONFIG.long) {
+            // A folder that is gone leaves the path as it was given; opening it tells what is wrong.
+            Some((_, path)) => (std::path::absolute(path).unwrap_or_else(|_| path.into()), true),
+            None => (CONFIG_DEFAULT.into(), false),
+        }
+    }
+
+    /// Whether weak secrets and open files are accepted.
+    pub(crate) fn allow_weak(&self) -> bool {
+        self.has(ALLOW_WEAK.long)
+    }
+}
+
+/// Reads the command line, without the program's name.
+pub(crate) fn parse(line: impl Iterator<Item = OsString>) -> Result<Wanted, Failure> {
+    let mut parser = lexopt::Parser::from_args(line);
+    let mut command: Option<&'static Command> = None;
+    let mut options = Vec::new();
+    let mut words = Vec::new();
+    while let Some(arg) = parser.next().map_err(|error| misread(command, &error))? {
+        match arg {
+            Arg::Value(word) if command.is_none() => command = Some(command_named(&text(word)?)?),
+            Arg::Value(word) => words.push(text(word)?),
+            Arg::Short('h') | Arg::Long("help") => {
+                return Ok(Wanted::Help(command.map_or_else(overview, Command::page)));
+            }
+            Arg::Short('V') | Arg::Long("version") if command.is_none() => {
+                command = Some(command_named("version")?);
+            }
+            Arg::Short(short) => {
+                let option = find(command, |option| option.short == Some(short));
+                let option = option.ok_or_else(|| unknown(command, &format!("-{short}")))?;
+                options.push((option.long, value_of(option, command, &mut parser)?));
+            }
+            Arg::Long(long) => {
+                let option = find(command, |option| option.long == long);
+                let option = option.ok_or_else(|| unknown(command, &format!("--{long}")))?;
+                options.push((option.long, value_of(option, command, &mut parser)?));
+            }
+        }
+    }
+    let Some(command) = command else {
+        return Err(Failure::new(Exit::Usage, "no command is given").or("wsson help"));
+    };
+    let args = Args { command, options, words };
+    check_words(&args)?;
+    Ok(Wanted::Command(args))
+}
+
+/// Before the command only the option that every command shares may stand.
+fn find(command: Option<&Command>, fits: impl Fn(&Opt) -> bool) -> Option<&'static Opt> {
+    let options: &[&'static Opt] = command.map_or(&[&CONFIG], |command| command.options);
+    options.iter().copied().find(|option| fits(option))
+}
+
+fn value_of(
+    option: &Opt,
+    command: Option<&Command>,
+    parser: &mut lexopt::Parser,
+) -> Result<OsString, Failure> {
+    match option.value {
+        Some(_) => parser.value().map_err(|error| misread(command, &error)),
+        None => Ok(OsString::new()),
+    }
+}
+
+fn check_words(args: &Args) -> Result<(), Failure> {
+    let command = args.command;
+    let words_max = usize::from(!command.words.is_empty());
+    if let Some(word) = args.words.get(words_max) {
+        let quote = if words_max == 1 { "; put a message with blanks in quotes" } else { "" };
+        return Err(Failure::usage(args, format!("{} does not take {word:?}{quote}", command.name)));
+    }
+    // `wsson -c FILE help` would otherwise be silently accepted.
+    let stray =
+        args.options.iter().find(|(long, _)| !command.options.iter().any(|option| option.long == *long));
+    match stray {
+        Some((long, _)) => Err(unknown(Some(command), &format!("--{long}"))),
+        None => Ok(()),
+    }
+}
+
+fn text(word: OsString) -> Result<String, Failure> {
+    word.into_string().map_err(|_| {
+        Failure::new(Exit::Usage, "an argument is not UTF-8")
+            .or("give the bytes of a binary message on standard input")
+    })
+}
+
+fn misread(command: Option<&Command>, error: &lexopt::Error) -> Failure {
+    let text = match error {
+        lexopt::Error::MissingValue { option: Some(option) } => format!("{option} needs a value"),
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
+        other => other.to_string(),
+    };
+    Failure::new(Exit::Usage, text).or(help_for(command))
+}
+
+fn unknown(command: Option<&Command>, given: &str) -> Failure {
+    let options = command.map_or(&[&CONFIG] as &[&Opt], |command| command.options);
+    let longs: Vec<String> = options.iter().map(|option| format!("--{}", option.long)).collect();
+    let place = command.map_or(String::new(), |command| format!(" of {}", command.name));
+    let failure = Failure::new(Exit::Usage, format!("{given} is not an option{place}"));
+    match nearest(given, longs.iter().map(String::as_str)) {
+        Some(near) => failure.or(format!("{near}, or: {}", help_for(command))),
+        None => failure.or(help_for(command)),
+    }
+}
+
+fn help_for(command: Option<&Command>) -> String {
+    command.map_or("wsson help".into(), |command| format!("wsson help {}", command.name))
+}
+
+/// Finds a command, or says which one may have been meant.
+pub(crate) fn command_named(name: &str) -> Result<&'static Command, Failure> {
+    COMMANDS.iter().find(|command| command.name == name).ok_or_else(|| {
+        let failure = Failure::new(Exit::Usage, format!("{name:?} is not a command"));
+        match nearest(name, COMMANDS.iter().map(|command| command.name)) {
+            Some(near) => failure.or(format!("wsson {near}, or: wsson help")),
+            None => failure.or("wsson help"),
+        }
+    })
+}
+
+/// The help of wsson as a whole.
+pub(crate) fn overview() -> String {
+    let mut page = String::from(
+        "wsson pushes messages from a web site's programs to its logged-in browsers over WebSocket.\n\n\
+         usage: wsson COMMAND [-c FILE] [OPTIONS]\n\ncommands:\n",
+    );
+    for command in COMMANDS {
+        let _ = writeln!(page, "  {:<9} {}", command.name, command.summary);
+    }
+    page.push_str("\noptions of every command:\n");
+    for option in [&CONFIG, &HELP, &VERSION] {
+        option.line(&mut page);
+    }
+    page.push_str("\nwsson help COMMAND tells the rest. The configuration is explained in wsson.toml(5).\n");
+    page
+}
+
+impl Command {
+    /// The help of one command.
+    pub(crate) fn page(&self) -> String {
+        let mut page = format!("wsson {}: {}\n\nusage: wsson {}", self.name, self.summary, self.name);
+        for part in [if self.options.is_empty() { "" } else { "[OPTIONS]" }, self.words] {
+            if !part.is_empty() {
+                let _ = write!(page, " {part}");
+            }
+        }
+        page.push_str("\n\noptions:\n");
+        for option in self.options.iter().copied().chain([&HELP]) {
+            option.line(&mut page);
+        }
+        if !self.details.is_empty() {
+            let _ = write!(page, "\n{}", self.details);
+        }
+        page
+    }
+}
+
+impl Opt {
+    fn line(&self, page: &mut String) {
+        let short = self.short.map_or("    ".into(), |short| format!("-{short}, "));
+        let value = self.value.map_or(String::new(), |value| format!(" {value}"));
+        let _ = writeln!(page, "  {:<24} {}", format!("{short}--{}{value}", self.long), self.help);
+    }
+}

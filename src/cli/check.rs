@@ -1,0 +1,129 @@
+//! `wsson check`: is the configuration right, and is what it names there?
+//!
+//! Everything that is wrong is told at once. It creates nothing and binds nothing, so a running server is not
+//! disturbed.
+
+use super::args::Args;
+use super::{Exit, Outcome, load, say, warn};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use wsson::config::{LogTarget, Settings, TlsFiles};
+
+/// More than any chain of certificates.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let settings = load::settings(args)?;
+    for warning in settings.warnings().iter().chain(&key_warning(&settings)) {
+        warn(&format_args!("wsson: warning: {warning}"));
+    }
+    let wrong = wrong(&settings);
+    for problem in &wrong {
+        warn(&format_args!("wsson: {problem}"));
+    }
+    if !wrong.is_empty() {
+        return Ok(Exit::Failed);
+    }
+    say(&format!(
+        "# {} is right. These settings hold:\n\n{}",
+        args.config().0.display(),
+        settings.render_masked()
+    ))
+}
+
+/// Whatever would keep a server with these settings from starting.
+fn wrong(settings: &Settings) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let unix = settings
+        .servers
+        .iter()
+        .chain([&settings.control])
+        .filter_map(|address| address.strip_prefix("unix://"));
+    for path in unix.map(Path::new) {
+        wrong.extend(bad_folder("the socket", path).or_else(|| bad_socket(path)));
+    }
+    if let Some(pid) = &settings.pid {
+        wrong.extend(bad_folder("the PID file", pid).or_else(|| bad_file("the PID file", pid)));
+    }
+    if let LogTarget::File(log) = &settings.log {
+        wrong.extend(bad_folder("the log", log).or_else(|| bad_file("the log", log)));
+    }
+    wrong.extend(bad_accounts(settings));
+    if let Some(TlsFiles { certificate, key }) = &settings.tls {
+        wrong.extend(bad_pem("certificate", certificate, "CERTIFICATE"));
+        wrong.extend(bad_pem("key", key, "PRIVATE KEY"));
+    }
+    wrong
+}
+
+/// The folder of a file that will be made. A server that starts as root makes the last folder itself, since /run is
+/// empty after every boot.
+fn bad_folder(what: &str, file: &Path) -> Option<String> {
+    let folder = file.parent()?;
+    let made_at_start = wsson::sys::is_root() && !folder.exists();
+    let folder = if made_at_start { folder.parent()? } else { folder };
+    match std::fs::metadata(folder) {
+        Ok(meta) if meta.is_dir() => None,
+        Ok(_) => Some(format!("cannot make {what} {}: {} is not a folder", file.display(), folder.display())),
+        Err(error) => {
+            let why = wsson::sys::describe(&error);
+            Some(format!("cannot make {what} {}: the folder {}: {why}", file.display(), folder.display()))
+        }
+    }
+}
+
+/// A dead socket is replaced at start; anything else in its place never.
+fn bad_socket(path: &Path) -> Option<String> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    (!meta.file_type().is_socket())
+        .then(|| format!("cannot make the socket {}: there is another file", path.display()))
+}
+
+fn bad_file(what: &str, path: &Path) -> Option<String> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    let regular = meta.is_file() || what == "the log" && meta.file_type().is_symlink();
+    (!regular).then(|| format!("cannot use {} for {what}: it is not a regular file", path.display()))
+}
+
+/// Names that the host must know: to become them, or to own the sockets.
+fn bad_accounts(settings: &Settings) -> Vec<String> {
+    let is_user = |name: &str| wsson::sys::user(name).map(|user| user.is_some());
+    let is_group = |name: &str| wsson::sys::group(name).map(|group| group.is_some());
+    let checks = [
+        bad_account("user", &settings.user, is_user),
+        bad_account("group", &settings.group, is_group),
+        bad_account("sockets.owner", &settings.sockets.owner, is_user),
+        bad_account("sockets.group", &settings.sockets.group, is_group),
+    ];
+    checks.into_iter().flatten().collect()
+}
+
+fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Result<bool>) -> Option<String> {
+    let name = name.as_ref()?;
+    let why = match known(name) {
+        Ok(true) => return None,
+        Ok(false) => "this host does not know it".into(),
+        Err(error) => wsson::sys::describe(&error),
+    };
+    Some(format!("cannot use {name:?} for \"{key}\": {why}"))
+}
+
+/// Whether the file can be read and is what it should be; whether the two belong together is told by the start.
+fn bad_pem(key: &str, path: &Path, label: &str) -> Option<String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_string(&mut text));
+    let why = match read {
+        Err(error) => wsson::sys::describe(&error),
+        Ok(_) if text.contains("-----BEGIN ") && text.contains(&format!("{label}-----")) => return None,
+        Ok(_) => format!("it has no {} in PEM form", label.to_ascii_lowercase()),
+    };
+    Some(format!("cannot use the {key} {}: {why}", path.display()))
+}
+
+fn key_warning(settings: &Settings) -> Option<String> {
+    let key = &settings.tls.as_ref()?.key;
+    let mode = std::fs::metadata(key).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then(|| format!("the private key {} can be read by others", key.display()))
+}

@@ -1,0 +1,220 @@
+//! `wsson cookie`: the cookies of a login, made as a site makes them, and the judgement of some.
+
+use super::args::Args;
+use super::{Exit, Failure, Outcome, json, load, say};
+use std::fs::File;
+use std::io::Read;
+use std::time::{SystemTime, UNIX_EPOCH};
+use wsson::auth::{self, Denied, IdentityKind, Rules};
+use wsson::config::Settings;
+
+/// Where randomness comes from on every POSIX system.
+const RANDOM: &str = "/dev/urandom";
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let settings = load::with_secrets(args)?;
+    if settings.auth.secrets.is_empty() {
+        let text = "no secret is configured, so there is nothing to sign with";
+        return Err(Failure::new(Exit::NotConfigured, text).or("secret_file in the configuration"));
+    }
+    match args.value("verify")? {
+        Some(header) => verify(args, &settings.auth, header),
+        None => issue(args, &settings),
+    }
+}
+
+/// A login that was issued.
+struct Login {
+    /// Names and values.
+    cookies: Vec<(String, String)>,
+    issued_unix_s: i64,
+}
+
+fn issue(args: &Args, settings: &Settings) -> Outcome {
+    let format = args.value("format")?.unwrap_or("js");
+    let show = match format {
+        "js" => script,
+        "header" => header_line,
+        "curl" => curl,
+        "json" => object,
+        other => {
+            let text = format!("--format {other} is not known: js, header, curl, or json");
+            return Err(Failure::usage(args, text));
+        }
+    };
+    let rules = &settings.auth;
+    let issued_unix_s = time(args)?;
+    let token = token(args, rules)?;
+    let cookies = auth::issue(rules, &token, user(args, rules)?, issued_unix_s);
+    say(&show(settings, &Login { cookies, issued_unix_s }))
+}
+
+fn token(args: &Args, rules: &Rules) -> Result<String, Failure> {
+    match args.value("token")? {
+        Some(token) if rules.is_token(token) => Ok(token.to_owned()),
+        Some(token) => {
+            let length = rules.token_length;
+            Err(Failure::usage(
+                args,
+                format!("{token:?} is not a token: {length} letters, digits, commas or hyphens"),
+            ))
+        }
+        None => random_token(rules.token_length),
+    }
+}
+
+/// Hexadecimal, like `bin2hex(random_bytes(16))` in PHP.
+fn random_token(length: usize) -> Result<String, Failure> {
+    let mut bytes = vec![0; length.div_ceil(2)];
+    File::open(RANDOM)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Failure::io(format!("cannot read {RANDOM}"), &error))?;
+    let mut token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    token.truncate(length);
+    Ok(token)
+}
+
+fn user<'a>(args: &'a Args, rules: &Rules) -> Result<&'a str, Failure> {
+    let usage = |text: String| Failure::usage(args, text);
+    match (args.value("user")?, rules.identity) {
+        (None, IdentityKind::Token) => Ok(""),
+        (Some(_), IdentityKind::Token) => {
+            Err(usage("--user has no meaning here: the configuration has identity = \"token\"".into()))
+        }
+        (None, IdentityKind::User) => {
+            Err(usage("--user is needed: the configuration has identity = \"user\"".into()))
+        }
+        (Some(user), IdentityKind::User) if Rules::is_user(user) => Ok(user),
+        (Some(user), IdentityKind::User) => {
+            Err(usage(format!("{user:?} is not a user: 1 to 64 letters, digits, or _ - . @")))
+        }
+    }
+}
+
+/// Ten digits, as the grammar of the cookies has it.
+fn time(args: &Args) -> Result<i64, Failure> {
+    let Some(text) = args.value("time")? else { return now_unix_s() };
+    let grammar =
+        text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    let time = text.parse().ok().filter(|_| grammar);
+    time.ok_or_else(|| Failure::usage(args, format!("--time {text:?} is not a unix time: ten digits")))
+}
+
+fn now_unix_s() -> Result<i64, Failure> {
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
+    now.ok_or_else(|| Failure::new(Exit::Failed, "the clock of this host is set before 1970"))
+}
+
+/// For the console of a browser, on a page of an allowed origin.
+fn script(settings: &Settings, login: &Login) -> String {
+    let page = settings.origins.first().map_or("an allowed origin", String::as_str);
+    let mut script = format!("// Paste this into the browser's console on a page of {page}\n");
+    for (name, value) in &login.cookies {
+        let lifetime_s = settings.auth.lifetime_s;
+        script +=
+            &format!("document.cookie = \"{name}={value}; path=/; max-age={lifetime_s}; samesite=lax\";\n");
+    }
+    script
+}
+
+fn header(login: &Login) -> String {
+    let pairs: Vec<String> = login.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join("; ")
+}
+
+fn header_line(_settings: &Settings, login: &Login) -> String {
+    format!("Cookie: {}\n", header(login))
+}
+
+/// A command that makes the opening handshake; it shows the 101, or the refusal.
+fn curl(settings: &Settings, login: &Login) -> String {
+    let origin = settings.origins.first().map_or("https://example.com", String::as_str);
+    let fields = [
+        "Connection: Upgrade".to_owned(),
+        "Upgrade: websocket".to_owned(),
+        "Sec-WebSocket-Version: 13".to_owned(),
+        // Any 16 bytes in base64 will do; these are the sample nonce of RFC 6455 section 1.3.
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
+        format!("Origin: {origin}"),
+        format!("Cookie: {}", header(login)),
+    ];
+    let fields: String = fields.iter().map(|field| format!(" \\\n  -H {}", shell_quote(field))).collect();
+    format!("curl --http1.1 -i -N{fields} \\\n  {}\n", curl_target(settings))
+}
+
+fn curl_target(settings: &Settings) -> String {
+    let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
+    match server.split_once("://") {
+        Some(("unix", path)) => format!("--unix-socket {} http://localhost/", shell_quote(path)),
+        Some(("tls", socket)) => shell_quote(&format!("https://{}/", reachable(socket))),
+        Some((_, socket)) => shell_quote(&format!("http://{}/", reachable(socket))),
+        None => shell_quote(server),
+    }
+}
+
+/// A listener on all addresses is reached on the loopback.
+fn reachable(socket: &str) -> String {
+    socket.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)
+}
+
+/// Single quotes of the shell; one inside is closed, escaped, and opened again.
+fn shell_quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn object(settings: &Settings, login: &Login) -> String {
+    let pair = |(name, value): &(String, String)| format!("{}:{}", json::quote(name), json::quote(value));
+    let cookies: Vec<String> = login.cookies.iter().map(pair).collect();
+    let expires = login.issued_unix_s.saturating_add(settings.auth.lifetime_s);
+    let header = json::quote(&header(login));
+    format!("{{\"cookies\":{{{}}},\"header\":{header},\"expires_unix_s\":{expires}}}\n", cookies.join(","))
+}
+
+fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {
+    if let Some(option) = ["token", "user", "time", "format"].into_iter().find(|option| args.has(option)) {
+        return Err(Failure::usage(args, format!("--{option} and --verify contradict each other")));
+    }
+    let value = match header.get(..7) {
+        Some(name) if name.eq_ignore_ascii_case("cookie:") => header[7..].trim(),
+        _ => header,
+    };
+    let now = now_unix_s()?;
+    match auth::verify(rules, std::iter::once(value.as_bytes()), now) {
+        Ok(identity) => {
+            let user = identity.user.map_or(String::new(), |user| format!(", user {user}"));
+            let left = identity.expires_unix_s - now;
+            say(&format!("accepted: token {}{user}, expires in {left} seconds\n", identity.token))
+        }
+        Err(denied) => {
+            say(&format!("refused: {denied}: {}\n", explain(denied, rules)))?;
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// The rule in words, with the names and numbers of this configuration.
+fn explain(denied: Denied, rules: &Rules) -> String {
+    let Rules { cookie_token: token, cookie_time: time, cookie_digest: digest, cookie_user: user, .. } =
+        rules;
+    let hex = rules.digest.hex_digits();
+    match denied {
+        Denied::BadDigest => format!("{digest:?} must be {hex} hexadecimal digits in lower case"),
+        Denied::BadTime => format!("{time:?} must be ten digits, the first not 0"),
+        Denied::BadToken => {
+            format!("{token:?} must be {} letters, digits, commas or hyphens", rules.token_length)
+        }
+        Denied::BadUser => format!("{user:?} must be 1 to 64 letters, digits, or _ - . @"),
+        Denied::DuplicateDigest => format!("there is more than one cookie {digest:?}"),
+        Denied::DuplicateTime => format!("there is more than one cookie {time:?}"),
+        Denied::DuplicateToken => format!("there is more than one cookie {token:?}"),
+        Denied::DuplicateUser => format!("there is more than one cookie {user:?}"),
+        Denied::Expired => format!("{time:?} is more than {} seconds ago (auth.lifetime)", rules.lifetime_s),
+        Denied::Future => format!("{time:?} is more than {} seconds ahead of this clock", auth::AHEAD_S_MAX),
+        Denied::MissingDigest => format!("there is no cookie {digest:?}"),
+        Denied::MissingTime => format!("there is no cookie {time:?}"),
+        Denied::MissingToken => format!("there is no cookie {token:?}"),
+        Denied::MissingUser => format!("there is no cookie {user:?}"),
+        Denied::WrongDigest => format!("{digest:?} was not made from these cookies with our secret"),
+    }
+}

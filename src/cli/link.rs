@@ -1,0 +1,210 @@
+//! A connection to the control socket of a running server, for one command and its replies.
+//!
+//! It writes, shuts down its writing side, and reads until the server closes: then every command was executed and
+//! every reply has arrived (control-protocol.md "Frame"). Nothing waits longer than [`PATIENCE`].
+
+use super::{Exit, Failure};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// A server answers at once; one that is stopped or stuck never does.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Far more than any status has.
+const REPLY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A frame that the server sent.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Frame {
+    pub(crate) command: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum LinkError {
+    /// Nobody listens there.
+    Unreachable(String),
+    /// Somebody listens, but this user may not connect.
+    NotPermitted(String),
+    /// Connected, and then it went wrong.
+    NoAnswer(String),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(text) | Self::NotPermitted(text) | Self::NoAnswer(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        let text = error.to_string();
+        match error {
+            LinkError::Unreachable(_) => Self::new(Exit::NotRunning, text).or("wsson status"),
+            LinkError::NotPermitted(_) => Self::new(Exit::NotPermitted, text)
+                .or("the same as a member of the socket's group, or as root"),
+            LinkError::NoAnswer(_) => Self::new(Exit::Failed, text),
+        }
+    }
+}
+
+/// Sends the bytes to the server at this address and returns all that it answers.
+pub(crate) fn exchange(address: &str, bytes: &[u8]) -> Result<Vec<Frame>, LinkError> {
+    let mut stream = Stream::connect(address).map_err(|error| cannot_connect(address, &error))?;
+    let no_answer = |why: &str| LinkError::NoAnswer(format!("no answer from {address}: {why}"));
+    // A server that refuses closes early; its reason is then waiting to be read, and better than "broken pipe".
+    let written = stream.write_all(bytes).and_then(|()| stream.finish());
+    let read = stream.read_until_closed();
+    let frames = read.and_then(|answer| split(&answer));
+    match (written, frames) {
+        (Err(error), Ok(frames)) if frames.is_empty() => Err(no_answer(&describe(&error))),
+        (_, Ok(frames)) => Ok(frames),
+        (_, Err(error)) => Err(no_answer(&describe(&error))),
+    }
+}
+
+fn cannot_connect(address: &str, error: &io::Error) -> LinkError {
+    let text = format!("cannot connect to {address}: {}", describe(error));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => LinkError::NotPermitted(text),
+        _ => LinkError::Unreachable(text),
+    }
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            format!("nothing came within {} seconds", PATIENCE.as_secs())
+        }
+        _ => wsson::sys::describe(error),
+    }
+}
+
+/// A control socket of either kind.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn connect(address: &str) -> io::Result<Self> {
+        let stream = match address.split_once("://") {
+            Some(("unix", path)) => Self::Unix(UnixStream::connect(path)?),
+            Some(("tcp", socket)) => {
+                let socket: SocketAddr = socket.parse().map_err(io::Error::other)?;
+                Self::Tcp(TcpStream::connect_timeout(&socket, PATIENCE)?)
+            }
+            _ => return Err(io::Error::other("an address starts with unix:// or tcp://")),
+        };
+        match &stream {
+            Self::Tcp(tcp) => tcp.set_write_timeout(Some(PATIENCE))?,
+            Self::Unix(unix) => unix.set_write_timeout(Some(PATIENCE))?,
+        }
+        Ok(stream)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.write_all(bytes),
+            Self::Unix(unix) => unix.write_all(bytes),
+        }
+    }
+
+    /// Tells the server that no more commands come.
+    fn finish(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.shutdown(Shutdown::Write),
+            Self::Unix(unix) => unix.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn read_until_closed(&mut self) -> io::Result<Vec<u8>> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 8192];
+        while answer.len() as u64 <= REPLY_BYTES_MAX {
+            match self.read_before(deadline, &mut chunk) {
+                Ok(0) => return Ok(answer),
+                Ok(count) => answer.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A server that refuses may close before it has read everything, which resets the connection.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !answer.is_empty() => {
+                    return Ok(answer);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("the answer is too long"))
+    }
+
+    fn read_before(&mut self, deadline: Instant, chunk: &mut [u8]) -> io::Result<usize> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match self {
+            Self::Tcp(tcp) => tcp.set_read_timeout(Some(left)).and_then(|()| tcp.read(chunk)),
+            Self::Unix(unix) => unix.set_read_timeout(Some(left)).and_then(|()| unix.read(chunk)),
+        }
+    }
+}
+
+/// Splits an answer into frames; anything else than whole frames is not from a wsson.
+fn split(mut answer: &[u8]) -> io::Result<Vec<Frame>> {
+    let foreign =
+        || io::Error::other("what came is not the control protocol; is this wsson's control socket?");
+    let mut frames = Vec::new();
+    loop {
+        answer = answer.trim_ascii_start();
+        if answer.is_empty() {
+            return Ok(frames);
+        }
+        let digits = answer.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let length: usize = std::str::from_utf8(&answer[..digits])
+            .ok()
+            .filter(|digits| (1..=8).contains(&digits.len()))
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(foreign)?;
+        let (command, rest) = answer[digits..].split_first().ok_or_else(foreign)?;
+        if !command.is_ascii_alphabetic() {
+            return Err(foreign());
+        }
+        let payload = rest.get(..length).ok_or_else(|| io::Error::other("the answer was cut off"))?;
+        // Pings may come at any time and need no answer from a connection that is over.
+        if *command != b'p' {
+            frames.push(Frame { command: *command, payload: payload.to_vec() });
+        }
+        answer = &rest[length..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_split_into_frames() {
+        let frames = split(b"4Aabcd\r\n0p0E").expect("it is well-formed");
+        let frame = |command, payload: &[u8]| Frame { command, payload: payload.to_vec() };
+        assert_eq!(frames, [frame(b'A', b"abcd"), frame(b'E', b"")]);
+        assert_eq!(split(b"").expect("nothing is no frames"), []);
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_told() {
+        for (answer, told) in [
+            ("HTTP/1.1 400", "not the control"),
+            ("5Aabc", "cut off"),
+            ("5", "not the"),
+            ("123456789A", "not the"),
+        ] {
+            let error = split(answer.as_bytes()).expect_err(answer);
+            assert!(error.to_string().contains(told), "{answer}: {error}");
+        }
+    }
+}

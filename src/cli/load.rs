@@ -1,0 +1,185 @@
+//! From the configuration file to settings that can be served: finding it, reading it, and the secrets' files.
+//!
+//! Files that decide who may log in must not be in other hands: one that others may write is refused, and so is one
+//! that holds a secret and that others may read (threats.md row 20).
+
+use super::args::Args;
+use super::{Exit, Failure};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use wsson::auth::Secret;
+use wsson::config::{Settings, secret_weakness};
+
+/// More than any configuration; a device or a wrong file should not be read for ever.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// More than any secret.
+const SECRET_BYTES_MAX: u64 = 4096;
+
+/// Settings with their secrets, complete enough to serve.
+pub(crate) fn settings(args: &Args) -> Result<Settings, Failure> {
+    let settings = with_secrets(args)?;
+    match settings.missing() {
+        Some(why) => Err(not_configured(format!("{}: {why}", args.config().0.display()))),
+        None => Ok(settings),
+    }
+}
+
+/// Settings with their secrets; there may be no origin, and no secret either.
+pub(crate) fn with_secrets(args: &Args) -> Result<Settings, Failure> {
+    let (path, _) = args.config();
+    let (text, meta) = read_config(&path)?;
+    let mut settings = parse(&text, &path, args.allow_weak())?;
+    if !args.allow_weak() {
+        refuse_open(&path, &meta, !settings.auth.secrets.is_empty())?;
+    }
+    if let Some(file) = secret_from_environment(&|name| std::env::var_os(name)) {
+        settings.auth.secrets.clear();
+        settings.secret_files = vec![file];
+    }
+    let weak = settings.allow_weak_secret;
+    for file in &settings.secret_files {
+        settings.auth.secrets.push(read_secret(file, weak, args.allow_weak())?);
+    }
+    Ok(settings)
+}
+
+/// Settings for a command that only talks to a server: no secret is read, and a host that has no configuration, or
+/// one that only the server may read, has the defaults.
+pub(crate) fn addresses(args: &Args) -> Result<Settings, Failure> {
+    let (path, named) = args.config();
+    match read_config(&path) {
+        Ok((text, _)) => parse(&text, &path, true),
+        Err(_) if !named => Ok(Settings::default()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The control socket that `--control` names, else that of the settings.
+pub(crate) fn control_address(args: &Args, settings: &Settings) -> Result<String, Failure> {
+    let Some(address) = args.value("control")? else { return Ok(settings.control.clone()) };
+    let folder = std::env::current_dir().unwrap_or_default();
+    wsson::config::control_address(address, &folder)
+        .map_err(|why| Failure::usage(args, format!("--control: {why}")))
+}
+
+fn not_configured(text: String) -> Failure {
+    Failure::new(Exit::NotConfigured, text)
+}
+
+fn parse(text: &str, path: &Path, allow_weak: bool) -> Result<Settings, Failure> {
+    let base_dir = path.parent().unwrap_or(Path::new("/"));
+    let parse = if allow_weak { Settings::parse_allowing_weak } else { Settings::parse };
+    parse(text, base_dir).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
+        not_configured(errors.join("\nwsson: "))
+    })
+}
+
+fn read_config(path: &Path) -> Result<(String, Metadata), Failure> {
+    let what = format!("cannot read the configuration {}", path.display());
+    let (bytes, meta) = read(path, CONFIG_BYTES_MAX).map_err(|error| unreadable(&what, &error))?;
+    let text = String::from_utf8(bytes).map_err(|_| not_configured(format!("{what}: it is not UTF-8")))?;
+    Ok((text, meta))
+}
+
+fn unreadable(what: &str, error: &io::Error) -> Failure {
+    let why = wsson::sys::describe(error);
+    match error.kind() {
+        io::ErrorKind::NotFound => not_configured(format!("{what}: {why}"))
+            .or("wsson COMMAND -c FILE, with a copy of conf/wsson.toml"),
+        io::ErrorKind::PermissionDenied => {
+            Failure::io(what, error).or("the same as root, or as the user that wsson runs as")
+        }
+        _ => not_configured(format!("{what}: {why}")),
+    }
+}
+
+/// Reads a regular file; the metadata are those of the file that was read, whatever its name points to meanwhile.
+fn read(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    let meta = std::fs::metadata(path)?;
+    // A pipe would be waited for; it is judged before it is opened, as opening it waits too.
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok((bytes, meta))
+}
+
+/// Refuses a file that others may write or, if it holds a secret, read.
+fn refuse_open(path: &Path, meta: &Metadata, holds_secret: bool) -> Result<(), Failure> {
+    let mode = meta.permissions().mode();
+    let may = if mode & 0o002 != 0 {
+        "others may change it"
+    } else if mode & 0o004 != 0 && holds_secret {
+        "it holds a secret that others may read"
+    } else {
+        return Ok(());
+    };
+    let path = path.display();
+    Err(not_configured(format!("{path} is not safe: {may}"))
+        .or(format!("chmod o-rwx {path} (or, for tests, --allow-weak)")))
+}
+
+/// The file that replaces the configuration's secret: the one named to a container, or systemd's credential.
+fn secret_from_environment(get: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if let Some(file) = get("WSSON_SECRET_FILE").filter(|file| !file.is_empty()) {
+        return Some(file.into());
+    }
+    let credential = Path::new(&get("CREDENTIALS_DIRECTORY")?).join("wsson-secret");
+    // Other credentials may be passed without this one.
+    credential.exists().then_some(credential)
+}
+
+/// One newline at the end, which editors and `openssl rand` leave, does not belong to the secret.
+fn read_secret(path: &Path, allow_weak_secret: bool, allow_open: bool) -> Result<Secret, Failure> {
+    let what = format!("cannot read the secret {}", path.display());
+    let (bytes, meta) = read(path, SECRET_BYTES_MAX).map_err(|error| {
+        let make = format!("(umask 077; openssl rand -base64 24 > {})", path.display());
+        match error.kind() {
+            io::ErrorKind::NotFound => unreadable(&what, &error).or(make),
+            _ => unreadable(&what, &error),
+        }
+    })?;
+    if !allow_open {
+        refuse_open(path, &meta, true)?;
+    }
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    match secret_weakness(secret) {
+        Some(why) if !allow_weak_secret => {
+            Err(not_configured(format!("the secret in {} {why}", path.display())))
+        }
+        _ if secret.is_empty() => Err(not_configured(format!("the secret in {} is empty", path.display()))),
+        _ => Ok(Secret::new(secret)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_replaces_the_secret() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let credentials = folder.path().as_os_str().to_owned();
+        let both = |name: &str| match name {
+            "WSSON_SECRET_FILE" => Some("/named".into()),
+            _ => Some(credentials.clone()),
+        };
+        let systemd = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| credentials.clone());
+        assert_eq!(secret_from_environment(&both), Some("/named".into()));
+        assert_eq!(secret_from_environment(&systemd), None, "another credential only");
+        std::fs::write(folder.path().join("wsson-secret"), "x").expect("the folder is ours");
+        assert_eq!(secret_from_environment(&systemd), Some(folder.path().join("wsson-secret")));
+        assert_eq!(secret_from_environment(&|_| None), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! What values may not be together: mistakes that no single value shows.
+
+use super::Settings;
+use super::parse::Reader;
+use super::values::show_size;
+use crate::auth::PUBLISHED_SECRETS;
+use core::net::SocketAddr;
+
+/// The longest header that a frame of ours can have, plus the mask that a careful reader adds (RFC 6455 section 5.2).
+const FRAME_HEADER_BYTES_MAX: usize = 14;
+
+/// Reports every contradiction at the value that is easiest to change.
+pub(super) fn together(settings: &Settings, reader: &mut Reader<'_>) {
+    addresses(settings, reader);
+    control_is_private(settings, reader);
+    secrets(settings, reader);
+    cookie_names(settings, reader);
+    limits(settings, reader);
+    tls(settings, reader);
+}
+
+fn addresses(settings: &Settings, reader: &mut Reader<'_>) {
+    if settings.servers.is_empty() {
+        reader.fail("servers", "\"servers\" is empty: browsers need at least one listener");
+    }
+    if settings.domains.len() > settings.servers.len() {
+        let (domains, servers) = (settings.domains.len(), settings.servers.len());
+        reader.fail("domains", format!("\"domains\" has {domains} entries, but there are {servers} servers"));
+    }
+    for (place, server) in settings.servers.iter().enumerate() {
+        if let Some(other) = settings.servers[..place].iter().find(|other| collide(other, server)) {
+            reader.fail("servers", format!("\"servers\": {server} and {other} are the same address"));
+        }
+        if collide(&settings.control, server) {
+            let control = &settings.control;
+            reader.fail(
+                "control",
+                format!("\"control\": {control} and the server {server} are the same address"),
+            );
+        }
+    }
+}
+
+/// Whether the second of two listeners could not be bound. Port 0 is another port each time.
+fn collide(one: &str, other: &str) -> bool {
+    match (tcp_address(one), tcp_address(other)) {
+        (Some(one), Some(other)) => {
+            let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let ips = one.ip() == other.ip() || any && one.is_ipv4() == other.is_ipv4();
+            one.port() != 0 && one.port() == other.port() && ips
+        }
+        _ => one == other,
+    }
+}
+
+fn tcp_address(address: &str) -> Option<SocketAddr> {
+    address.strip_prefix("tcp://").or_else(|| address.strip_prefix("tls://"))?.parse().ok()
+}
+
+/// Whoever reaches the control socket may send to everyone: no password, by design.
+fn control_is_private(settings: &Settings, reader: &mut Reader<'_>) {
+    let public = tcp_address(&settings.control).is_some_and(|address| !address.ip().is_loopback());
+    if public && !settings.control_public {
+        let message = format!(
+            "\"control\": {} can be reached from other hosts, and whoever reaches it may send to \
+             every client; use unix:// or 127.0.0.1, or say control_public = true",
+            settings.control
+        );
+        reader.fail("control", message);
+    }
+}
+
+fn secrets(settings: &Settings, reader: &mut Reader<'_>) {
+    let (inline, files) = (settings.auth.secrets.len(), settings.secret_files.len());
+    if inline > 0 && files > 0 {
+        reader.fail("secret_file", "\"secret\" and \"secret_file\" are both given; keep one of them");
+    }
+    for (name, count) in [("secret", inline), ("secret_file", files)] {
+        if count > 2 {
+            reader.fail(
+                name,
+                format!("\"{name}\" has {count} entries; two, the new and the old, are the most"),
+            );
+        }
+    }
+    if inline == 2 && settings.auth.secrets[0] == settings.auth.secrets[1] {
+        reader.fail("secret", "\"secret\" has the same entry twice");
+    }
+}
+
+fn cookie_names(settings: &Settings, reader: &mut Reader<'_>) {
+    let auth = &settings.auth;
+    let names = [
+        ("auth.cookie_token", &auth.cookie_token),
+        ("auth.cookie_time", &auth.cookie_time),
+        ("auth.cookie_digest", &auth.cookie_digest),
+        ("auth.cookie_user", &auth.cookie_user),
+    ];
+    for (place, (key, name)) in names.iter().enumerate() {
+        if let Some((other, _)) = names[..place].iter().find(|(_, other)| other == name) {
+            reader.fail(
+                key,
+                format!("\"{key}\" and \"{other}\" are both {name:?}; four cookies need four names"),
+            );
+        }
+    }
+}
+
+fn limits(settings: &Settings, reader: &mut Reader<'_>) {
+    let limits = &settings.limits;
+    let outbox_bytes = limits.outbox_bytes as usize;
+    let outbox_min = limits.message_bytes + FRAME_HEADER_BYTES_MAX;
+    if outbox_bytes < outbox_min {
+        let message = show_size(limits.message_bytes);
+        let why =
+            format!("a message of limits.message ({message}) and its header: at least {outbox_min} bytes");
+        reader.fail("limits.outbox", format!("\"limits.outbox\" must hold {why}"));
+    }
+    if limits.queued_bytes < outbox_bytes {
+        let why = format!("it must be at least limits.outbox ({})", show_size(outbox_bytes));
+        reader.fail("limits.queued", format!("\"limits.queued\" is for all clients together: {why}"));
+    }
+    let payload_min = settings.auth.token_length + 1;
+    if limits.control_payload_bytes < payload_min {
+        let why = format!("a token and a message: at least {payload_min} bytes");
+        reader.fail("limits.control_payload", format!("\"limits.control_payload\" must hold {why}"));
+    }
+    if let (Some(clients), Some(unauthenticated)) = (limits.clients, limits.unauthenticated) {
+        if unauthenticated > clients {
+            let why = format!("is more than limits.clients ({clients})");
+            reader.fail("limits.unauthenticated", format!("\"limits.unauthenticated\" {why}"));
+        }
+    }
+}
+
+fn tls(settings: &Settings, reader: &mut Reader<'_>) {
+    let listens = settings.servers.iter().any(|server| server.starts_with("tls://"));
+    if listens && !cfg!(feature = "tls") {
+        reader.fail("servers", "\"servers\": this wsson was built without TLS; put a proxy in front of it");
+    }
+    match &settings.tls {
+        None if listens => {
+            reader.fail("servers", "\"servers\": a tls:// listener needs certificate and key in [tls]");
+        }
+        Some(files) => {
+            for (key, path) in [("certificate", &files.certificate), ("key", &files.key)] {
+                if path.as_os_str().is_empty() {
+                    reader.fail(
+                        &format!("tls.{key}"),
+                        format!("[tls] needs \"{key}\", the path of a PEM file"),
+                    );
+                }
+            }
+        }
+        None => {}
+    }
+}
+
+impl Settings {
+    /// What is still needed before browsers can be served; the parser accepts a file without, since the secret may
+    /// come from elsewhere. To be asked after the secrets are in `auth.secrets`.
+    pub fn missing(&self) -> Option<&'static str> {
+        if self.auth.secrets.is_empty() {
+            return Some(
+                "no secret is given: set secret_file (a file with at least 16 random bytes in text form)",
+            );
+        }
+        if self.origins.is_empty() {
+            return Some(
+                "\"origins\" is empty, so every browser would be refused: list the addresses of your pages",
+            );
+        }
+        None
+    }
+
+    /// What can be served, but will surprise.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let limits = &self.limits;
+        if limits.control_payload_bytes > limits.outbox_bytes as usize {
+            warnings.push(
+                "limits.control_payload is more than limits.outbox: a broadcast of that size would close every client"
+                    .into(),
+            );
+        }
+        if self.allow_weak_secret {
+            warnings.push("allow_weak_secret is set: this is for tests only".into());
+        }
+        if self.control_public {
+            warnings.push(
+                "control_public is set: whoever reaches the control address may send to every client".into(),
+            );
+        }
+        warnings
+    }
+}
+
+/// Below this a secret can be found by trying, offline, from the cookies of one login.
+const SECRET_BYTES_MIN: usize = 16;
+
+pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
+    if secret.len() < SECRET_BYTES_MIN {
+        return Some(
+            "is shorter than 16 bytes and could be found by trying; generate one: openssl rand -base64 24 \
+             (or, for tests, allow_weak_secret = true)",
+        );
+    }
+    let published = PUBLISHED_SECRETS.iter().any(|known| secret.starts_with(known.as_bytes()));
+    published.then_some(
+        "is an example from the documentation of ws(s)on, known to everyone; generate one: openssl rand -base64 24 \
+         (or, for tests, allow_weak_secret = true)",
+    )
+}

@@ -1,0 +1,165 @@
+//! What a single value may look like: addresses, origins, sizes, paths, names.
+//!
+//! Each function takes the text between the quotes and gives it back checked and in one form, or a sentence that says
+//! what would be right. `core::net` is used for the shape of addresses only; nothing here opens or resolves anything.
+
+use super::{KIB, MIB};
+use crate::auth::parse_origin;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+const GIB: usize = 1024 * MIB;
+
+/// `sun_path` of Linux has 108 bytes, the last of which is NUL; other systems have a few less and say so at bind.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// The address of a listener for browsers.
+pub(super) fn server(text: &str, base_dir: &Path) -> Result<String, String> {
+    match text.split_once("://") {
+        Some((scheme @ ("tcp" | "tls"), rest)) => Ok(format!("{scheme}://{}", socket(text, rest)?)),
+        Some(("unix", rest)) => unix(rest, base_dir),
+        _ => Err(format!("{text:?} must start with tcp://, tls:// or unix://")),
+    }
+}
+
+/// The address of the control listener. TLS would need a client certificate to mean anything, so there is none.
+pub(super) fn control(text: &str, base_dir: &Path) -> Result<String, String> {
+    match text.split_once("://") {
+        Some(("tcp", rest)) => Ok(format!("tcp://{}", socket(text, rest)?)),
+        Some(("unix", rest)) => unix(rest, base_dir),
+        Some(("tls", _)) => {
+            Err("the control socket has no TLS; use unix://, or tcp:// on the loopback".into())
+        }
+        _ => Err(format!("{text:?} must start with unix:// or tcp://")),
+    }
+}
+
+/// A name would be resolved by the network at every start; only `localhost` means the same everywhere.
+fn socket(text: &str, rest: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = rest.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    rest.parse().map_err(|_| {
+        let scheme = text.split("://").next().unwrap_or("tcp");
+        format!(
+            "{text:?} must be an IP address and a port, like {scheme}://127.0.0.1:8099 or {scheme}://[::1]:8099"
+        )
+    })
+}
+
+fn unix(rest: &str, base_dir: &Path) -> Result<String, String> {
+    let path = path(rest, base_dir)?;
+    let path = path.to_str().ok_or("the folder's name is not UTF-8")?;
+    if path.len() > UNIX_PATH_BYTES_MAX {
+        return Err(format!("the path has {} bytes; a Unix socket allows {UNIX_PATH_BYTES_MAX}", path.len()));
+    }
+    Ok(format!("unix://{path}"))
+}
+
+/// A path, taken from `base_dir` when it is relative; `.` is dropped so that equal paths are equal strings.
+pub(super) fn path(text: &str, base_dir: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("the path is empty".into());
+    }
+    if text.contains('\0') {
+        return Err("a path cannot contain NUL".into());
+    }
+    Ok(base_dir.join(text).components().collect())
+}
+
+/// What `m` answers. It goes over the wire as it is, so only printable ASCII, and no scheme: the page adds ws or wss.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return Err(format!("{text:?} must be a host and port without a scheme, like ws1.example.com:8099"));
+    }
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("{text:?} must be a host and port, like ws1.example.com:8099"));
+    }
+    Ok(text.to_owned())
+}
+
+/// An origin in the form in which a browser sends it (RFC 6454 section 6.2).
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    // Pages opened from a file are "null" in browsers, but "file://" in the web views of some mobile systems.
+    if text == "file://" {
+        return Ok(text.to_owned());
+    }
+    if text.starts_with("ws://") || text.starts_with("wss://") {
+        return Err(format!("{text:?} is no origin: it is the page that has one, like https://example.com"));
+    }
+    parse_origin(text).map_err(|why| format!("{text:?} is no origin like https://example.com: {why}"))
+}
+
+/// A proxy: one address, or a block in CIDR notation.
+pub(super) fn network(text: &str) -> Result<String, String> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let wrong = || format!("{text:?} must be an IP address or a block, like 10.0.0.0/8");
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let Some(prefix) = prefix else { return Ok(address.to_string()) };
+    match prefix.parse::<u8>() {
+        Ok(bits) if bits <= bits_max && prefix.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(format!("{address}/{bits}"))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// The name of a user or a group, or its number.
+pub(super) fn account(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b":/,".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
+        return Err(format!("{text:?} is not a name of a user or group"));
+    }
+    Ok(text.to_owned())
+}
+
+/// RFC 6265 section 4.1.1: a cookie's name is a token of HTTP.
+pub(super) fn cookie_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
+        return Err(format!("{text:?} is not a cookie's name: 1 to 64 letters, digits, or !#$%&'*+-.^_`|~"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Permissions, as chmod takes them. A string, since a TOML integer 0660 would be an error and 660 a trap.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} must be permissions in octal, like \"0660\"");
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).map_err(|_| wrong())?;
+    if !digits || mode > 0o777 {
+        return Err(wrong());
+    }
+    if mode & 0o200 == 0 {
+        return Err(format!("{text:?} does not let the owner write, so nobody could connect"));
+    }
+    Ok(mode)
+}
+
+/// `64 KiB`, `1 MiB`, `512 B`, `4096`. Only binary units: 64 kB would be read as either by half of the readers.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let wrong = || format!("must be a size like \"64 KiB\" (B, KiB, MiB, GiB), not {text:?}");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_bytes = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => KIB,
+        "MiB" => MIB,
+        "GiB" => GIB,
+        _ => return Err(wrong()),
+    };
+    let number: usize = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit_bytes).ok_or_else(wrong)
+}
+
+/// The shortest exact form of a size.
+pub(super) fn show_size(bytes: usize) -> String {
+    match bytes {
+        0 => "0 B".into(),
+        _ if bytes % GIB == 0 => format!("{} GiB", bytes / GIB),
+        _ if bytes % MIB == 0 => format!("{} MiB", bytes / MIB),
+        _ if bytes % KIB == 0 => format!("{} KiB", bytes / KIB),
+        _ => format!("{bytes} B"),
+    }
+}

@@ -1,0 +1,298 @@
+//! The control protocol's codec: bytes from a backend to [`Command`], [`Reply`] to bytes.
+//!
+//! The grammar is anchored: a frame begins exactly where the last one ended, or the connection is over. A
+//! parser that searched ahead for digits would execute `POST /0p5bHELLO HTTP/1.1` (control-protocol.md).
+//!
+//! It never executes anything and never copies a payload. Invariant: what `decode` consumed is exactly
+//! one frame and the line ends before it.
+
+use crate::frame::Kind;
+
+/// Digits of a length. Seven would do for any limit; leading zeros are allowed.
+const DIGITS_MAX: usize = 8;
+
+/// What a backend asks for. Tokens and messages borrow the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'b> {
+    /// `b` `B`: one message to every open client.
+    Broadcast(Kind, &'b [u8]),
+    /// `d` `D`: to the clients of a token, without an answer.
+    Direct(Kind, &'b [u8], &'b [u8]),
+    /// `c` `C`: the same, answered by `A` or `N`.
+    Confirmed(Kind, &'b [u8], &'b [u8]),
+    /// `l`: begin a fragmented message to the clients of a token.
+    Lock(&'b [u8]),
+    /// `f` `F`, `i` `I`, `s` `S`: a fragment for the locked clients.
+    Fragment(Place, Kind, &'b [u8]),
+    /// `m`: which listener has the fewest clients.
+    Freest,
+    /// `t`: the status.
+    Status,
+    /// `p`: are you there?
+    Ping,
+    /// `P`: I am here.
+    Pong,
+    /// `q` `Q`: end of the conversation.
+    Quit,
+}
+
+/// Where in its message a fragment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `f` `F`: the first frame, more follow.
+    First,
+    /// `i` `I`: neither first nor last.
+    Middle,
+    /// `s` `S`: the last frame, or the only one.
+    Last,
+}
+
+/// Why a backend's bytes are not a frame. Each is answered with `E` and ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No digit where a frame must begin, no letter behind the digits, or too many digits.
+    Grammar,
+    /// The announced length is over the limit.
+    TooLong,
+    /// The payload is shorter than a token.
+    NoToken,
+    /// Not a command's letter.
+    Unknown(u8),
+    /// Text that is not UTF-8.
+    NotText,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Grammar => f.write_str("not_a_frame"),
+            Self::TooLong => f.write_str("payload_too_long"),
+            Self::NoToken => f.write_str("payload_shorter_than_token"),
+            Self::Unknown(letter) => write!(f, "unknown_command_{}", letter.escape_ascii()),
+            Self::NotText => f.write_str("text_is_not_utf8"),
+        }
+    }
+}
+
+/// What the codec must know of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Length of every token in bytes.
+    pub token_length: usize,
+    /// Largest payload in bytes, judged from the announced length.
+    pub payload_bytes_max: usize,
+}
+
+/// Reads one frame from the start of `input`: the bytes used and the command. `None` when the frame is
+/// not complete; nothing is consumed then but what [`blank`] would skip.
+///
+/// # Errors
+/// As soon as the bytes can not become a frame, whether or not all of it is there.
+pub fn decode<'b>(input: &'b [u8], rules: Rules) -> Result<Option<(usize, Command<'b>)>, Error> {
+    let begin = blank(input);
+    let frame = &input[begin..];
+    let Some((digits, len)) = length(frame)? else { return Ok(None) };
+    if len > rules.payload_bytes_max {
+        return Err(Error::TooLong);
+    }
+    let Some(&letter) = frame.get(digits) else { return Ok(None) };
+    check_letter(letter, len, rules.token_length)?;
+    let Some(payload) = frame.get(digits + 1..digits + 1 + len) else { return Ok(None) };
+    Ok(Some((begin + digits + 1 + len, command(letter, payload, rules.token_length))))
+}
+
+/// CR and LF before the next frame.
+pub fn blank(input: &[u8]) -> usize {
+    input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
+}
+
+/// The decimal length at the start and its number of digits; `None` while more digits may come.
+fn length(frame: &[u8]) -> Result<Option<(usize, usize)>, Error> {
+    let digits = frame.iter().take(DIGITS_MAX).take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == frame.len() && digits < DIGITS_MAX {
+        return Ok(None);
+    }
+    if digits == 0 {
+        return Err(Error::Grammar);
+    }
+    let value = frame[..digits].iter().fold(0, |value, digit| value * 10 + usize::from(digit - b'0'));
+    Ok(Some((digits, value)))
+}
+
+fn check_letter(letter: u8, len: usize, token_length: usize) -> Result<(), Error> {
+    match letter {
+        b'd' | b'D' | b'c' | b'C' | b'l' if len < token_length => Err(Error::NoToken),
+        b'd' | b'D' | b'c' | b'C' | b'l' | b'b' | b'B' => Ok(()),
+        b'f' | b'F' | b'i' | b'I' | b's' | b'S' => Ok(()),
+        b'm' | b't' | b'p' | b'P' | b'q' | b'Q' => Ok(()),
+        letter if letter.is_ascii_alphabetic() => Err(Error::Unknown(letter)),
+        _ => Err(Error::Grammar),
+    }
+}
+
+fn command(letter: u8, payload: &[u8], token_length: usize) -> Command<'_> {
+    let kind = if letter.is_ascii_uppercase() { Kind::Binary } else { Kind::Text };
+    match letter {
+        b'b' | b'B' => Command::Broadcast(kind, payload),
+        b'd' | b'D' => Command::Direct(kind, &payload[..token_length], &payload[token_length..]),
+        b'c' | b'C' => Command::Confirmed(kind, &payload[..token_length], &payload[token_length..]),
+        b'l' => Command::Lock(&payload[..token_length]),
+        b'f' | b'F' => Command::Fragment(Place::First, kind, payload),
+        b'i' | b'I' => Command::Fragment(Place::Middle, kind, payload),
+        b's' | b'S' => Command::Fragment(Place::Last, kind, payload),
+        b'm' => Command::Freest,
+        b't' => Command::Status,
+        b'p' => Command::Ping,
+        b'P' => Command::Pong,
+        b'q' | b'Q' => Command::Quit,
+        _ => unreachable!("check_letter lets only commands pass"),
+    }
+}
+
+/// What wsson says to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply<'b> {
+    /// `A`: queued for an open client of this token.
+    Ack(&'b [u8]),
+    /// `N`: no open client of this token, or none could take it.
+    Nack(&'b [u8]),
+    /// `a`: the fragment was queued.
+    FragmentAck,
+    /// `n`: it was not.
+    FragmentNack,
+    /// `M`: the freest listener's address.
+    Freest(&'b str),
+    /// `T`: the status as JSON.
+    Status(&'b str),
+    /// `p`: are you there?
+    Ping,
+    /// `P`: I am here.
+    Pong,
+    /// `E`: protocol error or overflow; the connection ends.
+    Error,
+}
+
+/// Encodes a reply at the end of `out`.
+pub fn append_reply(out: &mut Vec<u8>, reply: Reply<'_>) {
+    let (letter, payload): (u8, &[u8]) = match reply {
+        Reply::Ack(token) => (b'A', token),
+        Reply::Nack(token) => (b'N', token),
+        Reply::FragmentAck => (b'a', b""),
+        Reply::FragmentNack => (b'n', b""),
+        Reply::Freest(address) => (b'M', address.as_bytes()),
+        Reply::Status(json) => (b'T', json.as_bytes()),
+        Reply::Ping => (b'p', b""),
+        Reply::Pong => (b'P', b""),
+        Reply::Error => (b'E', b""),
+    };
+    append_decimal(out, payload.len());
+    out.push(letter);
+    out.extend_from_slice(payload);
+}
+
+/// Without the formatting machinery: replies to confirmed messages are on the hot path.
+fn append_decimal(out: &mut Vec<u8>, value: usize) {
+    if value >= 10 {
+        append_decimal(out, value / 10);
+    }
+    out.push(b'0' + (value % 10) as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: Rules = Rules { token_length: 4, payload_bytes_max: 1000 };
+
+    #[track_caller]
+    fn check(input: &[u8], expected: Result<Option<(usize, Command<'_>)>, Error>) {
+        assert_eq!(decode(input, RULES), expected);
+    }
+
+    #[test]
+    fn every_command() {
+        use Command::*;
+        use Kind::{Binary, Text};
+        check(b"5bHello", Ok(Some((7, Broadcast(Text, b"Hello")))));
+        check(b"5BHello", Ok(Some((7, Broadcast(Binary, b"Hello")))));
+        check(b"6dtokehi", Ok(Some((8, Direct(Text, b"toke", b"hi")))));
+        check(b"4Dtoke", Ok(Some((6, Direct(Binary, b"toke", b"")))));
+        check(b"5ctokeh", Ok(Some((7, Confirmed(Text, b"toke", b"h")))));
+        check(b"5Ctokeh", Ok(Some((7, Confirmed(Binary, b"toke", b"h")))));
+        check(b"6ltokexx", Ok(Some((8, Lock(b"toke")))));
+        check(b"1fx", Ok(Some((3, Fragment(Place::First, Text, b"x")))));
+        check(b"1Fx", Ok(Some((3, Fragment(Place::First, Binary, b"x")))));
+        check(b"0i", Ok(Some((2, Fragment(Place::Middle, Text, b"")))));
+        check(b"1Ix", Ok(Some((3, Fragment(Place::Middle, Binary, b"x")))));
+        check(b"1sx", Ok(Some((3, Fragment(Place::Last, Text, b"x")))));
+        check(b"1Sx", Ok(Some((3, Fragment(Place::Last, Binary, b"x")))));
+        for (input, command) in
+            [(b"0m", Freest), (b"0t", Status), (b"0p", Ping), (b"0P", Pong), (b"0q", Quit), (b"0Q", Quit)]
+        {
+            check(input, Ok(Some((2, command))));
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_anchored() {
+        for opener in
+            ["POST /0p5bHELLO HTTP/1.1", " 5bHello", "+5bHello", "-1b", "x", "\x16\x03\x01", "5 bHello"]
+        {
+            check(opener.as_bytes(), Err(Error::Grammar));
+        }
+        check(b"000000005bHello", Err(Error::Grammar));
+        check(b"123456789", Err(Error::TooLong));
+        check(b"000000001", Err(Error::Grammar));
+        check(b"5z", Err(Error::Unknown(b'z')));
+        check(b"3dabc", Err(Error::NoToken));
+    }
+
+    #[test]
+    fn bounds_are_judged_before_the_payload_arrives() {
+        check(b"1001b", Err(Error::TooLong));
+        check(b"1000b", Ok(None));
+        check(b"3d", Err(Error::NoToken));
+        check(b"99999999", Err(Error::TooLong));
+    }
+
+    #[test]
+    fn line_ends_between_frames_are_skipped() {
+        check(b"\r\n\n0p\n", Ok(Some((5, Command::Ping))));
+        check(b"\r\n", Ok(None));
+        check(b"00000005bHello", Ok(Some((14, Command::Broadcast(Kind::Text, b"Hello")))));
+    }
+
+    #[test]
+    fn replies() {
+        let mut out = Vec::new();
+        for reply in [
+            Reply::Ack(b"toke"),
+            Reply::Nack(b"toke"),
+            Reply::FragmentAck,
+            Reply::FragmentNack,
+            Reply::Freest("ws1.example.com:80"),
+            Reply::Status("{}"),
+            Reply::Ping,
+            Reply::Pong,
+            Reply::Error,
+        ] {
+            append_reply(&mut out, reply);
+        }
+        assert_eq!(out, b"4Atoke4Ntoke0a0n18Mws1.example.com:802T{}0p0P0E");
+    }
+
+    proptest! {
+        /// A prefix of a frame is never an error and never a command: any splitting gives the same.
+        #[test]
+        fn prefixes_wait(payload in proptest::collection::vec(any::<u8>(), 4..200), letter in "[bBdDcClfFiIsSmtpPqQ]") {
+            let mut frame = format!("{}{letter}", payload.len()).into_bytes();
+            frame.extend_from_slice(&payload);
+            for cut in 0..frame.len() {
+                prop_assert_eq!(decode(&frame[..cut], RULES), Ok(None));
+            }
+            let (used, _) = decode(&frame, RULES).unwrap().unwrap();
+            prop_assert_eq!(used, frame.len());
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Listening sockets that systemd opened for us (sd_listen_fds(3)).
+//!
+//! The configuration stays the one place that says what is served where: a socket takes the place of the
+//! configured address it is bound to, and one that no address asks for is an error, not a listener nobody
+//! knows of. Sockets that were handed in are never unlinked: their file belongs to systemd.
+
+use super::{Exit, Failure};
+use crate::sys::{self, Inherited};
+use std::env;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+/// Where sd_listen_fds(3) starts to count.
+const FIRST: u8 = 3;
+
+/// A listening socket that somebody else has opened.
+#[derive(Debug)]
+pub struct Socket {
+    /// Its address in the configuration's form, `tcp://127.0.0.1:8099` or `unix:///run/wsson/server.sock`.
+    pub address: String,
+    /// The name from `FileDescriptorName=`, for messages.
+    pub name: String,
+    /// The socket.
+    pub fd: OwnedFd,
+}
+
+/// Takes the sockets meant for this process. Works once.
+pub fn take() -> Result<Vec<Socket>, Failure> {
+    let variable = |name| env::var(name).ok();
+    let count = count(variable("LISTEN_PID"), variable("LISTEN_FDS"));
+    let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').map(str::to_owned).chain(std::iter::repeat("unknown".to_owned()));
+    sys::inherit(FIRST, count).into_iter().map(|fd| socket(fd, names.next().unwrap_or_default())).collect()
+}
+
+/// How many sockets are meant for this process.
+fn count(pid: Option<String>, fds: Option<String>) -> u8 {
+    let ours = pid.is_some_and(|pid| pid == std::process::id().to_string());
+    fds.and_then(|fds| fds.parse().ok()).filter(|_| ours).unwrap_or(0)
+}
+
+fn socket(fd: OwnedFd, name: String) -> Result<Socket, Failure> {
+    let Some(address) = address(&fd) else {
+        let text = format!("cannot use the inherited socket `{name}`: it is not a listening stream socket");
+        return Err(Failure::new(Exit::Failed, text));
+    };
+    Ok(Socket { address, name, fd })
+}
+
+/// What the socket is bound to.
+fn address(fd: &OwnedFd) -> Option<String> {
+    let kind = sys::kind_of(fd.as_fd());
+    let fd = fd.try_clone().ok()?;
+    match kind {
+        Inherited::Tcp => Some(format!("tcp://{}", TcpListener::from(fd).local_addr().ok()?)),
+        Inherited::Unix => {
+            let address = UnixListener::from(fd).local_addr().ok()?;
+            Some(format!("unix://{}", address.as_pathname()?.to_str()?))
+        }
+        Inherited::Other => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_sockets_are_counted() {
+        let some = |text: &str| Some(text.to_owned());
+        let ours = std::process::id().to_string();
+        assert_eq!(count(Some(ours.clone()), some("2")), 2);
+        assert_eq!(count(some("1"), some("2")), 0);
+        assert_eq!(count(None, some("2")), 0);
+        assert_eq!(count(Some(ours.clone()), None), 0);
+        assert_eq!(count(Some(ours.clone()), some("many")), 0);
+        assert_eq!(count(Some(ours), some("-1")), 0);
+    }
+
+    #[test]
+    fn addresses_have_the_configurations_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.sock");
+        let unix = UnixListener::bind(&path).unwrap();
+        let name = format!("unix://{}", path.display());
+        assert_eq!(socket(unix.into(), "a".into()).unwrap().address, name);
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("tcp://127.0.0.1:{}", tcp.local_addr().unwrap().port());
+        assert_eq!(socket(tcp.into(), "b".into()).unwrap().address, name);
+    }
+
+    #[test]
+    fn what_does_not_listen_is_refused_by_its_name() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let failure = socket(file.into(), "web".into()).unwrap_err();
+        assert!(failure.text.contains("`web`"), "{failure}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Leaving the terminal: `start` returns only when the server listens, or with what prevented it.
+//!
+//! The process splits twice: the one in between starts a session and ends, so that the server belongs to nobody's
+//! job and can never get a terminal again. The first process waits on a socket pair for the server's word. Until
+//! then the server keeps the standard streams, so that nothing it says is lost; then it gives them up.
+//!
+//! Invariant: exactly one word is said. A server that dies without one is noticed by the end of the stream.
+
+use super::{Exit, Failure};
+use crate::sys::{self, Fork};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+/// Which side of [`detach`] this is.
+#[derive(Debug)]
+pub enum Detached {
+    /// The process that was started from the terminal, with the server's word.
+    Parent(Result<(), Failure>),
+    /// The server.
+    Server(Word),
+}
+
+/// What a detached server owes the process that started it.
+#[derive(Debug)]
+#[must_use]
+pub struct Word(UnixStream);
+
+/// Leaves the terminal. Must be called before any thread is started.
+pub fn detach() -> io::Result<Detached> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    match sys::fork()? {
+        Fork::Parent(between) => {
+            drop(theirs);
+            sys::reap(between)?;
+            Ok(Detached::Parent(listen(&mut ours)))
+        }
+        Fork::Child => {
+            drop(ours);
+            leave_session(Word(theirs))
+        }
+    }
+}
+
+/// Runs in the process in between; only the server returns.
+fn leave_session(word: Word) -> io::Result<Detached> {
+    let split = sys::new_session().and_then(|()| sys::fork());
+    match split {
+        Ok(Fork::Child) => Ok(Detached::Server(word)),
+        Ok(Fork::Parent(_)) => std::process::exit(0),
+        Err(e) => {
+            word.failed(&Failure::io("cannot leave the terminal", &e));
+            std::process::exit(1)
+        }
+    }
+}
+
+impl Word {
+    /// The server listens: lets the starting process return, and gives up the standard streams and the directory.
+    pub fn ready(mut self) -> io::Result<()> {
+        std::env::set_current_dir("/")?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        for standard in 0..=2 {
+            sys::replace_stdio(null.as_fd(), standard)?;
+        }
+        // Nobody listens any more if the starting process was killed; the server runs all the same.
+        let _ = self.0.write_all(&[0]);
+        Ok(())
+    }
+
+    /// The server does not start, and why.
+    pub fn failed(mut self, failure: &Failure) {
+        let _ = self.0.write_all(&[failure.exit as u8]);
+        let _ = self.0.write_all(failure.text.as_bytes());
+    }
+}
+
+/// Waits for the server's word.
+fn listen(stream: &mut UnixStream) -> Result<(), Failure> {
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).map_err(|e| Failure::io("cannot hear from the server", &e))?;
+    let Some((&code, text)) = said.split_first() else {
+        return Err(Failure::new(Exit::Failed, "the server ended before it was ready, without a word"));
+    };
+    let exit = match code {
+        0 => return Ok(()),
+        2 => Exit::Usage,
+        4 => Exit::NotPermitted,
+        6 => Exit::NotConfigured,
+        7 => Exit::NotRunning,
+        _ => Exit::Failed,
+    };
+    Err(Failure::new(exit, String::from_utf8_lossy(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(say: impl FnOnce(Word)) -> Result<(), Failure> {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        say(Word(theirs));
+        listen(&mut ours)
+    }
+
+    #[test]
+    fn a_failure_keeps_its_code_and_its_sentence() {
+        use Exit::{Failed, NotConfigured, NotPermitted, NotRunning, Usage};
+        for exit in [Failed, Usage, NotPermitted, NotConfigured, NotRunning] {
+            let failure = Failure::new(exit, "cannot listen on tcp://127.0.0.1:80: permission denied");
+            assert_eq!(heard(|word| word.failed(&failure)), Err(failure));
+        }
+    }
+
+    #[test]
+    fn a_server_that_dies_silently_is_noticed() {
+        let failure = heard(drop).unwrap_err();
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.text.contains("without a word"));
+    }
+
+    #[test]
+    fn ready_gives_up_the_streams_and_the_directory() {
+        crate::sys::tests::alone(
+            "daemon::detach::tests::ready_gives_up_the_streams_and_the_directory",
+            || {
+                assert_eq!(heard(|word| word.ready().unwrap()), Ok(()));
+                for standard in 0..=2 {
+                    let target = std::fs::read_link(format!("/proc/self/fd/{standard}")).unwrap();
+                    assert_eq!(target.to_str(), Some("/dev/null"));
+                }
+                assert_eq!(std::env::current_dir().unwrap().to_str(), Some("/"));
+            },
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! The daemon's application: what `on_message` says of clients' messages.
+//!
+//! It never keeps a message and never logs its content. Invariant: with `drop`, the default, a client can
+//! cause nothing.
+
+use crate::config::OnMessage;
+use crate::frame::Kind;
+use crate::{ClientId, Handler, Hub};
+use log::info;
+
+/// See the module's head. A reload changes `on_message` in place.
+#[derive(Debug, Default)]
+pub struct Messages {
+    /// What is done with a message.
+    pub on_message: OnMessage,
+}
+
+impl Messages {
+    fn message(&self, hub: &mut Hub, id: ClientId, kind: Kind, message: &[u8]) {
+        match self.on_message {
+            OnMessage::Drop => {}
+            OnMessage::Echo => drop(hub.send_direct(id, kind, message)),
+            OnMessage::Broadcast => drop(hub.send_broadcast(kind, message)),
+            OnMessage::Log => {
+                info!(
+                    "message kind={kind:?} bytes={} token={:.8}",
+                    message.len(),
+                    hub.token(id).unwrap_or("-")
+                );
+            }
+        }
+    }
+}
+
+impl Handler for Messages {
+    fn on_text_message(&mut self, hub: &mut Hub, id: ClientId, text: &str) {
+        self.message(hub, id, Kind::Text, text.as_bytes());
+    }
+
+    fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {
+        self.message(hub, id, Kind::Binary, data);
+    }
+}

@@ -1,0 +1,298 @@
+//! The PID file: proof that one server runs, and which.
+//!
+//! The proof is a record lock that the server holds for life, not the number in the file: a stale file never
+//! prevents a start, a recycled number is never signalled, and the kernel names the holder, so nobody is
+//! signalled because somebody wrote a number into a file. The file gets its number last, when the server listens;
+//! a locked file without one belongs to a server that is starting.
+//!
+//! Never follows a link, never opens anything but a regular file with one name, never overwrites what is not a
+//! process number. Invariant: the lock is on the file that the path names (checked after locking), and only that
+//! file is removed.
+//!
+//! The process must not open and close the same file elsewhere: that would release a record lock (fcntl(2)).
+
+use super::{Exit, Failure};
+use crate::sys;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How often to try again when the file changes under our hands: each time another server came or went.
+const TRIES: u32 = 100;
+/// More than any process number with its newline.
+const NUMBER_BYTES_MAX: u64 = 32;
+
+/// The PID file of this process, locked.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// What [`PidFile::lock`] found.
+#[derive(Debug)]
+pub enum Locked {
+    /// Nobody had it; now this process has.
+    Ours(PidFile),
+    /// A server has it.
+    Theirs(Holder),
+}
+
+/// A server that holds the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process number, from the kernel.
+    pub pid: u32,
+    /// Whether it listens by now.
+    pub ready: bool,
+}
+
+/// Whether a server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No file, or one that a server emptied because it was not allowed to remove it.
+    Absent,
+    /// A file that a server left behind when it was killed.
+    Stale,
+    /// A server has it.
+    Held(Holder),
+}
+
+impl PidFile {
+    /// Locks the file, creating it if need be. It is empty until [`write`](Self::write).
+    pub fn lock(path: &Path) -> Result<Locked, Failure> {
+        for _ in 0..TRIES {
+            let file = open(path)?;
+            let failure =
+                |e: &io::Error| Failure::io(format!("cannot lock the PID file {}", path.display()), e);
+            if !sys::lock_record(&file).map_err(|e| failure(&e))? {
+                match holder(&file).map_err(|e| failure(&e))? {
+                    Some(holder) => return Ok(Locked::Theirs(holder)),
+                    // It went meanwhile, or somebody who may only read the file holds a reader's lock on it.
+                    None => unlink_if_same(path, &file),
+                }
+            } else if same_file(path, &file) {
+                file.set_len(0).map_err(|e| failure(&e))?;
+                return Ok(Locked::Ours(Self { path: path.to_owned(), file }));
+            }
+        }
+        let text = format!("cannot lock the PID file {}: it keeps changing", path.display());
+        Err(Failure::new(Exit::Failed, text))
+    }
+
+    /// Writes this process's number: from now on the server counts as started.
+    pub fn write(&self) -> Result<(), Failure> {
+        let number = format!("{}\n", std::process::id());
+        self.file
+            .write_all_at(number.as_bytes(), 0)
+            .map_err(|e| Failure::io(format!("cannot write the PID file {}", self.path.display()), &e))
+    }
+
+    /// Removes the file if the path still names ours; where the directory does not allow it, empties it.
+    pub fn remove(self) {
+        if same_file(&self.path, &self.file) && std::fs::remove_file(&self.path).is_err() {
+            // Nothing else is left to try; an unlocked file with a number does no harm either.
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+/// Tells whether a server runs, without disturbing it.
+pub fn state(path: &Path) -> Result<State, Failure> {
+    let file = match options().read(true).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Absent),
+        Err(e) => return Err(refused(path, &e)),
+    };
+    let meta = file.metadata().map_err(|e| refused(path, &e))?;
+    regular(path, &meta)?;
+    Ok(match holder(&file).map_err(|e| refused(path, &e))? {
+        Some(holder) => State::Held(holder),
+        None if meta.len() == 0 => State::Absent,
+        None => State::Stale,
+    })
+}
+
+/// Whoever holds the lock.
+fn holder(file: &File) -> io::Result<Option<Holder>> {
+    let Some(pid) = sys::lock_holder(file)? else { return Ok(None) };
+    Ok(Some(Holder { pid, ready: number(file)? == Some(pid) }))
+}
+
+/// The number in the file; `None` if there is none.
+fn number(file: &File) -> io::Result<Option<u32>> {
+    let mut bytes = [0; NUMBER_BYTES_MAX as usize];
+    let len = file.read_at(&mut bytes, 0)?;
+    Ok(std::str::from_utf8(&bytes[..len]).ok().and_then(|text| text.trim_end().parse().ok()))
+}
+
+fn options() -> OpenOptions {
+    let mut options = File::options();
+    // Without O_NONBLOCK, opening a named pipe would wait for its other end.
+    options.custom_flags(sys::O_NOFOLLOW | sys::O_CLOEXEC | sys::O_NONBLOCK);
+    options
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let mut options = options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o644);
+    let file = options.open(path).map_err(|e| refused(path, &e))?;
+    let meta = file.metadata().map_err(|e| refused(path, &e))?;
+    regular(path, &meta)?;
+    ours_to_write(path, &file, &meta)?;
+    Ok(file)
+}
+
+fn refused(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot open the PID file {}", path.display());
+    if path.is_symlink() {
+        return Failure::new(Exit::Failed, format!("{what}: it is a symbolic link; remove it"));
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            Failure::new(Exit::Failed, format!("{what}: its directory does not exist"))
+        }
+        _ => Failure::io(what, error),
+    }
+}
+
+fn regular(path: &Path, meta: &Metadata) -> Result<(), Failure> {
+    if meta.is_file() {
+        return Ok(());
+    }
+    let text = format!("cannot use {} as PID file: it is not a regular file", path.display());
+    Err(Failure::new(Exit::Failed, text))
+}
+
+/// A second name, or content that is no number: somebody else's file.
+fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failure> {
+    let mut text = String::new();
+    let read = file.take(NUMBER_BYTES_MAX + 1).read_to_string(&mut text);
+    let number = read.is_ok() && (text.is_empty() || text.trim_end().parse::<u32>().is_ok());
+    if number && meta.nlink() <= 1 {
+        return Ok(());
+    }
+    let why = if number { "it has a second name" } else { "it holds something else than a process number" };
+    let text = format!("cannot use {} as PID file: {why}; choose another `pid`", path.display());
+    Err(Failure::new(Exit::Failed, text))
+}
+
+fn same_file(path: &Path, file: &File) -> bool {
+    let Ok(ours) = file.metadata() else { return false };
+    path.symlink_metadata().is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino()))
+}
+
+fn unlink_if_same(path: &Path, file: &File) {
+    if same_file(path, file) {
+        // If it cannot be removed the caller's tries run out, with an error that says so.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::tests::locked_by_child;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn ours(path: &Path) -> PidFile {
+        match PidFile::lock(path).unwrap() {
+            Locked::Ours(file) => file,
+            Locked::Theirs(holder) => panic!("locked by {holder:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refuses(path: &Path, why: &str) {
+        let failure = PidFile::lock(path).unwrap_err();
+        assert!(failure.text.contains(why), "{failure}");
+    }
+
+    #[test]
+    fn the_number_comes_last_and_the_file_goes_with_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        assert_eq!(state(&path).unwrap(), State::Absent);
+        let file = ours(&path);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        file.write().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        file.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_file_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        fs::write(&path, "99999999999\n").unwrap();
+        refuses(&path, "something else than a process number");
+        fs::write(&path, "1\n").unwrap();
+        assert_eq!(state(&path).unwrap(), State::Stale);
+        ours(&path).write().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn the_holder_is_known_whatever_the_file_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        fs::write(&path, "1\n").unwrap();
+        let mut child = locked_by_child(&path);
+        let pid = child.id();
+        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, ready: false }));
+        let Locked::Theirs(holder) = PidFile::lock(&path).unwrap() else { panic!("locked twice") };
+        assert_eq!(holder.pid, pid);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n", "a loser writes nothing");
+        fs::write(&path, format!("{pid}\n")).unwrap();
+        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, ready: true }));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(state(&path).unwrap(), State::Stale);
+    }
+
+    #[test]
+    fn links_pipes_folders_and_others_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        symlink(at("nothing"), at("dangling")).unwrap();
+        refuses(&at("link"), "symbolic link");
+        refuses(&at("dangling"), "symbolic link");
+        refuses(&at("victim"), "something else than a process number");
+        fs::write(at("one"), "1\n").unwrap();
+        fs::hard_link(at("one"), at("two")).unwrap();
+        refuses(&at("two"), "second name");
+        refuses(folder.path(), "directory");
+        refuses(&at("no/such"), "its directory does not exist");
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        refuses(&at("pipe"), "not a regular file");
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(at("one")).unwrap(), "1\n");
+        assert!(!at("nothing").exists());
+    }
+
+    #[test]
+    fn anothers_file_at_our_path_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let file = ours(&path);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "7\n").unwrap();
+        file.remove();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "7\n");
+    }
+
+    #[test]
+    fn a_full_disk_is_said_so() {
+        let full = PidFile {
+            path: "/dev/full".into(),
+            file: File::options().write(true).open("/dev/full").unwrap(),
+        };
+        let failure = full.write().unwrap_err();
+        assert_eq!(failure.text, "cannot write the PID file /dev/full: no space left on device");
+    }
+}

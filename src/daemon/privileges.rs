@@ -1,0 +1,94 @@
+//! From root to an ordinary user: after binding, for good, verified.
+//!
+//! Names are looked up before anything is bound, so that a misspelt user is told at once. A process that is not
+//! root keeps its user: `user` and `group` are for those who start as root.
+//!
+//! Invariant: after [`harden`] and [`become_user`] no way leads back to root and no core file holds the secret.
+
+use super::{Exit, Failure};
+use crate::sys::{self, User};
+
+/// Finds whom to become. `None`: nobody is named, or this process is not root and stays who it is.
+pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Failure> {
+    if !sys::is_root() || (user.is_none() && group.is_none()) {
+        return Ok(None);
+    }
+    let mut found = match user {
+        Some(name) => find_user(name)?,
+        None => User { uid: 0, gid: 0 },
+    };
+    if let Some(name) = group {
+        found.gid = find_group(name)?;
+    }
+    Ok(Some(found))
+}
+
+/// Looks up `user`; the failure names it.
+pub fn find_user(name: &str) -> Result<User, Failure> {
+    let found = sys::user(name).map_err(|e| Failure::io(format!("cannot look up user `{name}`"), &e))?;
+    found.ok_or_else(|| missing("user", name))
+}
+
+/// Looks up `group`; the failure names it.
+pub fn find_group(name: &str) -> Result<u32, Failure> {
+    let found = sys::group(name).map_err(|e| Failure::io(format!("cannot look up group `{name}`"), &e))?;
+    found.ok_or_else(|| missing("group", name))
+}
+
+fn missing(what: &str, name: &str) -> Failure {
+    let text = format!("there is no {what} `{name}`: create it or change `{what}` in the configuration");
+    Failure::new(Exit::NotConfigured, text)
+}
+
+/// Becomes that user for good.
+pub fn become_user(user: User) -> Result<(), Failure> {
+    sys::become_user(user)
+        .map_err(|e| Failure::io(format!("cannot become user {} and group {}", user.uid, user.gid), &e))?;
+    harden()
+}
+
+/// No new privileges, no core file, no debugger. Called again after a change of user, which makes the kernel
+/// decide anew whether a process may be dumped.
+pub fn harden() -> Result<(), Failure> {
+    sys::forbid_new_privileges().map_err(|e| Failure::io("cannot forbid new privileges", &e))?;
+    sys::forbid_dumps().map_err(|e| Failure::io("cannot forbid core files", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_told_before_anything_happens() {
+        let failure = find_user("no-such-user").unwrap_err();
+        assert_eq!(failure.exit, Exit::NotConfigured);
+        assert!(failure.text.starts_with("there is no user `no-such-user`: "));
+        assert!(find_group("no-such-group").unwrap_err().text.starts_with("there is no group"));
+    }
+
+    #[test]
+    fn the_group_overrides_the_users_own() {
+        if !sys::is_root() {
+            assert_eq!(find(Some("nobody"), None).unwrap(), None);
+            return;
+        }
+        let nobody = find_user("nobody").unwrap();
+        assert_eq!(find(Some("nobody"), None).unwrap(), Some(nobody));
+        assert_eq!(find(Some("nobody"), Some("root")).unwrap(), Some(User { gid: 0, ..nobody }));
+        assert_eq!(find(None, None).unwrap(), None);
+    }
+
+    #[test]
+    fn the_new_user_cannot_be_dumped_either() {
+        if !sys::is_root() {
+            return; // nobody else to become
+        }
+        sys::tests::alone("daemon::privileges::tests::the_new_user_cannot_be_dumped_either", || {
+            let nobody = find_user("nobody").unwrap();
+            become_user(nobody).unwrap();
+            // A process that may not be dumped belongs to root in /proc, whoever runs it.
+            let meta = std::fs::metadata("/proc/self/environ").unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::uid(&meta), 0);
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! A backend's bytes to commands, commands to deeds on the hub, deeds to replies.
+//!
+//! It never touches a socket. Commands of one backend are executed in order and their replies queued in
+//! that order; a turn takes a bounded share of them, and none while replies pile up unread. Invariant:
+//! what is not executed stays in the backend's `input`, and end-of-file is acted on only when no complete
+//! frame is left there.
+
+use crate::backend::State;
+use crate::control::{self, Command, Error, Reply};
+use crate::frame::Kind;
+use crate::hub::Hub;
+use crate::timers::Tick;
+use log::info;
+
+/// Work one backend may cause in one turn, in touched client records: a broadcast touches all of them.
+/// A record costs tens of nanoseconds, so a share is about a millisecond.
+const SHARE: usize = 32 * 1024;
+/// Work of a command that touches one client or none, the decoding and the reply included.
+const COMMAND_COST: usize = 16;
+
+/// Whether the backend has to be called again without new input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All that can be executed is.
+    Waiting,
+    /// Its share is used up, or broadcasts are held back: there is more.
+    More,
+}
+
+/// Takes what a backend sent and executes its share of it. `input` is empty when it is only its turn
+/// again.
+pub(crate) fn pump(hub: &mut Hub, key: u32, input: &[u8]) -> Progress {
+    hub.backend_heard(key, input.len());
+    let backend = &mut hub.backends[key as usize];
+    if !matches!(backend.state, State::Open) {
+        return Progress::Waiting; // what comes after the end of the conversation is discarded
+    }
+    // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
+    let mut gathered = std::mem::take(&mut backend.input);
+    let (used, progress);
+    if gathered.is_empty() {
+        (used, progress) = run(hub, key, input);
+        gathered.extend_from_slice(&input[used..]);
+    } else {
+        gathered.extend_from_slice(input);
+        (used, progress) = run(hub, key, &gathered);
+        gathered.drain(..used);
+    }
+    let backend = &mut hub.backends[key as usize];
+    if backend.state == State::Open && !gathered.is_empty() {
+        backend.input = gathered;
+    }
+    progress
+}
+
+/// Executes a share of the commands in `input`; returns how many bytes they were.
+fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
+    let rules = hub.control_rules();
+    let (mut used, mut share) = (0, SHARE);
+    let progress = loop {
+        if hub.owes_replies(key) {
+            break Progress::Waiting; // the flush of the replies brings it back
+        }
+        let command = match control::decode(&input[used..], rules) {
+            Ok(Some((_, Command::Broadcast(..)))) if hub.is_throttled() => break Progress::More,
+            Ok(Some((len, command))) => {
+                used += len;
+                command
+            }
+            Ok(None) => {
+                used += control::blank(&input[used..]);
+                if hub.backends[key as usize].eof {
+                    hub.finish_backend(key);
+                }
+                hub.backends[key as usize].unfinished = false;
+                return (used, Progress::Waiting);
+            }
+            Err(error) => {
+                fail(hub, key, error);
+                break Progress::Waiting;
+            }
+        };
+        share = share.saturating_sub(cost(hub, command));
+        if let Err(error) = execute(hub, key, command) {
+            fail(hub, key, error);
+        }
+        if hub.backends[key as usize].state != State::Open {
+            break Progress::Waiting;
+        }
+        if share == 0 {
+            break Progress::More;
+        }
+    };
+    hub.backends[key as usize].unfinished = true;
+    (used, progress)
+}
+
+fn cost(hub: &Hub, command: Command<'_>) -> usize {
+    COMMAND_COST + if matches!(command, Command::Broadcast(..)) { hub.clients() } else { 0 }
+}
+
+fn fail(hub: &mut Hub, key: u32, error: Error) {
+    info!("control_error reason={error}");
+    hub.stats.errors += 1;
+    let until = Tick::at(hub.now.ms + hub.settings.timeouts.close_ms);
+    hub.lose_lock(key);
+    let backend = &mut hub.backends[key as usize];
+    backend.reply(Reply::Error);
+    backend.state = State::Lingering { until };
+    hub.queue_backend(key);
+    hub.rearm_backend(key);
+}
+
+fn execute(hub: &mut Hub, key: u32, command: Command<'_>) -> Result<(), Error> {
+    match command {
+        Command::Broadcast(kind, message) => {
+            check_text(kind, message)?;
+            hub.send_broadcast(kind, message);
+        }
+        Command::Direct(kind, token, message) => {
+            check_text(kind, message)?;
+            if !message.is_empty() {
+                hub.send_to_token(token, kind, message);
+            }
+        }
+        Command::Confirmed(kind, token, message) => {
+            let taken = confirmed(hub, kind, token, message);
+            reply(hub, key, if taken { Reply::Ack(token) } else { Reply::Nack(token) });
+        }
+        Command::Lock(token) => {
+            let locked = hub.lock(key, token);
+            reply(hub, key, if locked { Reply::Ack(token) } else { Reply::Nack(token) });
+        }
+        Command::Fragment(place, kind, data) => {
+            let queued = hub.fragment(key, place, kind, data);
+            reply(hub, key, if queued { Reply::FragmentAck } else { Reply::FragmentNack });
+        }
+        Command::Freest => {
+            let address = hub.freest();
+            reply(hub, key, Reply::Freest(&address));
+        }
+        Command::Status => {
+            let json = hub.report_json();
+            reply(hub, key, Reply::Status(&json));
+        }
+        Command::Ping => reply(hub, key, Reply::Pong),
+        Command::Pong => {}
+        Command::Quit => hub.finish_backend(key),
+    }
+    Ok(())
+}
+
+fn confirmed(hub: &mut Hub, kind: Kind, token: &[u8], message: &[u8]) -> bool {
+    if message.is_empty() {
+        return hub.has_token(token);
+    }
+    check_text(kind, message).is_ok() && hub.send_to_token(token, kind, message)
+}
+
+/// A browser drops its connection on a text frame that is not UTF-8, so none is sent.
+fn check_text(kind: Kind, message: &[u8]) -> Result<(), Error> {
+    let valid = kind == Kind::Binary || std::str::from_utf8(message).is_ok();
+    if valid { Ok(()) } else { Err(Error::NotText) }
+}
+
+fn reply(hub: &mut Hub, key: u32, reply: Reply<'_>) {
+    hub.backends[key as usize].reply(reply);
+    hub.queue_backend(key);
+}

@@ -1,0 +1,586 @@
+//! One turn of the server, over any kind of socket: read, run, accept, expire, flush, reap.
+//!
+//! The reactor calls [`Driver::ready`] for each event and [`Driver::turn`] once behind them; the simulator
+//! does the same with sockets of its own. Readiness is edge-triggered, so the law is: who stops reading,
+//! writing or accepting before the kernel said `WouldBlock` (or gave less than asked for, which on a
+//! stream socket says the same) leaves a note, in `run`, in a flush queue, or in the port's state; a turn
+//! that leaves a note makes the next poll not sleep.
+//!
+//! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
+//! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
+
+use crate::client::{ClientId, Peer};
+use crate::dispatch::{self, Progress};
+use crate::handler::{self, Handler};
+use crate::hub::{After, FLUSH_BYTES, Hub};
+use crate::timers::Now;
+use log::{debug, warn};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+
+/// One end of a connection. It never blocks.
+pub trait Stream {
+    /// As `read(2)`: fewer bytes than asked for mean that there are no more now.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; anything else ends the connection.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As `writev(2)`; one slice is sent with `send(2)`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing can be taken; anything else ends the connection.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ends our side.
+    fn shut_down(&mut self);
+}
+
+/// Where connections come from. It never blocks.
+pub trait Listen {
+    /// What it accepts.
+    type Stream: Stream;
+
+    /// The next connection, registered under this token.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; `EMFILE` and its like are retried later.
+    fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, Peer)>;
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The client in this slot.
+    Client(usize),
+    /// The backend in this slot.
+    Backend(usize),
+    /// The listener at this place; the last one is the control unit's.
+    Listener(usize),
+}
+
+/// What an event says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ready {
+    /// There is something to read, or to accept.
+    pub readable: bool,
+    /// The kernel takes bytes again.
+    pub writable: bool,
+    /// The peer's side is shut down, or the connection is broken: reading will tell.
+    pub closed: bool,
+}
+
+/// Bytes read at once. One read of a connection is also its share of a turn.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// Where reading begins in the scratch buffer: behind the 6 bytes of a small frame's header the payload
+/// is then aligned for unmasking and UTF-8 (a third fewer instructions for a short text).
+const SCRATCH_OFFSET: usize = 2;
+/// Accepted connections a listener and turn: one accept costs as much as a message.
+const ACCEPTS_MAX: usize = 64;
+/// Connections that get a second share in a turn.
+const RUNS_MAX: usize = 256;
+/// Deadlines handled in a turn.
+const EXPIRES_MAX: usize = 512;
+/// Clients with something of their own that are flushed in a turn.
+const URGENT_MAX: usize = 512;
+/// Clients flushed for a broadcast in a turn: at 5 to 10 µs each, what a direct message waits at most.
+const BULK_MAX: usize = 64;
+/// Backends whose replies are flushed in a turn.
+const REPLIES_MAX: usize = 64;
+/// Slices in one `writev`.
+const SLICES_MAX: usize = 64;
+/// How long accepting pauses when the system has no descriptor left and nobody leaves.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+#[derive(Debug)]
+struct Slot<S> {
+    stream: S,
+    readable: bool,
+    writable: bool,
+    /// An event said that the peer's side is closed: read until it shows.
+    closing: bool,
+    /// It was read to its end.
+    eof: bool,
+    /// Our side is shut down.
+    shut: bool,
+    /// It stands in `run`.
+    running: bool,
+}
+
+impl<S> Slot<S> {
+    fn new(stream: S) -> Self {
+        // A fresh socket can be written to; whether there is something to read, an event will tell.
+        Self {
+            stream,
+            readable: false,
+            writable: true,
+            closing: false,
+            eof: false,
+            shut: false,
+            running: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    /// The listener said that nobody waits; an event will come.
+    Waiting,
+    /// Somebody may wait.
+    Ready,
+    /// No descriptor or no slot is free: until one is, or until this moment.
+    Paused(u64),
+}
+
+#[derive(Debug)]
+struct Port<L> {
+    listener: L,
+    accepting: Accepting,
+    /// Place among the hub's listeners; `None` for the control unit.
+    place: Option<usize>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Driver<L: Listen, H> {
+    /// The peers.
+    pub hub: Hub,
+    /// The application.
+    pub handler: H,
+    ports: Vec<Port<L>>,
+    clients: Vec<Option<Slot<L::Stream>>>,
+    backends: Vec<Option<Slot<L::Stream>>>,
+    /// Connections that have more to read, or commands not executed yet.
+    run: VecDeque<Token>,
+    scratch: Box<[u8]>,
+    /// Sockets of clients in all states together; beyond it accepting pauses.
+    sockets_max: usize,
+    /// Deadlines are left over.
+    late: bool,
+    drain_until_ms: Option<u64>,
+}
+
+impl<L: Listen, H: Handler> Driver<L, H> {
+    /// A driver without listeners. `sockets_max` is the most client sockets it may hold.
+    pub fn new(hub: Hub, handler: H, sockets_max: usize) -> Self {
+        Self {
+            hub,
+            handler,
+            ports: Vec::new(),
+            clients: Vec::new(),
+            backends: Vec::new(),
+            run: VecDeque::new(),
+            scratch: vec![0; SCRATCH_OFFSET + SCRATCH_BYTES].into_boxed_slice(),
+            sockets_max,
+            late: false,
+            drain_until_ms: None,
+        }
+    }
+
+    /// Adds a listener for clients (`place` among the hub's) or for backends (`None`).
+    pub fn add_listener(&mut self, listener: L, place: Option<usize>) {
+        self.ports.push(Port { listener, accepting: Accepting::Ready, place });
+    }
+
+    /// Tells the application that the server listens.
+    pub fn start(&mut self, now: Now) {
+        self.hub.set_now(now);
+        self.handler.on_start(&mut self.hub);
+    }
+
+    /// Begins to drain: no more connections, 1001 for every client, at most `drain_ms` from now.
+    pub fn drain(&mut self, now: Now, drain_ms: u64) {
+        self.hub.set_now(now);
+        self.ports.clear();
+        self.hub.drain();
+        self.drain_until_ms.get_or_insert(now.ms + drain_ms);
+    }
+
+    /// Changes the most client sockets it may hold.
+    pub fn set_sockets_max(&mut self, sockets_max: usize) {
+        self.sockets_max = sockets_max;
+    }
+
+    /// Whether the drain is over.
+    pub fn is_drained(&self) -> bool {
+        self.hub.is_drained()
+    }
+
+    /// The listeners, to be registered or replaced.
+    pub fn listeners(&mut self) -> impl Iterator<Item = &mut L> {
+        self.ports.iter_mut().map(|port| &mut port.listener)
+    }
+
+    // One turn.
+
+    /// One event. Reading happens here, so that what came in one poll is handled in the order it came.
+    pub fn ready(&mut self, token: Token, ready: Ready, now: Now) {
+        self.hub.set_now(now);
+        match token {
+            Token::Listener(place) => {
+                if let Some(port) = self.ports.get_mut(place) {
+                    port.accepting = Accepting::Ready;
+                }
+            }
+            Token::Client(key) => self.client_ready(key, ready),
+            Token::Backend(key) => self.backend_ready(key, ready),
+        }
+    }
+
+    /// Everything that is not an event's direct consequence.
+    pub fn turn(&mut self, now: Now) {
+        self.hub.set_now(now);
+        self.run_leftovers();
+        self.accept(now);
+        self.late = self.hub.expire(EXPIRES_MAX);
+        if self.drain_until_ms.is_some_and(|until_ms| now.ms >= until_ms) {
+            self.hub.end_all();
+        }
+        self.flush();
+        self.reap();
+    }
+
+    /// How long the next poll may sleep, in milliseconds; `None` until an event.
+    pub fn timeout_ms(&self, now: Now) -> Option<u64> {
+        let ready = self.ports.iter().any(|port| port.accepting == Accepting::Ready);
+        if ready || self.late || !self.run.is_empty() || self.hub.has_flush() || self.hub.has_replies() {
+            return Some(0);
+        }
+        let pauses = self.ports.iter().filter_map(|port| match port.accepting {
+            Accepting::Paused(until_ms) if until_ms < u64::MAX => Some(until_ms),
+            _ => None,
+        });
+        let next = pauses.chain(self.hub.next_deadline_ms()).chain(self.drain_until_ms).min();
+        next.map(|at_ms| at_ms.saturating_sub(now.ms))
+    }
+
+    fn run_leftovers(&mut self) {
+        for _ in 0..self.run.len().min(RUNS_MAX) {
+            match self.run.pop_front() {
+                Some(Token::Client(key)) => self.run_client(key),
+                Some(Token::Backend(key)) => self.run_backend(key),
+                Some(Token::Listener(_)) | None => {}
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.hub.settle();
+        for (bulk, max) in [(false, URGENT_MAX), (true, BULK_MAX)] {
+            for _ in 0..max {
+                let Some(key) = self.hub.next_flush(bulk) else { break };
+                self.flush_client(key, bulk);
+            }
+        }
+        for _ in 0..REPLIES_MAX {
+            let Some(key) = self.hub.next_reply() else { break };
+            self.flush_backend(key);
+        }
+    }
+
+    /// The one place where peers and sockets go.
+    fn reap(&mut self) {
+        let mut freed = false;
+        while let Some((id, was_open)) = self.hub.gone_client() {
+            if was_open {
+                self.handler.on_close(&mut self.hub, id);
+            }
+            self.clients[id.key as usize] = None;
+            self.hub.remove_client(id);
+            freed = true;
+        }
+        while let Some(key) = self.hub.gone_backend() {
+            self.backends[key as usize] = None;
+            self.hub.remove_backend(key);
+            freed = true;
+        }
+        if freed {
+            let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
+            self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
+        }
+    }
+
+    // Arrival.
+
+    fn accept(&mut self, now: Now) {
+        for place in 0..self.ports.len() {
+            if matches!(self.ports[place].accepting, Accepting::Paused(until_ms) if until_ms <= now.ms) {
+                self.ports[place].accepting = Accepting::Ready;
+            }
+            for _ in 0..ACCEPTS_MAX {
+                if self.ports[place].accepting != Accepting::Ready {
+                    break;
+                }
+                self.accept_one(place, now);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, place: usize, now: Now) {
+        let port = &mut self.ports[place];
+        if port.place.is_some() && self.hub.client_slots() >= self.sockets_max {
+            port.accepting = Accepting::Paused(u64::MAX); // until one leaves
+            return;
+        }
+        let token = match port.place {
+            Some(_) => Token::Client(self.hub.next_client()),
+            None => Token::Backend(self.hub.next_backend()),
+        };
+        match port.listener.accept(token) {
+            Ok((stream, peer)) => match port.place {
+                Some(place) => self.add_client(stream, place, peer),
+                None => self.add_backend(stream),
+            },
+            Err(error) => self.accept_failed(place, &error, now),
+        }
+    }
+
+    fn accept_failed(&mut self, place: usize, error: &io::Error, now: Now) {
+        let accepting = &mut self.ports[place].accepting;
+        match error.kind() {
+            ErrorKind::WouldBlock => *accepting = Accepting::Waiting,
+            // The connection was gone before it was accepted; the next one may be well.
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
+            _ => {
+                *accepting = Accepting::Paused(now.ms + ACCEPT_PAUSE_MS);
+                self.hub.stats.errors += 1;
+                warn!("accept_paused reason=\"{error}\"");
+            }
+        }
+    }
+
+    fn add_client(&mut self, stream: L::Stream, place: usize, peer: Peer) {
+        let id = self.hub.add_client(place, peer);
+        put(&mut self.clients, id.key as usize, stream);
+    }
+
+    fn add_backend(&mut self, stream: L::Stream) {
+        let key = self.hub.add_backend();
+        put(&mut self.backends, key as usize, stream);
+        debug!("backend_opened");
+    }
+
+    // Clients.
+
+    fn client_ready(&mut self, key: usize, ready: Ready) {
+        let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
+        slot.closing |= ready.closed;
+        slot.readable |= ready.readable || ready.closed;
+        if ready.writable && !slot.writable {
+            slot.writable = true;
+            self.hub.queue_flush(key as u32);
+        }
+        self.run_client(key);
+    }
+
+    fn run_client(&mut self, key: usize) {
+        let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
+        slot.running = false;
+        let Some(id) = self.hub.client_id(key as u32).filter(|_| slot.readable && !slot.eof) else { return };
+        match slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]) {
+            Ok(0) => self.client_eof(id),
+            Ok(len) => {
+                slot.readable = len == SCRATCH_BYTES || slot.closing;
+                if slot.readable {
+                    slot.running = true;
+                    self.run.push_back(Token::Client(key));
+                }
+                let input = &mut self.scratch[SCRATCH_OFFSET..SCRATCH_OFFSET + len];
+                handler::pump(&mut self.hub, &mut self.handler, id, input);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                slot.running = true;
+                self.run.push_back(Token::Client(key));
+            }
+            Err(error) => self.client_broken(id, &error),
+        }
+    }
+
+    /// The peer's side is shut down. Our last words may still go out.
+    fn client_eof(&mut self, id: ClientId) {
+        if let Some(slot) = &mut self.clients[id.key as usize] {
+            (slot.readable, slot.eof) = (false, true);
+        }
+        if !self.hub.has_last_words(id) {
+            self.hub.client_lost(id);
+        }
+    }
+
+    fn client_broken(&mut self, id: ClientId, error: &io::Error) {
+        debug!("connection_lost reason=\"{error}\"");
+        self.hub.client_lost(id);
+    }
+
+    fn flush_client(&mut self, key: u32, bulk: bool) {
+        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let Some(id) = self.hub.client_id(key) else { return };
+        if slot.writable {
+            let written = write(&mut slot.stream, self.hub.client_chunks(key));
+            match written {
+                Ok(Written { sent, offered }) => {
+                    self.hub.client_sent(key, sent);
+                    slot.writable = sent == offered;
+                }
+                Err(error) if would_block(&error) => slot.writable = false,
+                Err(error) => return self.client_broken(id, &error),
+            }
+        }
+        if !slot.writable {
+            self.hub.client_blocked(key);
+        }
+        match self.hub.after_flush(key) {
+            After::Idle => {}
+            After::More if slot.writable => self.hub.requeue_flush(key, bulk),
+            After::More => {} // the event that it can be written to queues it again
+            After::ShutDown if slot.eof => self.hub.client_lost(id),
+            After::ShutDown if slot.shut => {}
+            After::ShutDown => {
+                slot.shut = true;
+                slot.stream.shut_down();
+            }
+            After::End => self.hub.client_lost(id),
+        }
+    }
+
+    // Backends.
+
+    fn backend_ready(&mut self, key: usize, ready: Ready) {
+        let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
+        slot.closing |= ready.closed;
+        slot.readable |= ready.readable || ready.closed;
+        if ready.writable && !slot.writable {
+            slot.writable = true;
+            self.hub.queue_backend(key as u32);
+        }
+        self.run_backend(key);
+    }
+
+    /// Executes what is left of earlier input; only then, and only if the backend reads its replies, is
+    /// more read.
+    fn run_backend(&mut self, key: usize) {
+        let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
+        slot.running = false;
+        let mut progress = Progress::Waiting;
+        if self.hub.has_commands(key as u32) {
+            progress = dispatch::pump(&mut self.hub, key as u32, b"");
+        }
+        if progress == Progress::Waiting && slot.readable && !self.hub.is_paused(key as u32) {
+            progress = self.read_backend(key);
+        }
+        if progress == Progress::More {
+            self.run_again(key);
+        }
+    }
+
+    fn run_again(&mut self, key: usize) {
+        let slot = self.backends[key].as_mut().expect("it runs, so it is there");
+        if !slot.running {
+            slot.running = true;
+            self.run.push_back(Token::Backend(key));
+        }
+    }
+
+    fn read_backend(&mut self, key: usize) -> Progress {
+        let slot = self.backends[key].as_mut().expect("it runs, so it is there");
+        let scratch = &mut self.scratch[SCRATCH_OFFSET..];
+        match slot.stream.read(scratch) {
+            Ok(0) => {
+                (slot.readable, slot.eof) = (false, true);
+                self.hub.backend_eof(key as u32);
+                dispatch::pump(&mut self.hub, key as u32, b"")
+            }
+            Ok(len) => {
+                slot.readable = len == SCRATCH_BYTES || slot.closing;
+                let more = slot.readable;
+                match dispatch::pump(&mut self.hub, key as u32, &scratch[..len]) {
+                    Progress::Waiting if more => Progress::More,
+                    progress => progress,
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                slot.readable = false;
+                Progress::Waiting
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Progress::More,
+            Err(error) => {
+                debug!("backend_lost reason=\"{error}\"");
+                self.hub.end_backend(key as u32);
+                Progress::Waiting
+            }
+        }
+    }
+
+    fn flush_backend(&mut self, key: u32) {
+        let Some(slot) = self.backends[key as usize].as_mut() else { return };
+        let was_paused = self.hub.owes_replies(key);
+        if slot.writable {
+            let chunk = self.hub.backend_chunk(key);
+            let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
+            match write(&mut slot.stream, std::iter::once(chunk)) {
+                Ok(Written { sent, offered }) => {
+                    self.hub.backend_sent(key, sent);
+                    slot.writable = sent == offered;
+                }
+                Err(error) if would_block(&error) => slot.writable = false,
+                Err(error) => {
+                    debug!("backend_lost reason=\"{error}\"");
+                    return self.hub.end_backend(key);
+                }
+            }
+        }
+        if !self.hub.backend_chunk(key).is_empty() {
+            if slot.writable {
+                self.hub.queue_backend(key);
+            }
+        } else if self.hub.backend_is_over(key, slot.eof) {
+            self.hub.end_backend(key);
+        } else if self.hub.backend_lingers(key) && !slot.shut {
+            slot.shut = true;
+            slot.stream.shut_down();
+        }
+        if was_paused && !self.hub.owes_replies(key) {
+            self.run_again(key as usize);
+        }
+    }
+}
+
+fn put<S>(slots: &mut Vec<Option<Slot<S>>>, key: usize, stream: S) {
+    if slots.len() <= key {
+        slots.resize_with(key + 1, || None);
+    }
+    slots[key] = Some(Slot::new(stream));
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
+}
+
+struct Written {
+    sent: usize,
+    offered: usize,
+}
+
+/// Offers one turn's share to the socket, in one call.
+fn write<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8]>) -> io::Result<Written> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let (mut count, mut offered) = (0, 0);
+    for chunk in chunks.take(SLICES_MAX) {
+        let chunk = &chunk[..chunk.len().min(FLUSH_BYTES - offered)];
+        if chunk.is_empty() {
+            break;
+        }
+        slices[count] = IoSlice::new(chunk);
+        (count, offered) = (count + 1, offered + chunk.len());
+    }
+    if count == 0 {
+        return Ok(Written { sent: 0, offered: 0 });
+    }
+    loop {
+        match stream.write(&slices[..count]) {
+            Ok(sent) => return Ok(Written { sent, offered }),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Who is whose: from a name (a token, a user) to the open clients that carry it.
+//!
+//! Each name is stored once, in a table of fixed stride that the client's key indexes; the hash table
+//! holds four bytes per name and hashes through that table. Clients of one name form a chain. It never
+//! looks at a client that is not open. Invariant: a key is in the chain of its name if and only if it was
+//! inserted and not removed.
+
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, RandomState};
+
+const NIL: u32 = u32::MAX;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Index {
+    stride: usize,
+    names: Vec<u8>,
+    next: Vec<u32>,
+    first: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Index {
+    /// `stride`: length of the longest name in bytes. Shorter ones are padded with NUL, which no name
+    /// contains. The hasher is keyed, so that nobody can choose tokens that collide.
+    pub(crate) fn new(stride: usize, hasher: RandomState) -> Self {
+        Self { stride, names: Vec::new(), next: Vec::new(), first: HashTable::new(), hasher }
+    }
+
+    pub(crate) fn insert(&mut self, key: u32, name: &[u8]) {
+        assert!(name.len() <= self.stride, "the grammar of cookies bounds every name");
+        self.store(key, name);
+        let Self { stride, names, next, first, hasher } = self;
+        let name = slot(names, *stride, key);
+        let hash = hasher.hash_one(name);
+        let same = |other: &u32| slot(names, *stride, *other) == name;
+        match first.find_mut(hash, same) {
+            Some(head) => {
+                next[key as usize] = *head;
+                *head = key;
+            }
+            None => {
+                first.insert_unique(hash, key, |other| hasher.hash_one(slot(names, *stride, *other)));
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: u32) {
+        let Self { stride, names, next, first, hasher } = self;
+        let name = slot(names, *stride, key);
+        let same = |other: &u32| slot(names, *stride, *other) == name;
+        let entry = first.find_entry(hasher.hash_one(name), same);
+        let mut entry = entry.expect("only an inserted key is removed");
+        let after = std::mem::replace(&mut next[key as usize], NIL);
+        let mut at = *entry.get();
+        if at == key {
+            match after {
+                NIL => drop(entry.remove()),
+                head => *entry.get_mut() = head,
+            }
+            return;
+        }
+        while next[at as usize] != key {
+            at = next[at as usize];
+        }
+        next[at as usize] = after;
+    }
+
+    /// The clients of `name`, newest first.
+    pub(crate) fn of(&self, name: &[u8]) -> impl Iterator<Item = u32> + '_ {
+        let first = self.first(name);
+        std::iter::successors(first, |key| Some(self.next[*key as usize]).filter(|next| *next != NIL))
+    }
+
+    /// The newest client of `name`, the start of its chain.
+    pub(crate) fn first(&self, name: &[u8]) -> Option<u32> {
+        let mut padded = [0; NAME_BYTES_MAX];
+        let name = match name.len() {
+            len if len == self.stride => name,
+            len if len > self.stride => return None,
+            len => {
+                padded[..len].copy_from_slice(name);
+                &padded[..self.stride]
+            }
+        };
+        let same = |key: &u32| slot(&self.names, self.stride, *key) == name;
+        self.first.find(self.hasher.hash_one(name), same).copied()
+    }
+
+    /// The next client of the same name.
+    pub(crate) fn after(&self, key: u32) -> Option<u32> {
+        Some(self.next[key as usize]).filter(|next| *next != NIL)
+    }
+
+    /// The name a key was inserted with, without its padding.
+    pub(crate) fn name(&self, key: u32) -> &[u8] {
+        let padded = slot(&self.names, self.stride, key);
+        let len = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
+        &padded[..len]
+    }
+
+    /// Distinct names.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.first.len()
+    }
+
+    fn store(&mut self, key: u32, name: &[u8]) {
+        let start = key as usize * self.stride;
+        if self.names.len() < start + self.stride {
+            self.names.resize(start + self.stride, 0);
+            self.next.resize(key as usize + 1, NIL);
+        }
+        self.names[start..start + name.len()].copy_from_slice(name);
+        self.names[start + name.len()..start + self.stride].fill(0);
+    }
+}
+
+/// Longest user (endpoint.md, "Authorisation").
+pub(crate) const USER_BYTES_MAX: usize = 64;
+/// Longest name of any index: a token of 128 characters (config).
+pub(crate) const NAME_BYTES_MAX: usize = 128;
+
+fn slot(names: &[u8], stride: usize, key: u32) -> &[u8] {
+    &names[key as usize * stride..][..stride]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Against a map from key to name.
+        #[test]
+        fn chains_are_the_inserted_keys(steps in proptest::collection::vec((0..12u32, 0..5u8), 1..100)) {
+            let mut index = Index::new(8, RandomState::new());
+            let mut model: BTreeMap<u32, String> = BTreeMap::new();
+            for (key, name) in steps {
+                if model.remove(&key).is_some() {
+                    index.remove(key);
+                } else {
+                    let name = format!("n{name}").repeat(1 + usize::from(name) % 4);
+                    index.insert(key, name.as_bytes());
+                    prop_assert_eq!(index.name(key), name.as_bytes());
+                    model.insert(key, name);
+                }
+                let names: std::collections::BTreeSet<&String> = model.values().collect();
+                prop_assert_eq!(index.len(), names.len());
+                for name in names {
+                    let mut found: Vec<u32> = index.of(name.as_bytes()).collect();
+                    found.sort_unstable();
+                    let expected: Vec<u32> =
+                        model.iter().filter(|(_, n)| *n == name).map(|(key, _)| *key).collect();
+                    prop_assert_eq!(found, expected);
+                }
+            }
+        }
+    }
+}

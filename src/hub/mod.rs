@@ -1,0 +1,650 @@
+//! The whole server without a socket: every peer, who is whose, what is queued, what is due.
+//!
+//! Bytes come in through [`crate::handler::pump`] and `dispatch`, frames are queued here, the driver asks
+//! what to flush, what to reap and when to come back. The hub never touches a socket, a file, a clock or
+//! a handler. Nothing is removed while an event is handled: a peer that is over becomes `Gone`, stands in
+//! a list, and is taken out by [`Hub::remove_client`] at the end of the turn.
+//!
+//! Invariant: a client is in the indexes exactly while it is `Open`, and the counters `open`, `waiting`
+//! and `closing` are the number of clients in those states.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | the registry: accept, admit, close, remove |
+//! | `send` | direct, broadcast, flush queues, overflow |
+//! | `lock` | fragmented messages from backends |
+//! | `time` | deadlines and the drain |
+//! | `control` | backends' replies and their end |
+//! | `index` | tokens and users |
+//! | `proxy` | the visitor's address behind a proxy |
+
+mod control;
+mod index;
+mod lock;
+mod proxy;
+mod send;
+mod time;
+
+use crate::auth::{self, Identity};
+use crate::backend::{self, Backend};
+use crate::client::{Client, ClientId, Peer, Rare, State};
+use crate::config::{Limits, Settings, Timeouts};
+use crate::frame::{CloseCode, DecodeError, Event, Opcode};
+use crate::handshake::{self, Key, Reject, Request};
+use crate::spool::{Lane, Spool};
+use crate::stats::{ListenerReport, Process, Report, Stats};
+use crate::timers::{Now, Tick, Timers};
+use index::Index;
+use log::{debug, info};
+use proxy::{Network, forwarded};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::hash::RandomState;
+
+pub(crate) use send::{After, FLUSH_BYTES};
+
+/// The registry. See the module's head.
+#[derive(Debug)]
+pub struct Hub {
+    clients: Slab<Client>,
+    cold: Vec<Cold>,
+    tokens: Index,
+    users: Option<Index>,
+    timers: Timers,
+    pub(crate) backends: Slab<Backend>,
+    backend_timers: Timers,
+    spool: Spool,
+    queues: send::Queues,
+    replies: control::Replies,
+    gone_clients: Vec<u32>,
+    gone_backends: Vec<u32>,
+    /// Handshakes in the order of their arrival; those that are over stay as stale ids until they are
+    /// the oldest.
+    newcomers: VecDeque<ClientId>,
+    counts: Counts,
+    generation: u32,
+    pub(crate) settings: HubSettings,
+    pub(crate) listeners: Vec<ListenerReport>,
+    pub(crate) stats: Stats,
+    pub(crate) now: Now,
+    draining: bool,
+    probe: fn() -> Process,
+}
+
+/// What a broadcast never touches.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cold {
+    peer: Peer,
+    listener: u16,
+}
+
+// Per client in all: 88 hot, 24 here, 36 token and chain, 12 timer, ~9 hash table, and the driver's slot.
+const _: () = assert!(size_of::<Cold>() <= 24);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    waiting: usize,
+    open: usize,
+    closing: usize,
+    locks: usize,
+}
+
+/// The part of the settings that the hub lives by; a reload replaces it.
+#[derive(Clone, Debug)]
+pub(crate) struct HubSettings {
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) origins: Vec<String>,
+    pub(crate) auth: auth::Rules,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<Network>,
+}
+
+impl Hub {
+    /// A hub without peers. The hasher is keyed by the caller, `probe` tells what only the process knows.
+    pub fn new(settings: &Settings, hasher: RandomState, probe: fn() -> Process) -> Self {
+        let by_user = settings.auth.identity == auth::IdentityKind::User;
+        Self {
+            clients: Slab::new(),
+            cold: Vec::new(),
+            tokens: Index::new(settings.auth.token_length, hasher.clone()),
+            users: by_user.then(|| Index::new(index::USER_BYTES_MAX, hasher)),
+            timers: Timers::default(),
+            backends: Slab::new(),
+            backend_timers: Timers::default(),
+            spool: Spool::default(),
+            queues: send::Queues::default(),
+            replies: control::Replies::default(),
+            gone_clients: Vec::new(),
+            gone_backends: Vec::new(),
+            newcomers: VecDeque::new(),
+            counts: Counts::default(),
+            generation: 0,
+            settings: HubSettings::from(settings),
+            listeners: Vec::new(),
+            stats: Stats::default(),
+            now: Now::default(),
+            draining: false,
+            probe,
+        }
+    }
+
+    /// The time of the turn that begins.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// The time of this turn.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Puts new limits, timeouts, origins and secrets in force, for open connections too. What decides
+    /// the shape of the indexes (token length, identity) stays as it was.
+    pub fn apply(&mut self, settings: &Settings) {
+        let shape = (self.settings.auth.token_length, self.settings.auth.identity);
+        self.settings = HubSettings::from(settings);
+        (self.settings.auth.token_length, self.settings.auth.identity) = shape;
+    }
+
+    /// Declares a listener; clients name it by its place.
+    pub fn add_listener(&mut self, address: String, domain: Option<String>) {
+        self.listeners.push(ListenerReport { address, domain, clients: 0, accepted: 0 });
+    }
+
+    /// Open clients.
+    pub fn clients(&self) -> usize {
+        self.counts.open
+    }
+
+    /// Whether the client is open. A stale id is not.
+    pub fn is_open(&self, id: ClientId) -> bool {
+        self.client(id).is_some_and(Client::accepts_data)
+    }
+
+    /// The token that an open client proved. `None` for one that is not open.
+    pub fn token(&self, id: ClientId) -> Option<&str> {
+        self.is_open(id).then(|| std::str::from_utf8(self.tokens.name(id.key)).unwrap_or_default())
+    }
+
+    /// The user that an open client proved, with `identity = "user"`.
+    pub fn user(&self, id: ClientId) -> Option<&str> {
+        let users = self.users.as_ref().filter(|_| self.is_open(id))?;
+        std::str::from_utf8(users.name(id.key)).ok()
+    }
+
+    /// Ids of all open clients of a token.
+    pub fn clients_of(&self, token: &[u8]) -> impl Iterator<Item = ClientId> + '_ {
+        self.tokens.of(token).map(|key| self.id(key))
+    }
+
+    /// The status of this moment.
+    pub fn report_json(&self) -> String {
+        Report {
+            stats: Some(&self.stats),
+            process: (self.probe)(),
+            uptime_s: self.now.ms / 1000,
+            listeners: &self.listeners,
+            clients: self.counts.open as u64,
+            unauthenticated: self.counts.waiting as u64,
+            closing: self.counts.closing as u64,
+            backends: self.backends.len() as u64,
+            locks: self.counts.locks as u64,
+            queued_bytes: self.spool.bytes() as u64,
+        }
+        .json()
+    }
+
+    // Arrival.
+
+    /// The key that [`add_client`](Self::add_client) will use, to register the socket under it.
+    pub(crate) fn next_client(&self) -> usize {
+        self.clients.vacant_key()
+    }
+
+    pub(crate) fn next_backend(&self) -> usize {
+        self.backends.vacant_key()
+    }
+
+    /// Slots in use, in whatever state.
+    pub(crate) fn client_slots(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// A connection that was accepted: it has `timeouts.handshake` to show its request.
+    pub(crate) fn add_client(&mut self, listener: usize, peer: Peer) -> ClientId {
+        self.generation = self.generation.wrapping_add(1);
+        let until_ms = self.now.ms + self.settings.timeouts.handshake_ms;
+        let client = Client::new(self.generation, self.now.tick(), Tick::at(until_ms));
+        let key = self.clients.insert(client) as u32;
+        if self.cold.len() <= key as usize {
+            self.cold.resize(key as usize + 1, Cold::default());
+        }
+        self.cold[key as usize] = Cold { peer, listener: listener as u16 };
+        self.timers.arm(key, until_ms);
+        self.listeners[listener].accepted += 1;
+        self.stats.accepted += 1;
+        self.counts.waiting += 1;
+        let id = self.id(key);
+        self.newcomers.push_back(id);
+        self.bound_newcomers();
+        id
+    }
+
+    /// Over `limits.unauthenticated` the oldest is dropped: a genuine browser is done long before.
+    fn bound_newcomers(&mut self) {
+        let max = self.settings.limits.unauthenticated.unwrap_or(usize::MAX);
+        while let Some(oldest) = self.newcomers.front().copied() {
+            if !self.is_handshaking(oldest) {
+                self.newcomers.pop_front();
+            } else if self.counts.waiting > max {
+                self.newcomers.pop_front();
+                debug!("dropped reason=unauthenticated_limit peer={}", self.peer(oldest.key));
+                self.vanish(oldest.key);
+            } else {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn add_backend(&mut self) -> u32 {
+        let key = self.backends.insert(Backend::new(self.now.tick())) as u32;
+        self.backend_timers.arm(key, self.now.ms + self.settings.timeouts.control_ms);
+        key
+    }
+
+    // Handshake.
+
+    pub(crate) fn is_handshaking(&self, id: ClientId) -> bool {
+        self.client(id).is_some_and(|client| matches!(client.state, State::Handshaking { .. }))
+    }
+
+    /// Looks for the end of the request head in what came so far and `input`. When it is in `input`
+    /// alone, nothing is stored: that is what a browser does.
+    pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Reject> {
+        let head_bytes_max = self.settings.limits.head_bytes;
+        let Some(client) = self.client_mut(id) else { return Ok(None) };
+        let State::Handshaking { head, .. } = &mut client.state else { return Ok(None) };
+        if head.is_empty() {
+            return match handshake::scan(input, 0)? {
+                Some(end) if end > head_bytes_max => Err(Reject::HeadTooLarge),
+                Some(end) => Ok(Some(Head::InInput(end))),
+                None if input.len() > head_bytes_max => Err(Reject::HeadTooLarge),
+                None => {
+                    head.extend_from_slice(input);
+                    Ok(None)
+                }
+            };
+        }
+        let before = head.len();
+        head.extend_from_slice(input);
+        match handshake::scan(head, before)? {
+            Some(end) if end > head_bytes_max => Err(Reject::HeadTooLarge),
+            Some(end) => Ok(Some(Head::Gathered(std::mem::take(head), end))),
+            None if head.len() > head_bytes_max => Err(Reject::HeadTooLarge),
+            None => Ok(None),
+        }
+    }
+
+    /// The default of [`crate::handler::Handler::authorize`].
+    pub fn verify_cookies<'r>(&self, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+        auth::verify(&self.settings.auth, request.cookies(), self.now.unix_s)
+            .map_err(|denied| Reject::Cookies(denied.rule()))
+    }
+
+    /// The default of [`crate::handler::Handler::check_origin`].
+    pub fn is_own_origin(&self, origin: &str) -> bool {
+        auth::origin_allowed(&self.settings.origins, origin)
+    }
+
+    /// The last checks, then the client is open and its 101 is queued.
+    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) -> Result<(), Reject> {
+        self.check_room(identity)?;
+        let Some(client) = self.clients.get_mut(id.key as usize) else { return Ok(()) };
+        let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
+        client.state = State::Open { decoder: Default::default(), rare: None };
+        client.was_open = true;
+        client.heard = self.now.tick();
+        client.expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
+        let mut response = Vec::with_capacity(256);
+        handshake::append_upgrade(&mut response, key);
+        self.queue_response(id.key, &response);
+        self.tokens.insert(id.key, identity.token.as_bytes());
+        if let Some(users) = &mut self.users {
+            users.insert(id.key, identity.user.unwrap_or_default().as_bytes());
+        }
+        self.counts.waiting -= 1;
+        self.counts.open += 1;
+        self.stats.clients_peak = self.stats.clients_peak.max(self.counts.open as u64);
+        self.listeners[self.cold[id.key as usize].listener as usize].clients += 1;
+        self.rearm(id.key);
+        debug!("opened peer={} token={:.8}", self.peer(id.key), identity.token);
+        Ok(())
+    }
+
+    fn check_room(&mut self, identity: &Identity<'_>) -> Result<(), Reject> {
+        // Earlier broadcasts are not for this client: they are handed out before it counts as open.
+        self.settle();
+        let limits = &self.settings.limits;
+        if self.draining {
+            return Err(Reject::Draining);
+        }
+        if self.tokens.of(identity.token.as_bytes()).count() >= limits.connections_per_token as usize {
+            return Err(Reject::TooManyToken);
+        }
+        if let (Some(users), Some(user)) = (&self.users, identity.user) {
+            if users.of(user.as_bytes()).count() >= limits.connections_per_user as usize {
+                return Err(Reject::TooManyUser);
+            }
+        }
+        if self.counts.open >= limits.clients.unwrap_or(usize::MAX) {
+            return Err(Reject::Full);
+        }
+        Ok(())
+    }
+
+    /// Notes the visitor's address when a trusted proxy tells it.
+    pub(crate) fn note_forwarded(&mut self, id: ClientId, request: &Request<'_>) {
+        let trusted = &self.settings.trusted_proxies;
+        let cold = &mut self.cold[id.key as usize];
+        if trusted.iter().any(|network| network.contains(cold.peer)) {
+            if let Some(peer) = forwarded(trusted, request) {
+                cold.peer = peer;
+            }
+        }
+    }
+
+    /// Answers a handshake with a complete response instead of 101, and lets the peer read it.
+    pub(crate) fn refuse(&mut self, id: ClientId, reject: Reject) {
+        if !self.is_handshaking(id) {
+            return;
+        }
+        self.stats.refuse(reject.rule());
+        let address = &self.listeners[self.cold[id.key as usize].listener as usize].address;
+        info!(
+            "refused rule={} status={} peer={} listener={address}",
+            reject.rule(),
+            reject.status(),
+            self.peer(id.key)
+        );
+        self.answer(id, &reject.response());
+    }
+
+    /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.
+    pub(crate) fn answer(&mut self, id: ClientId, response: &[u8]) {
+        if !self.is_handshaking(id) {
+            return;
+        }
+        let until = self.close_deadline();
+        self.clients[id.key as usize].state = State::Lingering { until };
+        self.counts.waiting -= 1;
+        self.counts.closing += 1;
+        self.queue_response(id.key, response);
+        self.rearm(id.key);
+    }
+
+    // Input of open clients.
+
+    /// Bytes came that are no sign of life yet: a handshake's deadline does not move.
+    pub(crate) fn count_in(&mut self, bytes: usize) {
+        self.stats.bytes_in += bytes as u64;
+    }
+
+    /// Bytes came: the client is alive.
+    pub(crate) fn heard(&mut self, id: ClientId, bytes: usize) {
+        let now = self.now.tick();
+        self.stats.bytes_in += bytes as u64;
+        if let Some(client) = self.client_mut(id) {
+            client.heard = now;
+            client.pinged = false;
+        }
+    }
+
+    /// Decodes the next event of `input`, and answers control frames itself. `None`: all is used, or the
+    /// connection is not one that sends messages (any more).
+    pub(crate) fn receive<'b>(&mut self, id: ClientId, input: &mut &'b mut [u8]) -> Option<Event<'b>> {
+        loop {
+            let message_bytes_max = self.settings.limits.message_bytes;
+            let client = self.client_mut(id)?;
+            let (State::Open { decoder, .. } | State::Closing { decoder, .. }) = &mut client.state else {
+                return None;
+            };
+            match decoder.decode(input, message_bytes_max) {
+                Ok(None) => return None,
+                Ok(Some(Event::Ping(payload))) => self.pong(id, &payload),
+                Ok(Some(Event::Pong)) => {}
+                Ok(Some(Event::Close(code))) => self.close_received(id, code),
+                Ok(Some(message)) if client.accepts_data() => {
+                    self.stats.messages_in += 1;
+                    return Some(message);
+                }
+                Ok(Some(_)) => {} // it may not have seen our close frame yet
+                Err(error) => self.fail(id, error),
+            }
+        }
+    }
+
+    fn pong(&mut self, id: ClientId, payload: &[u8]) {
+        let Some(client) = self.client_mut(id) else { return };
+        if !client.accepts_data() {
+            return;
+        }
+        // A client that pings and does not read is owed one pong, the newest: RFC 6455 5.5.3.
+        if client.stalled != Default::default() {
+            if let Some(Rare { owed_pong, .. }) = client.rare() {
+                *owed_pong = Some(payload.to_vec());
+            }
+            return;
+        }
+        self.queue_control(id.key, Opcode::Pong, payload);
+    }
+
+    /// The peer closes, or answers our close.
+    fn close_received(&mut self, id: ClientId, code: Option<CloseCode>) {
+        let key = id.key as usize;
+        if matches!(self.clients[key].state, State::Closing { .. }) {
+            let until = self.close_deadline();
+            self.clients[key].state = State::Finishing { until };
+            self.queue_flush(id.key); // ends at once if our close is out
+            return;
+        }
+        self.leave_open(id.key, code.map_or(1005, |code| code.0));
+        let until = self.close_deadline();
+        self.queue_close(id.key, code, "");
+        self.clients[key].state = State::Finishing { until };
+        self.rearm(id.key);
+    }
+
+    /// The peer broke the protocol: nothing it says later can be understood.
+    fn fail(&mut self, id: ClientId, error: DecodeError) {
+        info!("failed code={} reason=\"{error}\" peer={}", error.close_code().0, self.peer(id.key));
+        let until = self.close_deadline();
+        if self.clients[id.key as usize].accepts_data() {
+            self.leave_open(id.key, error.close_code().0);
+            self.queue_close(id.key, Some(error.close_code()), error.reason());
+        }
+        self.clients[id.key as usize].state = State::Lingering { until };
+        self.queue_flush(id.key);
+        self.rearm(id.key);
+    }
+
+    // Departure.
+
+    /// Begins the closing handshake. Does nothing for a client that is not open.
+    pub fn close(&mut self, id: ClientId, code: CloseCode, reason: &str) {
+        if !self.is_open(id) {
+            return;
+        }
+        self.settle();
+        self.leave_open(id.key, code.0);
+        self.queue_close(id.key, Some(code), reason);
+        self.begin_closing(id.key);
+    }
+
+    fn begin_closing(&mut self, key: u32) {
+        let until = self.close_deadline();
+        let client = &mut self.clients[key as usize];
+        let decoder = match &mut client.state {
+            State::Open { decoder, .. } => std::mem::take(decoder),
+            _ => unreachable!("only an open client begins to close"),
+        };
+        client.state = State::Closing { decoder, until };
+        self.rearm(key);
+    }
+
+    /// Takes an open client out of the indexes and drops what was held back for it. The state is for the
+    /// caller to change.
+    fn leave_open(&mut self, key: u32, code: u16) {
+        let client = &mut self.clients[key as usize];
+        debug_assert!(client.accepts_data(), "a client leaves once");
+        if let Some(mut hold) = client.take_hold() {
+            hold.outbox.clear(&mut self.spool);
+        }
+        client.take_owed_pong();
+        self.tokens.remove(key);
+        if let Some(users) = &mut self.users {
+            users.remove(key);
+        }
+        self.counts.open -= 1;
+        self.counts.closing += 1;
+        self.listeners[self.cold[key as usize].listener as usize].clients -= 1;
+        self.stats.close(code);
+        debug!("closed code={code} peer={}", self.peer(key));
+    }
+
+    /// Whether bytes wait that end the conversation: they go out although the peer says no more.
+    pub(crate) fn has_last_words(&self, id: ClientId) -> bool {
+        self.client(id).is_some_and(|client| {
+            let last = matches!(client.state, State::Lingering { .. } | State::Finishing { .. });
+            last && !client.outbox.is_empty()
+        })
+    }
+
+    /// The peer shut its side down, or the connection is broken.
+    pub(crate) fn client_lost(&mut self, id: ClientId) {
+        match self.client(id).map(|client| &client.state) {
+            Some(State::Handshaking { .. }) => self.vanish(id.key),
+            Some(State::Open { .. }) => {
+                self.settle();
+                self.leave_open(id.key, 1006);
+                self.end(id.key);
+            }
+            Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
+                self.end(id.key)
+            }
+            Some(State::Gone) | None => {}
+        }
+    }
+
+    /// A handshake that ends without an answer.
+    fn vanish(&mut self, key: u32) {
+        self.stats.vanished += 1;
+        self.counts.waiting -= 1;
+        self.counts.closing += 1;
+        self.end(key);
+    }
+
+    /// Nothing more is sent; the slot is reaped at the end of the turn.
+    fn end(&mut self, key: u32) {
+        let client = &mut self.clients[key as usize];
+        client.drop_all(&mut self.spool);
+        client.state = State::Gone;
+        self.timers.cancel(key);
+        self.gone_clients.push(key);
+    }
+
+    /// One client to be reaped, and whether its end is to be told to the handler.
+    pub(crate) fn gone_client(&mut self) -> Option<(ClientId, bool)> {
+        let key = self.gone_clients.pop()?;
+        Some((self.id(key), self.clients[key as usize].was_open))
+    }
+
+    /// Frees the slot of a client that [`gone_client`](Self::gone_client) gave.
+    pub(crate) fn remove_client(&mut self, id: ClientId) {
+        let client = self.clients.remove(id.key as usize);
+        debug_assert!(matches!(client.state, State::Gone), "only what is gone is removed");
+        self.counts.closing -= 1;
+    }
+
+    pub(crate) fn gone_backend(&mut self) -> Option<u32> {
+        self.gone_backends.pop()
+    }
+
+    pub(crate) fn remove_backend(&mut self, key: u32) {
+        self.backends.remove(key as usize);
+    }
+
+    /// The backend is over: its lock ends with it, its slot is reaped at the end of the turn.
+    pub(crate) fn end_backend(&mut self, key: u32) {
+        if self.backends[key as usize].state != backend::State::Gone {
+            self.lose_lock(key);
+            self.backends[key as usize].state = backend::State::Gone;
+            self.backend_timers.cancel(key);
+            self.gone_backends.push(key);
+        }
+    }
+
+    // Small things.
+
+    /// Sets the wheel to what is due next.
+    fn rearm(&mut self, key: u32) {
+        match self.clients[key as usize].next_due(&self.settings.timeouts) {
+            Some((deadline_ms, _)) => self.timers.arm(key, deadline_ms),
+            None => self.timers.cancel(key),
+        }
+    }
+
+    fn id(&self, key: u32) -> ClientId {
+        ClientId { key, generation: self.clients[key as usize].generation }
+    }
+
+    fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(id.key as usize).filter(|client| client.generation == id.generation)
+    }
+
+    fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(id.key as usize).filter(|client| client.generation == id.generation)
+    }
+
+    /// The id of a slot that is in use.
+    pub(crate) fn client_id(&self, key: u32) -> Option<ClientId> {
+        self.clients.contains(key as usize).then(|| self.id(key))
+    }
+
+    fn peer(&self, key: u32) -> Peer {
+        self.cold[key as usize].peer
+    }
+
+    /// An HTTP response: one unit, not frames.
+    fn queue_response(&mut self, key: u32, response: &[u8]) {
+        let range = self.spool.append_bytes(Lane::Private, response);
+        self.spool.hold(range.segment, 1);
+        self.clients[key as usize].outbox.push_opaque(range);
+        self.queue_flush(key);
+    }
+}
+
+/// Where a complete request head is.
+#[derive(Debug)]
+pub(crate) enum Head {
+    /// The first bytes of the input; the end is given.
+    InInput(usize),
+    /// It came in pieces: all of them and the end of the head in them.
+    Gathered(Vec<u8>, usize),
+}
+
+impl From<&Settings> for HubSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            limits: settings.limits.clone(),
+            timeouts: settings.timeouts.clone(),
+            origins: settings.origins.clone(),
+            auth: settings.auth.clone(),
+            trusted_proxies: settings
+                .trusted_proxies
+                .iter()
+                .filter_map(|text| Network::parse(text))
+                .collect(),
+        }
+    }
+}

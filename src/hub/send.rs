@@ -1,0 +1,334 @@
+//! Messages on their way out: direct, broadcast, the flush queues, and what happens when it is too much.
+//!
+//! A broadcast is encoded into the spool's shared lane and noted as *pending*; `settle` hands the range of
+//! all consecutive pending ones to every client in one pass, before anything else is queued and before
+//! the flush. So sixteen commands that arrive together touch each client once. Invariant: no frame is
+//! queued for a client, and no client becomes open, while a broadcast is pending.
+//!
+//! Two queues of clients to flush: *urgent* for what is meant for one client, *bulk* for broadcasts, so
+//! that a direct message does not wait until a broadcast has gone to ten thousand others.
+
+use super::Hub;
+use crate::client::{ClientId, State};
+use crate::frame::{CloseCode, Kind, Opcode, encode};
+use crate::spool::{Lane, Range};
+use log::info;
+use std::collections::VecDeque;
+
+/// Clients to flush, and the broadcasts not yet handed out.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    urgent: VecDeque<u32>,
+    bulk: VecDeque<u32>,
+    pending: Option<Pending>,
+    throttle: Throttle,
+    /// Scratch of `settle`: clients that were over their limit.
+    overflown: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    range: Range,
+    messages: u32,
+}
+
+/// Holds broadcasting backends back while clients that do read have not yet been sent what was broadcast
+/// before. Without it a backend that is faster than all sockets together would overflow healthy clients.
+#[derive(Debug, Default)]
+struct Throttle {
+    /// Bytes broadcast and not yet offered to everybody.
+    burst_bytes: usize,
+    /// Clients that ever entered and left the bulk queue.
+    pushed: u64,
+    popped: u64,
+    /// `popped` at which one more round is done.
+    round_end: u64,
+}
+
+/// Bytes one client is sent in one turn at most, and so what one round of the bulk queue takes off every
+/// client that reads.
+pub(crate) const FLUSH_BYTES: usize = 64 * 1024;
+
+/// What the driver does with a client once bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Nothing more waits.
+    Idle,
+    /// More waits.
+    More,
+    /// All is out and our side is to be shut down.
+    ShutDown,
+    /// All is out and the connection is over.
+    End,
+}
+
+impl Hub {
+    /// Queues a message for one client. False when it is not open or could not take it.
+    pub fn send_direct(&mut self, to: ClientId, kind: Kind, message: &[u8]) -> bool {
+        self.stats.directs += 1;
+        self.is_open(to) && self.deliver(to.key, false, kind.opcode(), message)
+    }
+
+    /// Queues a message for all clients of a token. False when none took it.
+    pub fn send_to_token(&mut self, token: &[u8], kind: Kind, message: &[u8]) -> bool {
+        self.stats.directs += 1;
+        match self.tokens.first(token) {
+            Some(first) => self.deliver(first, true, kind.opcode(), message),
+            None => false,
+        }
+    }
+
+    /// Encodes a frame once and queues it for a client, and for the rest of its token's chain.
+    fn deliver(&mut self, first: u32, chain: bool, opcode: Opcode, message: &[u8]) -> bool {
+        self.settle();
+        let range = self.spool.append_frame(Lane::Private, true, opcode, message);
+        // Held while it is handed out: closing a client could free the segment under it.
+        self.spool.hold(range.segment, 1);
+        let (mut next, mut taken) = (Some(first), 0);
+        while let Some(key) = next {
+            next = self.tokens.after(key).filter(|_| chain);
+            taken += u64::from(self.push_or_overflow(key, range));
+        }
+        self.spool.release(range.segment);
+        self.stats.messages_out += taken;
+        self.relieve();
+        taken > 0
+    }
+
+    /// Queues a message for every open client; returns how many that are.
+    pub fn send_broadcast(&mut self, kind: Kind, message: &[u8]) -> usize {
+        self.stats.broadcasts += 1;
+        if self.counts.open == 0 {
+            return 0;
+        }
+        let range = self.spool.append_frame(Lane::Shared, true, kind.opcode(), message);
+        self.queues.throttle.burst_bytes += range.len() as usize;
+        match &mut self.queues.pending {
+            Some(pending) if pending.range.joins(range) => {
+                pending.range.end = range.end;
+                pending.messages += 1;
+            }
+            _ => {
+                // The new range is held over the hand-out of the old one, which may empty the segment.
+                self.spool.hold(range.segment, 1);
+                self.settle();
+                self.queues.pending = Some(Pending { range, messages: 1 });
+                return self.counts.open;
+            }
+        }
+        self.counts.open
+    }
+
+    /// Hands pending broadcasts to all open clients.
+    pub(crate) fn settle(&mut self) {
+        let Some(Pending { range, messages }) = self.queues.pending.take() else { return };
+        let mut holds = 0;
+        let mut receivers: u32 = 0;
+        let outbox_bytes_max = self.settings.limits.outbox_bytes;
+        for (key, client) in &mut self.clients {
+            if !client.accepts_data() {
+                continue;
+            }
+            if is_over(client.waiting_bytes(), range.len(), outbox_bytes_max) {
+                self.queues.overflown.push(key as u32);
+                continue;
+            }
+            receivers += 1;
+            holds += u32::from(client.data_outbox().push(range));
+            if !client.queued_bulk {
+                client.queued_bulk = true;
+                self.queues.bulk.push_back(key as u32);
+                self.queues.throttle.pushed += 1;
+            }
+        }
+        self.stats.messages_out += u64::from(receivers) * u64::from(messages);
+        self.spool.hold(range.segment, holds);
+        self.spool.release(range.segment); // the hold of `pending`
+        while let Some(key) = self.queues.overflown.pop() {
+            self.overflow(key);
+        }
+        self.relieve();
+    }
+
+    /// Whether broadcasts are to wait, so that clients that read are offered the earlier ones first.
+    pub(crate) fn is_throttled(&mut self) -> bool {
+        while self.queues.throttle.burst_bytes >= FLUSH_BYTES {
+            self.settle();
+            let throttle = &mut self.queues.throttle;
+            if throttle.popped < throttle.round_end {
+                return true;
+            }
+            throttle.burst_bytes -= FLUSH_BYTES;
+            throttle.round_end = throttle.pushed;
+        }
+        false
+    }
+
+    /// Queues frames for an open client, behind its lock if it has one. False when that was too much.
+    fn push_or_overflow(&mut self, key: u32, range: Range) -> bool {
+        let client = &mut self.clients[key as usize];
+        if is_over(client.waiting_bytes(), range.len(), self.settings.limits.outbox_bytes) {
+            self.overflow(key);
+            return false;
+        }
+        if client.data_outbox().push(range) {
+            self.spool.hold(range.segment, 1);
+        }
+        self.queue_flush(key);
+        true
+    }
+
+    /// Queues frames that pass a lock.
+    pub(super) fn push_past_lock(&mut self, key: u32, range: Range) {
+        if self.clients[key as usize].outbox.push(range) {
+            self.spool.hold(range.segment, 1);
+        }
+        self.queue_flush(key);
+    }
+
+    /// Queues a control frame: it passes a lock, and no limit keeps it back.
+    pub(super) fn queue_control(&mut self, key: u32, opcode: Opcode, payload: &[u8]) {
+        let range = self.spool.append_frame(Lane::Private, true, opcode, payload);
+        self.push_past_lock(key, range);
+    }
+
+    pub(super) fn queue_close(&mut self, key: u32, code: Option<CloseCode>, reason: &str) {
+        let mut frame = Vec::with_capacity(128);
+        encode::append_close(&mut frame, code, reason);
+        let range = self.spool.append_bytes(Lane::Private, &frame);
+        self.push_past_lock(key, range);
+    }
+
+    // Too much.
+
+    /// A client that does not read: what waits is dropped but for the frame in flight, and it is closed.
+    pub(super) fn overflow(&mut self, key: u32) {
+        self.stats.overflows += 1;
+        info!(
+            "overflow code=1013 waiting={} peer={}",
+            self.clients[key as usize].waiting_bytes(),
+            self.peer(key)
+        );
+        self.leave_open(key, CloseCode::TRY_AGAIN_LATER.0);
+        self.clients[key as usize].outbox.drop_unsent(&mut self.spool);
+        self.queue_close(key, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
+        self.begin_closing(key);
+    }
+
+    /// Over `limits.queued`, those that hold back most are closed until it fits.
+    fn relieve(&mut self) {
+        if self.spool.bytes() <= self.settings.limits.queued_bytes {
+            return;
+        }
+        let waiting = self.clients.iter().filter(|(_, client)| client.accepts_data());
+        let mut worst: Vec<(u32, u32)> = waiting
+            .map(|(key, client)| (client.waiting_bytes(), key as u32))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        worst.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, key) in worst {
+            if self.spool.bytes() <= self.settings.limits.queued_bytes {
+                return;
+            }
+            self.overflow(key);
+        }
+    }
+
+    // The flush queues.
+
+    /// The client has something of its own to be sent, or can be written to again.
+    pub(crate) fn queue_flush(&mut self, key: u32) {
+        let client = &mut self.clients[key as usize];
+        if !client.queued_urgent {
+            client.queued_urgent = true;
+            self.queues.urgent.push_back(key);
+        }
+    }
+
+    /// Back to the end of the queue it came from, because its share of this turn is used up.
+    pub(crate) fn requeue_flush(&mut self, key: u32, bulk: bool) {
+        if !bulk {
+            self.queue_flush(key);
+            return;
+        }
+        let client = &mut self.clients[key as usize];
+        if !client.queued_bulk {
+            client.queued_bulk = true;
+            self.queues.bulk.push_back(key);
+            self.queues.throttle.pushed += 1;
+        }
+    }
+
+    /// Whether anybody is to be flushed.
+    pub(crate) fn has_flush(&self) -> bool {
+        !self.queues.urgent.is_empty() || !self.queues.bulk.is_empty() || self.queues.pending.is_some()
+    }
+
+    /// The next client of the urgent queue, or of the bulk queue, that may have bytes to send.
+    pub(crate) fn next_flush(&mut self, bulk: bool) -> Option<u32> {
+        loop {
+            let key = if bulk {
+                let key = self.queues.bulk.pop_front()?;
+                self.queues.throttle.popped += 1;
+                key
+            } else {
+                self.queues.urgent.pop_front()?
+            };
+            let Some(client) = self.clients.get_mut(key as usize) else { continue };
+            let queued = if bulk { &mut client.queued_bulk } else { &mut client.queued_urgent };
+            // A slot may have been freed and used again: its mark tells.
+            if std::mem::take(queued) && !matches!(client.state, State::Gone) {
+                return Some(key);
+            }
+        }
+    }
+
+    /// What waits for a client, in order.
+    pub(crate) fn client_chunks(&self, key: u32) -> impl Iterator<Item = &[u8]> {
+        self.clients[key as usize].outbox.chunks(&self.spool)
+    }
+
+    /// The kernel took `sent` bytes.
+    pub(crate) fn client_sent(&mut self, key: u32, sent: usize) {
+        self.stats.bytes_out += sent as u64;
+        let client = &mut self.clients[key as usize];
+        client.outbox.consume(sent as u32, &mut self.spool);
+        if client.stalled != Default::default() {
+            client.stalled = if client.outbox.is_empty() { Default::default() } else { self.now.tick() };
+        }
+    }
+
+    /// The kernel takes no more: from now on the client may be stalled.
+    pub(crate) fn client_blocked(&mut self, key: u32) {
+        let client = &mut self.clients[key as usize];
+        if client.stalled != Default::default() || !client.accepts_data() || client.outbox.is_empty() {
+            return;
+        }
+        client.stalled = self.now.tick().max(crate::timers::Tick::at(1));
+        self.timers.arm_by(key, self.now.ms + self.settings.timeouts.stalled_ms);
+    }
+
+    /// What is to be done once a flush is over.
+    pub(crate) fn after_flush(&mut self, key: u32) -> After {
+        let client = &mut self.clients[key as usize];
+        if !client.outbox.is_empty() {
+            return After::More;
+        }
+        match client.state {
+            State::Lingering { .. } => After::ShutDown,
+            State::Finishing { .. } => After::End,
+            _ => {
+                if let Some(payload) = client.take_owed_pong() {
+                    self.queue_control(key, Opcode::Pong, &payload);
+                }
+                After::Idle
+            }
+        }
+    }
+}
+
+/// Whether a frame is too much for a client. A single frame is not, however long: it is bounded by
+/// `limits.control_payload`, and who reads can take it.
+pub(super) fn is_over(waiting: u32, len: u32, outbox_bytes_max: u32) -> bool {
+    waiting > 0 && waiting.saturating_add(len) > outbox_bytes_max
+}

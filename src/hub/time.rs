@@ -1,0 +1,169 @@
+//! Deadlines that have come, and the drain before the end.
+//!
+//! It never reads a clock: `Hub::now` is the time of the turn. Invariant: every peer that is not gone is
+//! armed in its wheel, no later than its nearest deadline.
+
+use super::Hub;
+use crate::backend::{self, Lock};
+use crate::client::{ClientId, Due, State};
+use crate::control::Reply;
+use crate::frame::{CloseCode, Opcode, encode};
+use crate::handshake::Reject;
+use crate::spool::Lane;
+use crate::timers::Tick;
+use log::{debug, info};
+
+impl Hub {
+    /// Handles at most `budget` deadlines; true when more may be due.
+    pub(crate) fn expire(&mut self, budget: usize) -> bool {
+        for _ in 0..budget {
+            let Some(key) = self.timers.pop(self.now.ms) else { return self.expire_backends(budget) };
+            self.client_due(key);
+        }
+        true
+    }
+
+    /// When to come back for the next deadline, in milliseconds of [`Hub::now`].
+    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        let clients = self.timers.next_ms();
+        clients.into_iter().chain(self.backend_timers.next_ms()).min()
+    }
+
+    fn client_due(&mut self, key: u32) {
+        let client = &self.clients[key as usize];
+        match client.next_due(&self.settings.timeouts) {
+            Some((deadline_ms, due)) if deadline_ms <= self.now.ms => self.client_is_due(self.id(key), due),
+            _ => self.rearm(key),
+        }
+    }
+
+    fn client_is_due(&mut self, id: ClientId, due: Due) {
+        match due {
+            Due::Handshake => self.refuse(id, Reject::Timeout),
+            Due::Ping => {
+                self.clients[id.key as usize].pinged = true;
+                self.queue_control(id.key, Opcode::Ping, b"");
+                self.rearm(id.key);
+            }
+            Due::Expired => self.close(id, CloseCode::NORMAL, "expired"),
+            Due::Dead | Due::Stalled | Due::CloseLate => {
+                debug!("dropped reason={due:?} peer={}", self.peer(id.key));
+                self.client_lost(id);
+            }
+        }
+    }
+
+    fn expire_backends(&mut self, budget: usize) -> bool {
+        for _ in 0..budget {
+            let Some(key) = self.backend_timers.pop(self.now.ms) else { return false };
+            let next = self.backends[key as usize].next_due(&self.settings.timeouts);
+            match next {
+                Some((deadline_ms, due)) if deadline_ms <= self.now.ms => self.backend_is_due(key, due),
+                _ => self.rearm_backend(key),
+            }
+        }
+        true
+    }
+
+    fn backend_is_due(&mut self, key: u32, due: backend::Due) {
+        match due {
+            backend::Due::Ping => {
+                let backend = &mut self.backends[key as usize];
+                backend.pinged = true;
+                backend.reply(Reply::Ping);
+                self.queue_backend(key);
+            }
+            backend::Due::Lock => {
+                info!("lock_lost reason=silent");
+                self.lose_lock(key);
+            }
+            backend::Due::Dead => {
+                info!("backend_closed reason=silent");
+                self.end_backend(key);
+            }
+        }
+        self.rearm_backend(key);
+    }
+
+    pub(crate) fn rearm_backend(&mut self, key: u32) {
+        match self.backends[key as usize].next_due(&self.settings.timeouts) {
+            Some((deadline_ms, _)) => self.backend_timers.arm(key, deadline_ms),
+            None => self.backend_timers.cancel(key),
+        }
+    }
+
+    // The end.
+
+    /// Begins to shut down: every client is told 1001, handshakes are refused, backends' replies go out.
+    /// What was queued before is sent before. Calling it again changes nothing.
+    pub(crate) fn drain(&mut self) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        self.settle();
+        let backends: Vec<u32> = self.backends.iter().map(|(key, _)| key as u32).collect();
+        // A lock under which nothing was sent is lifted, so that what it held back goes out first.
+        let begun = |lock: &Lock| lock.kind.is_some();
+        for key in &backends {
+            if !self.backends[*key as usize].lock.as_ref().is_some_and(begun) {
+                self.lose_lock(*key);
+            }
+        }
+        self.drain_clients();
+        for key in backends {
+            self.lose_lock(key);
+            let backend = &mut self.backends[key as usize];
+            if backend.state == backend::State::Open {
+                backend.input = Vec::new();
+                backend.state = backend::State::Ending;
+            }
+            self.queue_backend(key);
+            self.rearm_backend(key);
+        }
+    }
+
+    /// One close frame for all of them.
+    fn drain_clients(&mut self) {
+        let mut frame = Vec::new();
+        encode::append_close(&mut frame, Some(CloseCode::GOING_AWAY), "going away");
+        let range = self.spool.append_bytes(Lane::Shared, &frame);
+        self.spool.hold(range.segment, 1);
+        let keys: Vec<u32> = self.clients.iter().map(|(key, _)| key as u32).collect();
+        for key in keys {
+            match self.clients[key as usize].state {
+                State::Handshaking { .. } => self.refuse(self.id(key), Reject::Draining),
+                State::Open { .. } => {
+                    self.leave_open(key, CloseCode::GOING_AWAY.0);
+                    self.push_past_lock(key, range);
+                    self.begin_closing(key);
+                }
+                _ => {}
+            }
+        }
+        self.spool.release(range.segment);
+    }
+
+    /// Whether every connection is over.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.draining && self.clients.is_empty() && self.backends.is_empty()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Ends whatever is left, at the end of the drain time.
+    pub(crate) fn end_all(&mut self) {
+        for key in self.clients.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
+            self.client_lost(self.id(key));
+        }
+        for key in self.backends.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
+            self.end_backend(key);
+        }
+    }
+
+    /// The moment a state that only waits for its peer gives up.
+    pub(super) fn close_deadline(&self) -> Tick {
+        Tick::at(self.now.ms + self.settings.timeouts.close_ms)
+    }
+}

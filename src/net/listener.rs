@@ -1,0 +1,196 @@
+//! Listening sockets: bound, accepted from, and cleaned up behind.
+
+use super::{Address, Transport};
+use crate::client::Peer;
+use crate::driver::{Listen, Token};
+use crate::sys;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry};
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Patience of the kernel with a peer that acknowledges nothing: a little over `timeouts.idle` and
+/// `timeouts.pong`, which see dead peers first when there is nothing to send (threats.md, row 7).
+const USER_TIMEOUT_MS: u32 = 30_000;
+
+/// A listening socket, registered with the reactor's poll.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    registry: Registry,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+/// The file of a Unix socket. Dropping it removes the file if it is still the one that was made.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// Why an address can not be listened on.
+#[derive(Debug)]
+pub enum BindError {
+    /// A server answers there.
+    InUse(String),
+    /// Something that is not a socket is in the way.
+    NotASocket(PathBuf),
+    /// A user or group is not known here.
+    UnknownOwner(String),
+    /// What the system said.
+    Os(String, io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse(address) => write!(f, "cannot listen on {address}: another server answers there"),
+            Self::NotASocket(path) => {
+                write!(f, "cannot listen on {}: a file that is not a socket is in the way", path.display())
+            }
+            Self::UnknownOwner(name) => write!(f, "cannot give the socket to {name}: no such user or group"),
+            Self::Os(what, error) => write!(f, "{what}: {}", sys::describe(error)),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Mode and owner of a Unix socket's file.
+#[derive(Clone, Debug)]
+pub(crate) struct Permissions {
+    pub(crate) mode: u32,
+    pub(crate) owner: Option<String>,
+    pub(crate) group: Option<String>,
+}
+
+impl Listener {
+    /// Binds, listens and registers.
+    pub(crate) fn bind(
+        address: &Address,
+        permissions: &Permissions,
+        reuseport: bool,
+        registry: Registry,
+    ) -> Result<Self, BindError> {
+        let socket = match address {
+            Address::Tcp(addr) | Address::Tls(addr) => {
+                let listener =
+                    sys::listen_tcp(*addr, reuseport).map_err(|error| tcp_error(address, error))?;
+                Socket::Tcp(TcpListener::from_std(listener))
+            }
+            Address::Unix(path) => bind_unix(path, permissions)?,
+        };
+        Ok(Self { socket, registry })
+    }
+
+    /// Registers it for its events.
+    pub(crate) fn register(&mut self, token: mio::Token) -> io::Result<()> {
+        match &mut self.socket {
+            Socket::Tcp(listener) => self.registry.register(listener, token, Interest::READABLE),
+            Socket::Unix { listener, .. } => self.registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    /// The address it got: for a TCP port 0 the one that the kernel chose.
+    pub(crate) fn local_port(&self) -> Option<u16> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr().ok().map(|addr| addr.port()),
+            Socket::Unix { .. } => None,
+        }
+    }
+}
+
+impl Listen for Listener {
+    type Stream = Transport;
+
+    fn accept(&mut self, token: Token) -> io::Result<(Transport, Peer)> {
+        let (mut transport, peer) = match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, addr) = listener.accept()?;
+                // Both fail only on a connection that is gone, which the first read will tell.
+                let _ = stream.set_nodelay(true);
+                let _ = sys::set_tcp_user_timeout(stream.as_fd(), USER_TIMEOUT_MS);
+                (Transport::Tcp(stream), Peer::Ip(addr.ip().to_canonical(), addr.port()))
+            }
+            Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), Peer::Unix),
+        };
+        transport.register(&self.registry, crate::reactor::mio_token(token))?;
+        Ok((transport, peer))
+    }
+}
+
+fn tcp_error(address: &Address, error: io::Error) -> BindError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address.to_string()),
+        _ => BindError::Os(format!("cannot listen on {address}"), error),
+    }
+}
+
+/// A path that a live server answers on is refused, a dead socket is replaced, anything else is left.
+fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError> {
+    let os = |error| BindError::Os(format!("cannot listen on unix://{}", path.display()), error);
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.into())),
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(os)?;
+            }
+            Err(error) => return Err(os(error)),
+            Ok(_) => return Err(BindError::InUse(format!("unix://{}", path.display()))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(os(error)),
+    }
+    // Nobody else may connect before the mode is set.
+    let before = sys::umask(0o177);
+    let bound = UnixListener::bind(path);
+    sys::umask(before);
+    let listener = bound.map_err(os)?;
+    let metadata = std::fs::symlink_metadata(path).map_err(os)?;
+    let file = SocketFile { path: path.into(), inode: (metadata.dev(), metadata.ino()) };
+    give(path, permissions)?;
+    Ok(Socket::Unix { listener, _file: file })
+}
+
+fn give(path: &Path, permissions: &Permissions) -> Result<(), BindError> {
+    let os = |error| BindError::Os(format!("cannot set the owner of {}", path.display()), error);
+    let uid = permissions.owner.as_deref().map(find_user).transpose()?;
+    let gid = permissions.group.as_deref().map(find_group).transpose()?;
+    if uid.is_some() || gid.is_some() {
+        std::os::unix::fs::chown(path, uid, gid).map_err(os)?;
+    }
+    let mode = std::fs::Permissions::from_mode(permissions.mode);
+    std::fs::set_permissions(path, mode).map_err(os)
+}
+
+fn find_user(name: &str) -> Result<u32, BindError> {
+    let user =
+        sys::user(name).map_err(|error| BindError::Os(format!("cannot look up user {name}"), error))?;
+    user.map(|user| user.uid).ok_or_else(|| BindError::UnknownOwner(name.to_owned()))
+}
+
+fn find_group(name: &str) -> Result<u32, BindError> {
+    let group =
+        sys::group(name).map_err(|error| BindError::Os(format!("cannot look up group {name}"), error))?;
+    group.ok_or_else(|| BindError::UnknownOwner(name.to_owned()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode);
+        if ours {
+            // A directory that became unwritable leaves a dead socket, which the next start replaces.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One client's queue of what it has yet to be sent: ranges in the spool and where the first is cut.
+//!
+//! It holds no bytes. One range needs no heap; a second one and more go to a boxed queue that is given
+//! back when the outbox is empty. The first range always begins at a frame, and `cut` says how much of
+//! that frame has gone: so the frame in flight can be finished and the rest dropped (RFC 6455 5.4 lets
+//! nothing else end a connection in good order).
+//!
+//! It never judges its own size: the hub compares `bytes` with the limit. Invariant: `bytes` is the
+//! length of all ranges less `cut`, and every range is held in the spool exactly once.
+
+use crate::frame::encode;
+use crate::spool::{Range, Spool};
+use std::collections::VecDeque;
+
+/// Marks a range that is one indivisible unit and not frames: an HTTP response.
+const OPAQUE: u32 = 1 << 31;
+const NOTHING: Range = Range { segment: 0, start: 0, end: 0 };
+
+/// The queue. See the module's head.
+#[derive(Debug)]
+pub struct Outbox {
+    first: Range,
+    /// Bytes of the frame at `first.start` that are already sent.
+    cut: u32,
+    bytes: u32,
+    // Boxed: a client that is not behind pays eight bytes for it and not thirty-two.
+    #[allow(clippy::box_collection)]
+    more: Option<Box<VecDeque<Range>>>,
+}
+
+// A waiting or empty outbox is half a cache line.
+const _: () = assert!(size_of::<Outbox>() == 32);
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { first: NOTHING, cut: 0, bytes: 0, more: None }
+    }
+}
+
+impl Outbox {
+    /// Bytes not yet sent.
+    pub fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// Whether all is sent.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Queues frames. True when the caller must [`hold`](Spool::hold) the segment once more: the range
+    /// did not join the last one.
+    #[inline]
+    #[must_use]
+    pub fn push(&mut self, range: Range) -> bool {
+        self.bytes += range.len();
+        if self.first.is_empty() {
+            self.first = range;
+            return true;
+        }
+        let last = match &mut self.more {
+            None => &mut self.first,
+            Some(more) => more.back_mut().expect("a queue that is empty is given back"),
+        };
+        if last.joins(range) {
+            last.end = range.end;
+            return false;
+        }
+        self.more.get_or_insert_default().push_back(range);
+        true
+    }
+
+    /// Queues a unit that is not frames and joins nothing. Always to be held.
+    pub fn push_opaque(&mut self, range: Range) {
+        let marked = Range { segment: range.segment | OPAQUE, ..range };
+        assert!(self.push(marked), "an opaque range joins nothing");
+    }
+
+    /// What waits, in order, as slices of the spool.
+    pub fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
+        let start = self.first.start + self.cut;
+        let first = (!self.is_empty()).then_some(Range { start, ..self.first });
+        let rest = self.more.iter().flat_map(|more| more.iter().copied());
+        first.into_iter().chain(rest).map(|range| spool.get(plain(range)))
+    }
+
+    /// The peer took the first `sent` bytes.
+    pub fn consume(&mut self, sent: u32, spool: &mut Spool) {
+        debug_assert!(sent <= self.bytes, "no more is sent than was queued");
+        self.bytes -= sent;
+        let mut sent = sent + self.cut;
+        while !self.first.is_empty() && sent >= self.first.len() {
+            sent -= self.first.len();
+            self.drop_first(spool);
+        }
+        self.cut = self.skip_whole_frames(sent, spool);
+    }
+
+    /// Drops all but the frame in flight, which stays to be finished.
+    pub fn drop_unsent(&mut self, spool: &mut Spool) {
+        let whole = if self.cut == 0 { 0 } else { self.unit_len(spool) };
+        for range in self.more.take().into_iter().flat_map(|more| *more) {
+            spool.release(plain(range).segment);
+        }
+        if whole == 0 {
+            self.clear(spool);
+            return;
+        }
+        self.first.end = self.first.start + whole;
+        self.bytes = whole - self.cut;
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self, spool: &mut Spool) {
+        while !self.first.is_empty() {
+            self.drop_first(spool);
+        }
+        (self.bytes, self.cut) = (0, 0);
+    }
+
+    /// Moves all of `other` behind what waits here. No range changes its hold.
+    pub fn append(&mut self, mut other: Self, spool: &mut Spool) {
+        debug_assert_eq!(other.cut, 0, "what was held back was never sent in part");
+        let first = (!other.first.is_empty()).then_some(other.first);
+        let rest = other.more.take().into_iter().flat_map(|more| *more);
+        for range in first.into_iter().chain(rest) {
+            if !self.push(range) {
+                spool.release(range.segment);
+            }
+        }
+    }
+
+    /// Heap bytes it owns: for the tests that say an empty one owns none.
+    pub fn heap_bytes(&self) -> usize {
+        self.more.as_ref().map_or(0, |more| size_of_val(&**more) + more.capacity() * size_of::<Range>())
+    }
+
+    /// Ranges queued.
+    pub fn ranges(&self) -> usize {
+        usize::from(!self.first.is_empty()) + self.more.as_ref().map_or(0, |more| more.len())
+    }
+
+    fn drop_first(&mut self, spool: &mut Spool) {
+        spool.release(plain(self.first).segment);
+        self.first = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or(NOTHING);
+        if self.more.as_ref().is_some_and(|more| more.is_empty()) {
+            self.more = None;
+        }
+    }
+
+    /// Moves the start over the frames that lie wholly in the first `sent` bytes; returns the rest.
+    fn skip_whole_frames(&mut self, mut sent: u32, spool: &Spool) -> u32 {
+        while sent > 0 {
+            let len = self.unit_len(spool);
+            if sent < len {
+                break;
+            }
+            sent -= len;
+            self.first.start += len;
+        }
+        sent
+    }
+
+    /// Length of the frame (or response) at the start.
+    fn unit_len(&self, spool: &Spool) -> u32 {
+        if self.first.segment & OPAQUE != 0 {
+            return self.first.len();
+        }
+        encode::frame_len(spool.get(self.first)) as u32
+    }
+}
+
+fn plain(range: Range) -> Range {
+    Range { segment: range.segment & !OPAQUE, ..range }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Opcode;
+    use crate::spool::Lane;
+    use proptest::prelude::*;
+
+    fn push(outbox: &mut Outbox, spool: &mut Spool, range: Range) {
+        if outbox.push(range) {
+            spool.hold(range.segment, 1);
+        }
+    }
+
+    fn waiting(outbox: &Outbox, spool: &Spool) -> Vec<u8> {
+        outbox.chunks(spool).flatten().copied().collect()
+    }
+
+    #[test]
+    fn neighbours_join_and_own_no_heap() {
+        let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+        for payload in [b"a", b"b", b"c"] {
+            let range = spool.append_frame(Lane::Shared, true, Opcode::Text, payload);
+            push(&mut outbox, &mut spool, range);
+        }
+        assert_eq!((outbox.ranges(), outbox.heap_bytes(), outbox.chunks(&spool).count()), (1, 0, 1));
+    }
+
+    #[test]
+    fn the_frame_in_flight_is_finished() {
+        let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+        for lane in [Lane::Shared, Lane::Shared, Lane::Private] {
+            let range = spool.append_frame(lane, true, Opcode::Text, b"hello");
+            push(&mut outbox, &mut spool, range);
+        }
+        outbox.consume(9, &mut spool);
+        outbox.drop_unsent(&mut spool);
+        assert_eq!(waiting(&outbox, &spool), b"hello");
+        outbox.consume(5, &mut spool);
+        assert_eq!((spool.bytes(), spool.holds()), (0, 0));
+    }
+
+    #[test]
+    fn a_response_is_one_unit() {
+        let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+        let response = spool.append_bytes(Lane::Private, b"HTTP/1.1 101 Yes\r\n\r\n");
+        outbox.push_opaque(response);
+        spool.hold(response.segment, 1);
+        let range = spool.append_frame(Lane::Private, true, Opcode::Text, b"x");
+        push(&mut outbox, &mut spool, range);
+        outbox.consume(4, &mut spool);
+        outbox.drop_unsent(&mut spool);
+        assert_eq!(waiting(&outbox, &spool), b"/1.1 101 Yes\r\n\r\n");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Lane, usize),
+        Consume(u8),
+        DropUnsent,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (prop_oneof![Just(Lane::Shared), Just(Lane::Private)], 0..300usize)
+                .prop_map(|(lane, len)| Step::Push(lane, len)),
+            3 => any::<u8>().prop_map(Step::Consume),
+            1 => Just(Step::DropUnsent),
+        ]
+    }
+
+    proptest! {
+        /// Against a byte vector and the list of frame ends.
+        #[test]
+        fn behaves_as_a_byte_queue(steps in proptest::collection::vec(step(), 1..60)) {
+            let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+            let (mut model, mut frames): (Vec<u8>, Vec<usize>) = (Vec::new(), Vec::new());
+            let mut in_flight = 0;
+            for (serial, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Push(lane, len) => {
+                        let range =
+                            spool.append_frame(lane, true, Opcode::Binary, &vec![serial as u8; len]);
+                        model.extend_from_slice(spool.get(range));
+                        frames.push(range.len() as usize);
+                        push(&mut outbox, &mut spool, range);
+                    }
+                    Step::Consume(share) => {
+                        let sent = model.len() * usize::from(share) / 255;
+                        outbox.consume(sent as u32, &mut spool);
+                        model.drain(..sent);
+                        in_flight += sent;
+                        while frames.first().is_some_and(|len| *len <= in_flight) {
+                            in_flight -= frames.remove(0);
+                        }
+                    }
+                    Step::DropUnsent => {
+                        outbox.drop_unsent(&mut spool);
+                        frames.truncate(usize::from(in_flight > 0));
+                        model.truncate(frames.first().map_or(0, |len| len - in_flight));
+                    }
+                }
+                prop_assert_eq!(&waiting(&outbox, &spool), &model);
+                prop_assert_eq!(outbox.bytes() as usize, model.len());
+                prop_assert_eq!(outbox.ranges(), spool.holds());
+                prop_assert!(!outbox.is_empty() || outbox.heap_bytes() == 0);
+            }
+            outbox.clear(&mut spool);
+            prop_assert_eq!((spool.bytes(), spool.holds()), (0, 0));
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! The server on real sockets: mio's poll, signals and the waker around the [`Driver`].
+//!
+//! It holds no protocol bytes and makes no decision about a peer: events are translated, time is taken
+//! once a turn, the driver does the rest. Invariant: between two polls [`Driver::turn`] ran once.
+
+use crate::config::Settings;
+use crate::driver::{Driver, Ready, Token};
+use crate::handler::Handler;
+use crate::hub::Hub;
+use crate::net::{Address, BindError, Listener, Permissions};
+use crate::remote::{Message, Remote};
+use crate::stats::Process;
+use crate::sys;
+use crate::timers::Now;
+use mio::{Events, Poll, Waker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook_mio::v1_0::Signals;
+use std::fmt;
+use std::hash::RandomState;
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
+/// are flushed soon.
+const EVENTS_MAX: usize = 1024;
+/// Messages from other threads handled in a turn.
+const INBOX_MAX: usize = 1024;
+/// Descriptors that are not for clients: listeners, the log, the PID file, backends, and connections that
+/// are told that the server is full.
+const RESERVE: u64 = 64;
+/// The part of the reserve for connections that are to be answered 503.
+const REFUSALS: usize = 24;
+/// Fewest clients worth starting for.
+const CLIENTS_MIN: u64 = 16;
+
+/// A server that is bound and not yet, or still, running.
+pub struct Server<H> {
+    driver: Driver<Listener, H>,
+    poll: Poll,
+    events: Events,
+    signals: Option<Signals>,
+    remote: Remote,
+    inbox: Receiver<Message>,
+    inbox_left: bool,
+    drain_ms: u64,
+    began: Instant,
+    started: bool,
+    /// Signals that arrived and were not given out.
+    arrived: Vec<Signal>,
+    tick: Option<Ticker>,
+    /// What the settings said of clients, before the descriptors were counted.
+    capacity: Capacity,
+}
+
+impl<H> fmt::Debug for Server<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("began", &self.began).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Capacity {
+    clients: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ticker {
+    every: Duration,
+    next: Instant,
+}
+
+/// A signal that the process may act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+    /// SIGHUP.
+    Hangup,
+    /// SIGUSR1.
+    User1,
+    /// SIGUSR2.
+    User2,
+}
+
+/// Why [`Server::next`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A signal arrived.
+    Signal(Signal),
+    /// The interval of [`Server::set_tick`] is over.
+    Tick,
+    /// The drain is over: there is nothing left to serve.
+    Drained,
+}
+
+/// Why a server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address in the settings is not one.
+    Address(String),
+    /// An address can not be listened on.
+    Bind(BindError),
+    /// The descriptor limit leaves no room for clients.
+    Descriptors(u64),
+    /// What the system said.
+    Os(&'static str, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(text) => f.write_str(text),
+            Self::Bind(error) => write!(f, "{error}"),
+            Self::Descriptors(limit) => write!(
+                f,
+                "the limit of {limit} open files is too low: raise it (ulimit -n, LimitNOFILE=) to at least {}",
+                RESERVE + CLIENTS_MIN
+            ),
+            Self::Os(what, error) => write!(f, "{what}: {}", sys::describe(error)),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}
+
+impl<H: Handler> Server<H> {
+    /// Opens all listeners. Nothing is accepted before [`run`](Self::run) or [`next`](Self::next).
+    ///
+    /// # Errors
+    /// What prevents it; sockets that were made are removed again.
+    pub fn bind(settings: &Settings, handler: H) -> Result<Self, StartError> {
+        let limit =
+            sys::raise_nofile().map_err(|e| StartError::Os("cannot read the limit of open files", e))?;
+        if limit < RESERVE + CLIENTS_MIN {
+            return Err(StartError::Descriptors(limit));
+        }
+        let capacity = Capacity { clients: (limit - RESERVE) as usize };
+        let settings = capacity.resolve(settings);
+        let poll = Poll::new().map_err(|e| StartError::Os("cannot create the event queue", e))?;
+        let waker =
+            Waker::new(poll.registry(), WAKER).map_err(|e| StartError::Os("cannot create the waker", e))?;
+        let (remote, inbox) = Remote::new(waker);
+        let hub = Hub::new(&settings, RandomState::new(), probe);
+        let sockets_max = settings.limits.clients.unwrap_or(capacity.clients) + REFUSALS;
+        let mut server = Self {
+            driver: Driver::new(hub, handler, sockets_max),
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            signals: None,
+            remote,
+            inbox,
+            inbox_left: false,
+            drain_ms: settings.timeouts.drain_ms,
+            began: Instant::now(),
+            started: false,
+            arrived: Vec::new(),
+            tick: None,
+            capacity,
+        };
+        server.listen(&settings)?;
+        Ok(server)
+    }
+
+    fn listen(&mut self, settings: &Settings) -> Result<(), StartError> {
+        let sockets = &settings.sockets;
+        let permissions =
+            |mode| Permissions { mode, owner: sockets.owner.clone(), group: sockets.group.clone() };
+        for (place, text) in settings.servers.iter().enumerate() {
+            let address =
+                self.add_listener(text, Some(place), &permissions(sockets.servers_mode), settings.reuseport)?;
+            self.driver.hub.add_listener(address, settings.domains.get(place).cloned());
+        }
+        self.add_listener(&settings.control, None, &permissions(sockets.control_mode), false)?;
+        Ok(())
+    }
+
+    /// Returns the address with the port that it got.
+    fn add_listener(
+        &mut self,
+        text: &str,
+        place: Option<usize>,
+        permissions: &Permissions,
+        reuseport: bool,
+    ) -> Result<String, StartError> {
+        let mut address = Address::parse(text).map_err(StartError::Address)?;
+        let os = |error| StartError::Os("cannot register a listener", error);
+        let registry = self.poll.registry().try_clone().map_err(os)?;
+        let mut listener = Listener::bind(&address, permissions, reuseport, registry)?;
+        let index = self.driver.listeners().count();
+        listener.register(mio_token(Token::Listener(index))).map_err(os)?;
+        if let (Address::Tcp(addr) | Address::Tls(addr), Some(port)) = (&mut address, listener.local_port()) {
+            addr.set_port(port);
+        }
+        self.driver.add_listener(listener, place);
+        Ok(address.to_string())
+    }
+
+    /// Takes SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 over: they come out of [`next`](Self::next).
+    ///
+    /// # Errors
+    /// As `sigaction(2)`.
+    pub fn handle_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+        self.poll.registry().register(&mut signals, SIGNALS, mio::Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// Makes [`next`](Self::next) return [`Wake::Tick`] at this interval.
+    pub fn set_tick(&mut self, every: Duration) {
+        self.tick = Some(Ticker { every, next: Instant::now() + every });
+    }
+
+    /// Serves until drained: by [`Remote::drain`], or by the first SIGTERM or SIGINT if signals are
+    /// handled. A second one ends at once.
+    ///
+    /// # Errors
+    /// Only when the poll itself fails.
+    pub fn run(&mut self) -> io::Result<()> {
+        loop {
+            match self.next()? {
+                Wake::Drained => return Ok(()),
+                Wake::Signal(Signal::Terminate | Signal::Interrupt) if self.is_draining() => return Ok(()),
+                Wake::Signal(Signal::Terminate | Signal::Interrupt) => self.drain(),
+                Wake::Signal(_) | Wake::Tick => {}
+            }
+        }
+    }
+
+    /// Serves until something happens that is the process's business.
+    ///
+    /// # Errors
+    /// Only when the poll itself fails.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> io::Result<Wake> {
+        if !std::mem::replace(&mut self.started, true) {
+            let now = self.now();
+            self.driver.start(now);
+        }
+        loop {
+            if let Some(signal) = self.arrived.pop() {
+                return Ok(Wake::Signal(signal));
+            }
+            if self.driver.is_drained() {
+                return Ok(Wake::Drained);
+            }
+            if self.tick_is_due() {
+                return Ok(Wake::Tick);
+            }
+            self.turn()?;
+        }
+    }
+
+    fn tick_is_due(&mut self) -> bool {
+        match &mut self.tick {
+            Some(tick) if tick.next <= Instant::now() => {
+                tick.next = Instant::now() + tick.every;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        let now = self.now();
+        for event in &self.events {
+            let ready = Ready {
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                closed: event.is_read_closed() || event.is_error(),
+            };
+            match event.token() {
+                WAKER => self.inbox_left = true,
+                SIGNALS => {
+                    let pending = self.signals.iter_mut().flat_map(|signals| signals.pending());
+                    self.arrived.extend(pending.filter_map(Signal::from_number));
+                }
+                token => self.driver.ready(driver_token(token), ready, now),
+            }
+        }
+        self.read_inbox(now);
+        self.driver.turn(now);
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.inbox_left {
+            return Some(Duration::ZERO);
+        }
+        let turn = self.driver.timeout_ms(self.now()).map(Duration::from_millis);
+        let tick = self.tick.map(|tick| tick.next.saturating_duration_since(Instant::now()));
+        turn.into_iter().chain(tick).min()
+    }
+
+    fn read_inbox(&mut self, now: Now) {
+        if !std::mem::take(&mut self.inbox_left) {
+            return;
+        }
+        self.driver.hub.set_now(now);
+        for _ in 0..INBOX_MAX {
+            match self.inbox.try_recv() {
+                Ok(Message::Broadcast(kind, message)) => drop(self.driver.hub.send_broadcast(kind, &message)),
+                Ok(Message::Direct(token, kind, message)) => {
+                    self.driver.hub.send_to_token(token.as_bytes(), kind, &message);
+                }
+                Ok(Message::Drain) => self.drain(),
+                Err(_) => return,
+            }
+        }
+        self.inbox_left = true;
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { ms: self.began.elapsed().as_millis() as u64, unix_s: unix.as_secs() as i64 }
+    }
+
+    // What the process may do from outside.
+
+    /// Stops accepting, removes Unix sockets, tells every client 1001 and flushes; [`next`](Self::next)
+    /// returns [`Wake::Drained`] when all are gone, after `timeouts.drain` at the latest.
+    pub fn drain(&mut self) {
+        let now = self.now();
+        self.driver.drain(now, self.drain_ms);
+    }
+
+    /// Whether [`drain`](Self::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        self.driver.hub.is_draining()
+    }
+
+    /// Puts new secrets, origins, limits and timeouts in force without touching a connection.
+    pub fn apply(&mut self, settings: &Settings) {
+        let settings = self.capacity.resolve(settings);
+        self.drain_ms = settings.timeouts.drain_ms;
+        self.driver.set_sockets_max(settings.limits.clients.unwrap_or(self.capacity.clients) + REFUSALS);
+        self.driver.hub.apply(&settings);
+    }
+
+    /// The status of this moment as JSON (operations.md, "Status fields").
+    pub fn status_json(&mut self) -> String {
+        let now = self.now();
+        self.driver.hub.set_now(now);
+        self.driver.hub.report_json()
+    }
+
+    /// A handle that sends from other threads.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// The addresses of the client listeners, with the ports that they got.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.driver.hub.listeners.iter().map(|listener| listener.address.as_str())
+    }
+
+    /// The peers.
+    pub fn hub(&mut self) -> &mut Hub {
+        &mut self.driver.hub
+    }
+
+    /// The application.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.driver.handler
+    }
+}
+
+impl Capacity {
+    /// Fills in the limits that follow from the number of descriptors.
+    fn resolve(self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        let limits = &mut settings.limits;
+        let clients = limits.clients.unwrap_or(self.clients).min(self.clients);
+        limits.clients = Some(clients);
+        limits.unauthenticated.get_or_insert((clients / 10).max(1024));
+        settings
+    }
+}
+
+impl Signal {
+    fn from_number(number: i32) -> Option<Self> {
+        Some(match number {
+            SIGTERM => Self::Terminate,
+            SIGINT => Self::Interrupt,
+            SIGHUP => Self::Hangup,
+            SIGUSR1 => Self::User1,
+            SIGUSR2 => Self::User2,
+            _ => return None,
+        })
+    }
+}
+
+// Four kinds share the space of mio's tokens; the kind is in the last two bits.
+const WAKER: mio::Token = mio::Token(3);
+const SIGNALS: mio::Token = mio::Token(7);
+
+pub(crate) fn mio_token(token: Token) -> mio::Token {
+    mio::Token(match token {
+        Token::Client(key) => key << 2,
+        Token::Backend(key) => key << 2 | 1,
+        Token::Listener(place) => place << 2 | 2,
+    })
+}
+
+fn driver_token(token: mio::Token) -> Token {
+    match token.0 & 3 {
+        0 => Token::Client(token.0 >> 2),
+        1 => Token::Backend(token.0 >> 2),
+        _ => Token::Listener(token.0 >> 2),
+    }
+}
+
+/// What /proc tells of this process; zeros where there is none.
+fn probe() -> Process {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let status = read("/proc/self/status");
+    let rss_kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let limits = read("/proc/self/limits");
+    let fds_max = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    Process {
+        pid: std::process::id(),
+        rss_bytes: rss_kib.map_or(0, first_number) * 1024,
+        // One of them is the directory that is being read.
+        fds: std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)) as u64,
+        fds_max: fds_max.map_or(0, first_number),
+    }
+}
+
+fn first_number(text: &str) -> u64 {
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_mio() {
+        for token in [Token::Client(0), Token::Client(19_999), Token::Backend(7), Token::Listener(2)] {
+            assert_eq!(driver_token(mio_token(token)), token);
+            assert!(![WAKER, SIGNALS].contains(&mio_token(token)));
+        }
+    }
+
+    #[test]
+    fn the_process_is_probed() {
+        let process = probe();
+        assert!(process.pid > 0 && process.rss_bytes > 100_000 && process.fds >= 3 && process.fds_max >= 64);
+    }
+}

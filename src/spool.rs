@@ -1,0 +1,229 @@
+//! The store of encoded frames that all outboxes share.
+//!
+//! A message is encoded once, at the end of a segment; an outbox keeps a [`Range`], twelve bytes, and
+//! never the bytes. Broadcasts have a lane of their own, so that consecutive ones are neighbours in
+//! memory: an outbox that waits extends its range instead of adding another, and everything that waits
+//! leaves in one `send`. A segment knows how many ranges point into it and is freed with the last.
+//!
+//! It never knows a peer. Invariant: a segment that no range holds has no bytes.
+
+use crate::frame::{Opcode, encode};
+
+/// Bytes a segment is made for. Large enough that a backlog of one client (1 MiB) is a handful of
+/// ranges, small enough that a forgotten byte pins little.
+const SEGMENT_BYTES: usize = 64 * 1024;
+/// Emptied segments kept for the next message: in the steady state nothing is allocated.
+const SPARES_MAX: usize = 4;
+const NO_SEGMENT: u32 = u32::MAX;
+
+/// Bytes of one or more whole frames (or of one HTTP response) in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub(crate) segment: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Range {
+    /// Length in bytes.
+    pub fn len(self) -> u32 {
+        self.end - self.start
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether `next` begins where this one ends, so that both are one range.
+    pub fn joins(self, next: Self) -> bool {
+        self.segment == next.segment && self.end == next.start
+    }
+}
+
+/// Who the bytes are for. Each lane fills its own segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Every open client: consecutive messages stay neighbours.
+    Shared = 0,
+    /// One client.
+    Private = 1,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    bytes: Vec<u8>,
+    /// Ranges in all outboxes that point here.
+    holds: u32,
+}
+
+/// The segments. See the module's head.
+#[derive(Debug)]
+pub struct Spool {
+    segments: Vec<Segment>,
+    free: Vec<u32>,
+    spares: Vec<Vec<u8>>,
+    filling: [u32; 2],
+    bytes: usize,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            segments: Vec::new(),
+            free: Vec::new(),
+            spares: Vec::new(),
+            filling: [NO_SEGMENT; 2],
+            bytes: 0,
+        }
+    }
+}
+
+impl Spool {
+    /// Encodes one frame. The caller holds the range at least once, or gives it up with
+    /// [`release`](Self::release) after holding it.
+    pub fn append_frame(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8]) -> Range {
+        let len = encode::header_len(payload.len()) + payload.len();
+        self.append(lane, len, |bytes| encode::append_frame(bytes, fin, opcode, payload))
+    }
+
+    /// Stores bytes that are already encoded.
+    pub fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
+        self.append(lane, encoded.len(), |bytes| bytes.extend_from_slice(encoded))
+    }
+
+    /// Counts `ranges` more outbox entries on this segment.
+    pub fn hold(&mut self, segment: u32, ranges: u32) {
+        self.segments[segment as usize].holds += ranges;
+    }
+
+    /// One outbox entry on this segment is gone. The last one frees it.
+    pub fn release(&mut self, segment: u32) {
+        let slot = &mut self.segments[segment as usize];
+        slot.holds -= 1;
+        if slot.holds == 0 {
+            self.empty(segment);
+        }
+    }
+
+    /// The bytes of a range.
+    pub fn get(&self, range: Range) -> &[u8] {
+        &self.segments[range.segment as usize].bytes[range.start as usize..range.end as usize]
+    }
+
+    /// Bytes stored in all segments that are still held: shared bytes count once.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Ranges that hold something, over all segments. For the invariants of tests.
+    pub fn holds(&self) -> usize {
+        self.segments.iter().map(|segment| segment.holds as usize).sum()
+    }
+
+    fn append(&mut self, lane: Lane, len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Range {
+        let index = self.segment_for(lane, len);
+        let bytes = &mut self.segments[index as usize].bytes;
+        let start = bytes.len();
+        write(bytes);
+        debug_assert_eq!(bytes.len(), start + len, "the announced length is what is written");
+        self.bytes += len;
+        Range { segment: index, start: start as u32, end: (start + len) as u32 }
+    }
+
+    /// The segment being filled when `len` fits, else a new one. A frame that is larger than a segment
+    /// gets one of its own and does not end the one being filled.
+    fn segment_for(&mut self, lane: Lane, len: usize) -> u32 {
+        if len > SEGMENT_BYTES {
+            return self.open_segment(Vec::with_capacity(len));
+        }
+        let filling = self.filling[lane as usize];
+        if filling != NO_SEGMENT && self.segments[filling as usize].bytes.len() + len <= SEGMENT_BYTES {
+            return filling;
+        }
+        let buffer = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES));
+        let fresh = self.open_segment(buffer);
+        self.filling[lane as usize] = fresh;
+        fresh
+    }
+
+    fn open_segment(&mut self, bytes: Vec<u8>) -> u32 {
+        let segment = Segment { bytes, holds: 0 };
+        if let Some(index) = self.free.pop() {
+            self.segments[index as usize] = segment;
+            return index;
+        }
+        self.segments.push(segment);
+        (self.segments.len() - 1) as u32
+    }
+
+    /// A segment being filled starts over in its buffer; any other gives the buffer back.
+    fn empty(&mut self, segment: u32) {
+        let slot = &mut self.segments[segment as usize];
+        self.bytes -= slot.bytes.len();
+        slot.bytes.clear();
+        if self.filling.contains(&segment) {
+            return;
+        }
+        let buffer = std::mem::take(&mut slot.bytes);
+        if buffer.capacity() == SEGMENT_BYTES && self.spares.len() < SPARES_MAX {
+            self.spares.push(buffer);
+        }
+        self.free.push(segment);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(spool: &mut Spool, lane: Lane, payload: &[u8]) -> Range {
+        let range = spool.append_frame(lane, true, Opcode::Text, payload);
+        spool.hold(range.segment, 1);
+        range
+    }
+
+    #[test]
+    fn lanes_do_not_interleave() {
+        let mut spool = Spool::default();
+        let first = text(&mut spool, Lane::Shared, b"one");
+        let private = text(&mut spool, Lane::Private, b"mine");
+        let second = text(&mut spool, Lane::Shared, b"two");
+        assert!(first.joins(second));
+        assert!(!first.joins(private));
+        assert_eq!(spool.get(second), b"\x81\x03two");
+    }
+
+    #[test]
+    fn the_last_reader_frees_and_the_buffer_is_used_again() {
+        let mut spool = Spool::default();
+        let range = text(&mut spool, Lane::Shared, b"x");
+        spool.hold(range.segment, 2);
+        for left in [3, 3, 0] {
+            spool.release(range.segment);
+            assert_eq!(spool.bytes(), left);
+        }
+        assert_eq!(text(&mut spool, Lane::Shared, b"y"), range);
+    }
+
+    #[test]
+    fn large_frames_get_a_segment_of_their_own() {
+        let mut spool = Spool::default();
+        let small = text(&mut spool, Lane::Shared, b"s");
+        let large = text(&mut spool, Lane::Shared, &vec![b'l'; SEGMENT_BYTES]);
+        let next = text(&mut spool, Lane::Shared, b"t");
+        assert_ne!(small.segment, large.segment);
+        assert!(small.joins(next));
+        spool.release(large.segment);
+        assert_eq!(spool.bytes(), 6);
+    }
+
+    #[test]
+    fn full_segments_are_freed_behind_the_one_being_filled() {
+        let mut spool = Spool::default();
+        let ranges: Vec<Range> = (0..40).map(|_| text(&mut spool, Lane::Private, &[0; 10_000])).collect();
+        ranges.iter().for_each(|range| spool.release(range.segment));
+        assert_eq!((spool.bytes(), spool.holds()), (0, 0));
+        assert!(spool.spares.len() <= SPARES_MAX);
+    }
+}

@@ -1,0 +1,690 @@
+//! What libc alone can do: resource limits, locks, users, privileges, processes and a few socket options.
+//!
+//! The only file with `unsafe`. Every function is a thin safe wrapper around one or two system calls, returns
+//! `io::Error`, and keeps no state. Policy (when to lock, whom to become, what to tell the administrator) lives
+//! in `daemon/`; what to listen on lives in `net/`.
+//!
+//! Invariant: no pointer leaves this file, and every descriptor that does is owned.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+pub use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGKILL, SIGTERM, SIGUSR1};
+
+/// The kernel caps this at `net.core.somaxconn`; asking for more than it allows costs nothing.
+const BACKLOG: i32 = 65_535;
+
+/// A libc call that answers -1 and sets `errno` when it fails.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+// ── limits ──
+
+/// Raises the soft limit of open descriptors to the hard one; returns the soft limit that holds afterwards.
+pub fn raise_nofile() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit that outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        // SAFETY: `raised` is a valid rlimit, only read by the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) })?;
+        limit = raised;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// No core file and no debugger of the same user: the secret is in this memory.
+pub fn forbid_dumps() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is a valid rlimit, only read by the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) })?;
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// No program started from here on gains privileges by a set-user-id bit or file capabilities.
+pub fn forbid_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: both options used here take integers only; the unused arguments are zero as prctl(2) asks.
+    check(unsafe { libc::prctl(option, value, zero, zero, zero) })?;
+    Ok(())
+}
+
+// ── locks ──
+
+/// Takes an exclusive flock(2) on an open file without waiting. `false`: someone else has it.
+pub fn flock(file: &File) -> io::Result<bool> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed.
+    held_elsewhere(check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }))
+}
+
+/// Takes the record lock of a whole file for this process, without waiting. `false`: another process has it.
+///
+/// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not tell. Two things to know: a
+/// fork does not inherit it, and the process loses it when it closes *any* descriptor of the file.
+pub fn lock_record(file: &File) -> io::Result<bool> {
+    let lock = whole_file(libc::F_WRLCK);
+    // SAFETY: the descriptor is open, `lock` is a valid flock structure and only read.
+    held_elsewhere(check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &lock) }))
+}
+
+/// The process that holds the record lock of a file, asked without taking it. `None`: nobody but ourselves.
+///
+/// Readers' locks do not count: who may read a file must not pass for its owner.
+pub fn lock_holder(file: &File) -> io::Result<Option<u32>> {
+    let mut lock = whole_file(libc::F_RDLCK);
+    // SAFETY: the descriptor is open, `lock` is a valid flock structure that outlives the call.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
+    let held = libc::c_int::from(lock.l_type) != libc::F_UNLCK;
+    Ok(held.then(|| u32::try_from(lock.l_pid).unwrap_or(0)))
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    // SAFETY: flock is plain old data; all zero means "from the start, length 0: to the end".
+    let mut lock: libc::flock = unsafe { mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
+}
+
+fn held_elsewhere(result: io::Result<libc::c_int>) -> io::Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+// ── users ──
+
+/// What the user database says about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the user's primary group.
+    pub gid: u32,
+}
+
+/// Looks a user up by name. `None`: there is no such user.
+pub fn user(name: &str) -> io::Result<Option<User>> {
+    let name = c_string(name)?;
+    lookup(|buffer| {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut found = ptr::null_mut();
+        let (text, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: all pointers are valid for the call and `len` is the buffer's true length.
+        let code = unsafe { libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), text, len, &mut found) };
+        // SAFETY: a non-null `found` points to `entry`, which the call has filled.
+        (code, unsafe { found.as_ref() }.map(|e| User { uid: e.pw_uid, gid: e.pw_gid }))
+    })
+}
+
+/// Looks a group up by name. `None`: there is no such group.
+pub fn group(name: &str) -> io::Result<Option<u32>> {
+    let name = c_string(name)?;
+    lookup(|buffer| {
+        let mut entry = MaybeUninit::<libc::group>::uninit();
+        let mut found = ptr::null_mut();
+        let (text, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: all pointers are valid for the call and `len` is the buffer's true length.
+        let code = unsafe { libc::getgrnam_r(name.as_ptr(), entry.as_mut_ptr(), text, len, &mut found) };
+        // SAFETY: a non-null `found` points to `entry`, which the call has filled.
+        (code, unsafe { found.as_ref() }.map(|e| e.gr_gid))
+    })
+}
+
+/// Calls a `get…_r` function with a buffer that grows while it says ERANGE (a group may have many members).
+fn lookup<T>(mut call: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -> io::Result<Option<T>> {
+    const BUFFER_BYTES_MAX: usize = 1 << 20;
+    let mut buffer = vec![0; 1024];
+    loop {
+        match call(&mut buffer) {
+            (libc::ERANGE, _) if buffer.len() < BUFFER_BYTES_MAX => buffer.resize(buffer.len() * 2, 0),
+            // Some databases answer "not found" with one of these, see getpwnam(3).
+            (0 | libc::ENOENT | libc::ESRCH, found) => return Ok(found),
+            (code, _) => return Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+fn c_string(text: &str) -> io::Result<CString> {
+    CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a NUL byte in a name"))
+}
+
+/// Whether this process acts as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Gives up all supplementary groups, then the group, then the user, in that order and for good.
+///
+/// The saved ids go as well, so there is no way back. Verified: an error means the caller must end.
+pub fn become_user(user: User) -> io::Result<()> {
+    // SAFETY: a length of zero makes setgroups ignore the pointer.
+    check(unsafe { libc::setgroups(0, ptr::null()) })?;
+    // SAFETY: integers only.
+    check(unsafe { libc::setresgid(user.gid, user.gid, user.gid) })?;
+    // SAFETY: integers only.
+    check(unsafe { libc::setresuid(user.uid, user.uid, user.uid) })?;
+    verify_identity(user)
+}
+
+/// Reads the ids back, and tries to become root again, which has to fail.
+fn verify_identity(user: User) -> io::Result<()> {
+    let (mut u, mut g) = ([0; 3], [0; 3]);
+    let ([ur, ue, us], [gr, ge, gs]) = (&mut u, &mut g);
+    // SAFETY: three valid pointers each.
+    check(unsafe { libc::getresuid(ur, ue, us) })?;
+    // SAFETY: three valid pointers each.
+    check(unsafe { libc::getresgid(gr, ge, gs) })?;
+    // SAFETY: a length of zero only counts.
+    let groups = check(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    // SAFETY: integers only; only attempted where it must fail.
+    let back = user.uid != 0 && unsafe { libc::setuid(0) } == 0;
+    if u != [user.uid; 3] || g != [user.gid; 3] || groups != 0 || back {
+        return Err(io::Error::other("the system did not let go of the old identity"));
+    }
+    Ok(())
+}
+
+/// Sets the mask of permissions that new files do not get; returns the one before.
+pub fn umask(mask: u32) -> u32 {
+    // SAFETY: integers only; cannot fail.
+    unsafe { libc::umask(mask as libc::mode_t) }
+}
+
+// ── processes ──
+
+/// Which side of a [`fork`] this is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, with the new one's number.
+    Parent(u32),
+}
+
+/// Splits the process. Refused when it has more than one thread: a lock held by another one would stay
+/// locked in the child for ever.
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+        return Err(io::Error::other("a process with threads cannot be split"));
+    }
+    // SAFETY: one thread only, so the child starts with consistent memory and no lock held by a ghost.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid.unsigned_abs())),
+    }
+}
+
+/// Waits for a child to end and forgets it.
+pub fn reap(pid: u32) -> io::Result<()> {
+    // SAFETY: a null status pointer is allowed.
+    check(unsafe { libc::waitpid(to_pid(pid)?, ptr::null_mut(), 0) })?;
+    Ok(())
+}
+
+/// Leaves the session and its terminal.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no arguments.
+    check(unsafe { libc::setsid() })?;
+    Ok(())
+}
+
+/// Makes `file` what the given standard descriptor (0, 1 or 2) refers to.
+pub fn replace_stdio(file: BorrowedFd<'_>, standard: u8) -> io::Result<()> {
+    assert!(standard <= 2, "only standard descriptors may be replaced: others have owners");
+    // SAFETY: `file` is open; 0, 1 and 2 are borrowed by std for the whole life of the process, never owned.
+    check(unsafe { libc::dup2(file.as_raw_fd(), RawFd::from(standard)) })?;
+    Ok(())
+}
+
+/// A process that cannot be mistaken for a later one with the same number (pidfd_open(2)).
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// Takes hold of the process that has this number now.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let (pid, flags) = (to_pid(pid)?, 0);
+        // SAFETY: integers only.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
+        let fd = check(fd as libc::c_int)?;
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        let (fd, flags) = (self.0.as_raw_fd(), 0);
+        let info: *const libc::siginfo_t = ptr::null();
+        // SAFETY: the descriptor is open; a null info means "as kill(2) does it".
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, flags) };
+        check(result as libc::c_int)?;
+        Ok(())
+    }
+
+    /// Waits until it has ended, at most so long. `true`: it has.
+    pub fn wait(&self, at_most: Duration) -> io::Result<bool> {
+        readable(self.0.as_fd(), at_most)
+    }
+}
+
+/// Waits until a descriptor is readable (or at its end), at most so long.
+pub fn readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result<bool> {
+    poll(fd, libc::POLLIN, at_most)
+}
+
+/// Whether a short write (up to PIPE_BUF) to a descriptor would go through without waiting.
+pub fn writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    poll(fd, libc::POLLOUT, Duration::ZERO)
+}
+
+fn poll(fd: BorrowedFd<'_>, events: libc::c_short, at_most: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    let ms = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one valid pollfd, and the count says one.
+    match check(unsafe { libc::poll(&mut poll, 1, ms) }) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(false),
+        result => Ok(result? > 0),
+    }
+}
+
+/// Sends a signal to one process by its number; never to a group and never to all.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::kill(to_pid(pid)?, signal) })?;
+    Ok(())
+}
+
+/// A number that names one process: 0 and negative numbers mean groups to the kernel.
+fn to_pid(pid: u32) -> io::Result<libc::pid_t> {
+    match libc::pid_t::try_from(pid) {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a process number")),
+    }
+}
+
+/// Microseconds of the monotonic clock, as systemd counts them.
+pub fn monotonic_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec; this clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+// ── sockets ──
+
+/// A listening TCP socket: close-on-exec, not blocking, address reusable after a restart; with `reuseport` several
+/// processes may share the address.
+pub fn listen_tcp(address: SocketAddr, reuseport: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: integers only.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if reuseport {
+        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    bind(socket.as_fd(), address)?;
+    // SAFETY: an open, bound socket.
+    check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
+    Ok(TcpListener::from(socket))
+}
+
+fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    let result = match address {
+        SocketAddr::V4(v4) => {
+            let name = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: a valid sockaddr_in with its own size.
+            unsafe { libc::bind(fd, ptr::from_ref(&name).cast(), mem::size_of_val(&name) as libc::socklen_t) }
+        }
+        SocketAddr::V6(v6) => {
+            let name = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: a valid sockaddr_in6 with its own size.
+            unsafe { libc::bind(fd, ptr::from_ref(&name).cast(), mem::size_of_val(&name) as libc::socklen_t) }
+        }
+    };
+    check(result)?;
+    Ok(())
+}
+
+/// Ends a TCP connection whose sent data stays unacknowledged for so long; the kernel's own patience is about
+/// fifteen minutes.
+pub fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
+    let value = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value)
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
+    let (fd, len) = (socket.as_raw_fd(), mem::size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: `value` is an int, `len` its size; every option set here takes an int.
+    check(unsafe { libc::setsockopt(fd, level, option, ptr::from_ref(&value).cast(), len) })?;
+    Ok(())
+}
+
+fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<libc::c_int> {
+    let (mut value, mut len): (libc::c_int, _) = (0, mem::size_of::<libc::c_int>() as libc::socklen_t);
+    let fd = socket.as_raw_fd();
+    // SAFETY: `value` is an int, `len` its size, both outlive the call; every option read here is an int.
+    check(unsafe { libc::getsockopt(fd, level, option, ptr::from_mut(&mut value).cast(), &mut len) })?;
+    Ok(value)
+}
+
+/// What an inherited descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inherited {
+    /// A listening TCP socket.
+    Tcp,
+    /// A listening Unix stream socket.
+    Unix,
+    /// Anything else.
+    Other,
+}
+
+/// Takes the descriptors `first .. first + count` that the process was started with, and keeps them from its
+/// children. Descriptors that are not open are left out.
+///
+/// Works once: a second call gets nothing, so no descriptor is ever owned twice.
+pub fn inherit(first: u8, count: u8) -> Vec<OwnedFd> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if first <= 2 || TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let last = RawFd::from(first) + RawFd::from(count);
+    (RawFd::from(first)..last).filter_map(adopt).collect()
+}
+
+fn adopt(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: integers only; a descriptor that is not open makes it fail.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: open, handed to this process by its parent, and `inherit` runs once.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What kind of listening socket a descriptor is.
+pub fn kind_of(fd: BorrowedFd<'_>) -> Inherited {
+    let is = |name, value| option(fd, libc::SOL_SOCKET, name).is_ok_and(|v| v == value);
+    if !is(libc::SO_TYPE, libc::SOCK_STREAM) || !is(libc::SO_ACCEPTCONN, 1) {
+        return Inherited::Other;
+    }
+    match option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) {
+        Ok(libc::AF_INET | libc::AF_INET6) => Inherited::Tcp,
+        Ok(libc::AF_UNIX) => Inherited::Unix,
+        _ => Inherited::Other,
+    }
+}
+
+/// What the system calls an error, without the number Rust puts behind it.
+pub fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error ").unwrap_or(text.len());
+    let mut text = text[..end].to_owned();
+    // In the middle of our sentences: "permission denied", but "I/O error" as it is.
+    if text.chars().nth(1).is_some_and(|c| c.is_ascii_lowercase()) {
+        text[..1].make_ascii_lowercase();
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixListener;
+    use std::process::{Child, Command, Stdio};
+
+    /// Runs a test's body in a process of its own (this test binary again, with that one test): for what changes
+    /// the whole process, like its user, or needs a second one, like a lock.
+    #[track_caller]
+    pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+        if std::env::var_os("WSSON_TEST_ALONE").is_some() {
+            return body();
+        }
+        let out = child(test).env("WSSON_TEST_ALONE", "1").output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    }
+
+    fn child(test: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        command
+    }
+
+    /// A second process that holds the record lock of a file until its input ends.
+    pub(crate) fn locked_by_child(path: &std::path::Path) -> Child {
+        let mut child = child("sys::tests::hold_a_lock")
+            .env("WSSON_TEST_LOCK", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("locked")));
+        child
+    }
+
+    #[test]
+    fn hold_a_lock() {
+        let Some(path) = std::env::var_os("WSSON_TEST_LOCK") else { return };
+        let file = File::options().write(true).open(path).unwrap();
+        assert!(lock_record(&file).unwrap());
+        println!("locked");
+        std::io::stdout().flush().unwrap();
+        io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+    }
+
+    #[test]
+    fn descriptors_are_raised_to_the_hard_limit() {
+        let soft = raise_nofile().unwrap();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap();
+        let hard = line.split_whitespace().nth(4).unwrap();
+        assert_eq!(soft.to_string(), hard);
+    }
+
+    #[test]
+    fn dumps_and_new_privileges_are_forbidden() {
+        alone("sys::tests::dumps_and_new_privileges_are_forbidden", || {
+            forbid_dumps().unwrap();
+            forbid_new_privileges().unwrap();
+            // These belong to a thread; those it starts later inherit them.
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert!(status.contains("NoNewPrivs:\t1"));
+            let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+            let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+            assert_eq!(core.split_whitespace().nth(4), Some("0"));
+            // SAFETY: integers only.
+            assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 0);
+        });
+    }
+
+    #[test]
+    fn a_second_open_file_does_not_get_the_flock() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let again = file.reopen().unwrap();
+        assert!(flock(file.as_file()).unwrap());
+        assert!(!flock(&again).unwrap());
+        drop(file);
+        assert!(flock(&again).unwrap());
+    }
+
+    #[test]
+    fn the_record_lock_tells_its_holder() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(lock_holder(file.as_file()).unwrap(), None);
+        let mut child = locked_by_child(file.path());
+        assert_eq!(lock_holder(file.as_file()).unwrap(), Some(child.id()));
+        assert!(!lock_record(file.as_file()).unwrap());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(lock_record(file.as_file()).unwrap());
+    }
+
+    #[test]
+    fn users_and_groups_are_found_by_name() {
+        assert_eq!(user("root").unwrap(), Some(User { uid: 0, gid: 0 }));
+        assert_eq!(group("root").unwrap(), Some(0));
+        assert_eq!(user("no-such-user").unwrap(), None);
+        assert_eq!(group("no-such-group").unwrap(), None);
+        assert!(user("a\0b").is_err());
+    }
+
+    #[test]
+    fn root_is_given_up_for_good() {
+        if !is_root() {
+            return; // nothing to give up
+        }
+        alone("sys::tests::root_is_given_up_for_good", || {
+            let nobody = User { uid: 65_534, gid: 65_534 };
+            become_user(nobody).unwrap();
+            assert!(!is_root());
+            assert!(become_user(User { uid: 0, gid: 0 }).is_err());
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let field = |name| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim();
+            assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
+            assert_eq!(field("Gid:"), "65534\t65534\t65534\t65534");
+            assert_eq!(field("Groups:"), "");
+            assert_eq!(field("CapEff:"), "0000000000000000");
+            assert_eq!(field("CapPrm:"), "0000000000000000");
+        });
+    }
+
+    #[test]
+    fn the_mask_is_set_and_told() {
+        alone("sys::tests::the_mask_is_set_and_told", || {
+            umask(0o027);
+            assert_eq!(umask(0o022), 0o027);
+        });
+    }
+
+    #[test]
+    fn a_process_with_threads_is_not_split() {
+        // The test harness has at least two threads.
+        assert!(fork().is_err());
+    }
+
+    #[test]
+    fn a_process_is_signalled_and_its_end_seen() {
+        let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open(sleeper.id()).unwrap();
+        assert!(!process.wait(Duration::ZERO).unwrap());
+        process.signal(SIGTERM).unwrap();
+        assert!(process.wait(Duration::from_secs(10)).unwrap());
+        reap(sleeper.id()).unwrap();
+        assert!(process.signal(SIGTERM).is_err(), "the number may be another's by now");
+        assert!(sleeper.wait().is_err(), "already reaped");
+    }
+
+    #[test]
+    fn groups_of_processes_are_never_signalled() {
+        assert!(kill(0, 0).is_err());
+        assert!(kill(u32::MAX, 0).is_err());
+        assert!(Process::open(0).is_err());
+        kill(std::process::id(), 0).unwrap();
+    }
+
+    #[test]
+    fn the_monotonic_clock_does_not_go_back() {
+        let first = monotonic_us();
+        assert!(first > 0 && monotonic_us() >= first);
+    }
+
+    #[test]
+    fn a_session_and_standard_streams_of_its_own() {
+        alone("sys::tests::a_session_and_standard_streams_of_its_own", || {
+            // A group leader cannot start a session; whether we are one depends on who started the tests.
+            let _ = new_session();
+            let null = File::open("/dev/null").unwrap();
+            replace_stdio(null.as_fd(), 0).unwrap();
+            assert_eq!(std::fs::read_link("/proc/self/fd/0").unwrap().to_str(), Some("/dev/null"));
+        });
+    }
+
+    #[test]
+    fn an_address_is_shared_only_when_asked() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(first) = listen_tcp(any.parse().unwrap(), true) else { continue };
+            let address = first.local_addr().unwrap();
+            listen_tcp(address, true).unwrap();
+            let refused = listen_tcp(address, false).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            std::net::TcpStream::connect(address).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_user_timeout_is_set() {
+        let listener = listen_tcp("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_tcp_user_timeout(stream.as_fd(), 30_000).unwrap();
+        assert_eq!(option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).unwrap(), 30_000);
+    }
+
+    #[test]
+    fn listening_sockets_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let tcp = listen_tcp("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let unix = UnixListener::bind(folder.path().join("s")).unwrap();
+        let stream = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        assert_eq!(kind_of(tcp.as_fd()), Inherited::Tcp);
+        assert_eq!(kind_of(unix.as_fd()), Inherited::Unix);
+        assert_eq!(kind_of(stream.as_fd()), Inherited::Other);
+        assert_eq!(kind_of(File::open("/dev/null").unwrap().as_fd()), Inherited::Other);
+    }
+
+    #[test]
+    fn descriptors_are_inherited_once() {
+        alone("sys::tests::descriptors_are_inherited_once", || {
+            let fd = File::open("/dev/null").unwrap().into_raw_fd();
+            let fd = u8::try_from(fd).unwrap();
+            assert!(inherit(0, 3).is_empty(), "the standard streams are not for taking");
+            assert_eq!(inherit(fd, 1).len(), 1);
+            assert!(inherit(fd, 1).is_empty());
+        });
+    }
+
+    #[test]
+    fn readable_waits_no_longer_than_asked() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(!readable(reader.as_fd(), Duration::from_millis(1)).unwrap());
+        drop(writer);
+        assert!(readable(reader.as_fd(), Duration::from_secs(10)).unwrap());
+    }
+
+    #[test]
+    fn errors_are_described_in_words() {
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        assert_eq!(describe(&denied), "permission denied");
+        assert_eq!(describe(&io::Error::other("our own")), "our own");
+    }
+}

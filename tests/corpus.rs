@@ -1,0 +1,91 @@
+//! The fuzz targets without a fuzzer: each body over its corpus in fuzz/corpus/, and over some thousand
+//! mutations of it.
+//!
+//! A crash a fuzzer finds becomes a file of the corpus, so that it is met here ever after. To add a target,
+//! see fuzz/README.md.
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::Path;
+
+#[path = "fuzz_bodies/frames.rs"]
+mod frames;
+#[path = "fuzz_bodies/utf8.rs"]
+mod utf8;
+
+/// Enough to meet every branch of the small bodies, in about a second of a debug build.
+const MUTATIONS: u64 = 5000;
+
+#[test]
+fn frames() {
+    replay("frames", frames::body);
+}
+
+#[test]
+fn utf8() {
+    replay("utf8", utf8::body);
+}
+
+#[track_caller]
+fn replay(target: &str, body: fn(&[u8])) {
+    let corpus = corpus(target);
+    assert!(!corpus.is_empty(), "{target} has no corpus");
+    for (name, data) in &corpus {
+        run(name, data, body);
+    }
+    for seed in 1..=MUTATIONS {
+        run(&format!("mutation {seed}"), &mutation(&corpus, seed), body);
+    }
+}
+
+#[track_caller]
+fn run(name: &str, data: &[u8], body: fn(&[u8])) {
+    if catch_unwind(|| body(data)).is_err() {
+        panic!("{name} fails; the input is {}", data.escape_ascii());
+    }
+}
+
+/// The files of a corpus by name, in an order that is the same everywhere.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("the corpus can be listed").path());
+    let mut corpus: Vec<_> = paths
+        .map(|path| (path.display().to_string(), fs::read(&path).expect("the corpus can be read")))
+        .collect();
+    corpus.sort();
+    corpus
+}
+
+/// The beginning of one file and the end of another, with a few bytes changed.
+fn mutation(corpus: &[(String, Vec<u8>)], seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    let (_, front) = &corpus[random.below(corpus.len())];
+    let (_, back) = &corpus[random.below(corpus.len())];
+    let mut data = front[..random.below(front.len() + 1)].to_vec();
+    data.extend_from_slice(&back[random.below(back.len() + 1)..]);
+    for _ in 0..random.below(4) {
+        if !data.is_empty() {
+            let at = random.below(data.len());
+            data[at] = random.next() as u8;
+        }
+    }
+    data
+}
+
+/// SplitMix64: the next seed is as good as any, so mutations can be numbered.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}

@@ -1,0 +1,106 @@
+//! Fuzz body: cookies are accepted only if their digest is that of their own values, read and hashed again in the
+//! plainest way there is. And what can be signed is accepted.
+//!
+//! Input: a byte that chooses the rules (and with bit 2 whether good cookies are put before the input), then Cookie
+//! fields, one a line.
+
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
+use wsson::auth::{Denied, Digest, Identity, IdentityKind, Rules, Secret, issue, verify};
+
+const TOKEN: &str = "32febad1f0cf83f38aceb31ad63866c4";
+const SECRET: &str = "a secret of the fuzzer's";
+const NOW_UNIX_S: i64 = 1_531_124_400;
+
+pub(crate) fn body(data: &[u8]) {
+    let &[choice, ref text @ ..] = data else {
+        return;
+    };
+    let rules = rules(choice);
+    let mut fields: Vec<Vec<u8>> = text.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+    if choice & 4 != 0 {
+        let signed = issue(&rules, TOKEN, "44333", NOW_UNIX_S - 60);
+        fields.extend(signed.into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()));
+    }
+    let verdict = verify(&rules, fields.iter().map(|field| &field[..]), NOW_UNIX_S);
+    match verdict {
+        Ok(identity) => accepted(&rules, &fields, &identity),
+        Err(denied) => assert!(Denied::ALL.contains(&denied)),
+    }
+    if choice & 4 != 0 {
+        let counts =
+            wanted(&rules).iter().map(|name| fields.iter().map(|field| values(field, name).len()).sum());
+        let single = counts.into_iter().all(|count: usize| count == 1);
+        assert_eq!(verdict.is_ok(), single, "good cookies beside whatever else: {verdict:?}");
+    }
+    sign_and_verify(&rules, text);
+}
+
+fn rules(choice: u8) -> Rules {
+    let identity = if choice & 1 == 0 { IdentityKind::Token } else { IdentityKind::User };
+    let digest = if choice & 2 == 0 { Digest::Md5 } else { Digest::HmacSha256 };
+    Rules { identity, digest, secrets: vec![Secret::new(SECRET)], ..Rules::default() }
+}
+
+fn wanted(rules: &Rules) -> &'static [&'static str] {
+    match rules.identity {
+        IdentityKind::Token => &["token", "time", "digest"],
+        IdentityKind::User => &["token", "time", "digest", "user"],
+    }
+}
+
+/// The values of one name in a field.
+fn values<'f>(field: &'f [u8], name: &str) -> Vec<&'f [u8]> {
+    let pairs = field.split(|&byte| byte == b';').map(<[u8]>::trim_ascii_start);
+    let start = format!("{name}=");
+    pairs.filter_map(|pair| pair.strip_prefix(start.as_bytes())).collect()
+}
+
+fn accepted(rules: &Rules, fields: &[Vec<u8>], identity: &Identity<'_>) {
+    let mut found = wanted(rules).iter().map(|name| {
+        let values: Vec<_> = fields.iter().flat_map(|field| values(field, name)).collect();
+        assert_eq!(values.len(), 1, "{name} is not there exactly once");
+        std::str::from_utf8(values[0]).expect("the grammar is ASCII")
+    });
+    let (token, time, given) = (found.next().unwrap(), found.next().unwrap(), found.next().unwrap());
+    let user = found.next();
+    assert_eq!((identity.token, identity.user), (token, user));
+    assert!(token.len() == 32 && time.len() == 10 && user.is_none_or(|user| (1..=64).contains(&user.len())));
+    let issued: i64 = time.parse().expect("ten digits");
+    assert!((NOW_UNIX_S - rules.lifetime_s..=NOW_UNIX_S + 60).contains(&issued));
+    assert_eq!(identity.expires_unix_s, issued + rules.lifetime_s);
+    assert_eq!(given, naive_digest(rules.digest, user, token, time));
+}
+
+/// What endpoint.md says, word by word; HMAC as RFC 2104 does.
+fn naive_digest(kind: Digest, user: Option<&str>, token: &str, time: &str) -> String {
+    let user = user.unwrap_or("");
+    let hash = match kind {
+        Digest::Md5 => Md5::digest(format!("{SECRET}{user}{token}{time}")).to_vec(),
+        Digest::HmacSha256 => {
+            let lf = if user.is_empty() { "" } else { "\n" };
+            let padded =
+                |pad: u8| (0..64).map(|at| SECRET.as_bytes().get(at).unwrap_or(&0) ^ pad).collect::<Vec<_>>();
+            let message = format!("{user}{lf}{token}\n{time}");
+            let inner = Sha256::digest([&padded(0x36)[..], message.as_bytes()].concat());
+            Sha256::digest([&padded(0x5c)[..], &inner].concat()).to_vec()
+        }
+    };
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The input as a token and a user: signed, it is accepted exactly if it fits the grammar.
+fn sign_and_verify(rules: &Rules, text: &[u8]) {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    let middle = text.char_indices().map(|(place, _)| place).find(|&place| place >= 32).unwrap_or(text.len());
+    let (token, user) = text.split_at(middle);
+    let fields: Vec<_> = issue(rules, token, user, NOW_UNIX_S)
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let verdict = verify(rules, fields.iter().map(String::as_bytes), NOW_UNIX_S);
+    let fits = rules.is_token(token) && (rules.identity == IdentityKind::Token || Rules::is_user(user));
+    assert_eq!(verdict.is_ok(), fits, "{verdict:?} for {token:?} and {user:?}");
+}

@@ -1,0 +1,286 @@
+//! control-protocol.md, "Frame" and the rules of the connection itself: grammar, order, ends, silence, backpressure.
+
+use crate::backend::{Backend, command};
+use crate::client::Client;
+use crate::server::{PATIENCE, Setup, eventually};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+#[test]
+fn commands_may_be_cut_anywhere() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    let text = format!("\r\n0p5bHello\n43c{}direct text0000002bok\r\n0p", client.token);
+    let check = |client: &mut Client, backend: &mut Backend| {
+        backend.expect('P', "");
+        backend.expect('A', &client.token.clone());
+        backend.expect('P', "");
+        ["Hello", "direct text", "ok"].iter().for_each(|text| client.expect_text(text));
+    };
+    for cut in 1..text.len() {
+        backend.send(&text[..cut]);
+        backend.send(&text[cut..]);
+        check(&mut client, &mut backend);
+    }
+    text.bytes().for_each(|byte| backend.send([byte]));
+    check(&mut client, &mut backend);
+}
+
+#[test]
+fn lengths_have_up_to_eight_digits_and_count_bytes() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    backend.send("00000005bHello");
+    backend.send(command('b', "ä€"));
+    backend.send("5b€ü");
+    backend.done();
+    ["Hello", "ä€", "€ü"].iter().for_each(|text| client.expect_text(text));
+}
+
+#[test]
+fn what_does_not_fit_the_grammar_executes_nothing() {
+    let server = Setup::new().tcp().start();
+    let mut client = Client::connect(&server);
+    let wrong = [
+        "POST /0p5bHELLO HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 7\r\n\r\n5bHELLO",
+        "GET /5bHELLO HTTP/1.1\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\n\r\n5bHELLO",
+        "\x16\x03\x01\x02\x005bHELLO",
+        "EHLO example.com\r\n5bHELLO",
+        "*1\r\n$7\r\n5bHELLO\r\n",
+        "b5bHELLO",
+        " 5bHELLO",
+        "\t5bHELLO",
+        "+5bHELLO",
+        "-5bHELLO",
+        "5 bHELLO",
+        "5.0bHELLO",
+        "0x5bHELLO",
+        "5\r\nbHELLO",
+        "000000005bHELLO",
+        "999999999b5bHELLO",
+        "05\0bHELLO",
+        "\x005bHELLO",
+        "0z5bHELLO",
+        "0a5bHELLO",
+        "0A5bHELLO",
+        "0_5bHELLO",
+        "0\u{e4}5bHELLO",
+        "\u{feff}5bHELLO",
+        "5dHELLO5bHELLO",
+        "5cHELLO5bHELLO",
+        "31l0123456789012345678901234567895bHELLO",
+        "0l5bHELLO",
+    ];
+    for text in wrong {
+        let mut backend = Backend::connect(&server);
+        backend.send(text);
+        assert_eq!(backend.receive(), ('E', String::new()), "{text:?}");
+        assert_eq!(backend.receive_or_end(), None, "{text:?}");
+    }
+    client.expect_nothing();
+}
+
+#[test]
+fn what_came_before_an_error_is_executed_and_answered() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    backend.send(format!("5bHello0p32c{}0?0p3bNOT", client.token));
+    backend.expect('P', "");
+    backend.expect('A', &client.token.clone());
+    backend.expect_error();
+    client.expect_text("Hello");
+    client.expect_nothing();
+}
+
+#[test]
+fn a_payload_over_the_limit_is_judged_by_its_length() {
+    let server = Setup::new().limit("control_payload = 1000").start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    backend.command('b', "x".repeat(1000));
+    backend.done();
+    client.expect_text(&"x".repeat(1000));
+    backend.send("1001b");
+    backend.expect_error();
+    let mut backend = Backend::connect(&server);
+    backend.send("99999999b");
+    backend.expect_error();
+    // The default is 1 MiB.
+    let server = Setup::new().start();
+    let mut backend = Backend::connect(&server);
+    backend.command('B', vec![0; 1 << 20]);
+    backend.done();
+    backend.send(format!("{}B", (1 << 20) + 1));
+    backend.expect_error();
+}
+
+#[test]
+fn a_one_shot_client_may_write_and_close_at_once() {
+    for setup in [Setup::new(), Setup::new().tcp()] {
+        let server = setup.start();
+        let mut client = Client::connect(&server);
+        for round in 0..50 {
+            let mut backend = Backend::connect(&server);
+            backend.send(format!("{}b{round}\n1b.", round.to_string().len()));
+            drop(backend);
+            client.expect_text(&round.to_string());
+            client.expect_text(".");
+        }
+        let mut backend = Backend::connect(&server);
+        backend.send("1bx".repeat(5000));
+        drop(backend);
+        (0..5000).for_each(|_| client.expect_text("x"));
+    }
+}
+
+#[test]
+fn a_half_closed_backend_gets_its_replies() {
+    for setup in [Setup::new(), Setup::new().tcp()] {
+        let server = setup.start();
+        let mut client = Client::connect(&server);
+        let mut backend = Backend::connect(&server);
+        backend.send(format!("0p37c{}hello0t0p", client.token));
+        backend.socket.finish();
+        backend.expect('P', "");
+        backend.expect('A', &client.token.clone());
+        assert_eq!(backend.receive().0, 'T');
+        backend.expect('P', "");
+        backend.expect_end();
+        client.expect_text("hello");
+    }
+}
+
+#[test]
+fn a_half_closed_backend_that_left_a_frame_unfinished_executed_the_others() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    backend.send("5bHello0p9bunfini");
+    backend.socket.finish();
+    backend.expect('P', "");
+    while backend.receive_or_end().is_some() {}
+    client.expect_text("Hello");
+    client.expect_nothing();
+}
+
+#[test]
+fn ten_thousand_pipelined_commands_are_answered_in_order() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    let token = client.token.clone();
+    let mut writer = backend.socket.duplicate();
+    let text: String = (0..10_000).map(|index| format!("0p37c{token}{index:05}")).collect();
+    let writing = std::thread::spawn(move || writer.send(text.as_bytes()));
+    for index in 0..10_000 {
+        backend.expect('P', "");
+        backend.expect('A', &token);
+        client.expect_text(&format!("{index:05}"));
+    }
+    writing.join().expect("everything was read");
+}
+
+#[test]
+fn a_silent_backend_is_pinged_and_then_closed() {
+    let server = Setup::new().timeout("control = 0.3").start();
+    let mut backend = Backend::connect(&server);
+    for reply in ["0P", "0P", "\n", "0P"] {
+        backend.expect('p', "");
+        backend.send(reply);
+    }
+    backend.expect('p', "");
+    let begin = Instant::now();
+    backend.expect_end();
+    let waited = begin.elapsed();
+    assert!(waited > Duration::from_millis(270) && waited < Duration::from_secs(10), "{waited:?}");
+}
+
+#[test]
+fn any_bytes_keep_a_backend_alive() {
+    let server = Setup::new().timeout("control = 0.4").start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    for byte in b"00000009bpiecemeal"[..17].iter().chain(b"l") {
+        std::thread::sleep(Duration::from_millis(60));
+        backend.send([*byte]);
+    }
+    client.expect_text("piecemeal");
+    backend.done();
+}
+
+#[test]
+fn who_does_not_read_replies_is_not_read_and_loses_nothing() {
+    let server = Setup::new().limit("control_outbox = 32768").start();
+    let before = server.rss_kib();
+    let mut backend = Backend::connect(&server);
+    let mut writer = backend.socket.duplicate();
+    let total = 100_000;
+    let written = Arc::new(AtomicUsize::new(0));
+    let progress = Arc::clone(&written);
+    let writing = std::thread::spawn(move || {
+        for _ in 0..total / 100 {
+            writer.write_all("0t".repeat(100).as_bytes()).expect("it is read in the end");
+            progress.fetch_add(100, Ordering::Relaxed);
+        }
+    });
+    // The others are served meanwhile, and what waits is bounded: the writer stops.
+    let mut last = (0, Instant::now());
+    let mut other = Backend::connect(&server);
+    while last.1.elapsed() < Duration::from_millis(300) {
+        other.done();
+        let now = written.load(Ordering::Relaxed);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+    }
+    assert!(last.0 < total, "every command was read although no reply was");
+    assert!(server.rss_kib() < before + 4096, "{} KiB, and before {before}", server.rss_kib());
+    for index in 0..total {
+        assert_eq!(backend.receive().0, 'T', "reply {index}");
+    }
+    writing.join().expect("everything was read");
+    backend.done();
+}
+
+#[test]
+fn one_backend_that_floods_does_not_delay_another() {
+    let server = Setup::new().start();
+    let mut flooding = Backend::connect(&server);
+    let mut other = Backend::connect(&server);
+    let mut writer = flooding.socket.duplicate();
+    let writing = std::thread::spawn(move || {
+        for _ in 0..200 {
+            writer.send("0P".repeat(10_000).as_bytes());
+        }
+    });
+    let mut answered = 0;
+    let begin = Instant::now();
+    while !writing.is_finished() && begin.elapsed() < PATIENCE {
+        other.done();
+        answered += 1;
+    }
+    writing.join().expect("everything was read");
+    assert!(answered > 20, "only {answered} replies during the flood");
+    flooding.done();
+}
+
+#[test]
+fn a_backend_that_vanishes_leaves_nothing() {
+    let server = Setup::new().start();
+    let mut watching = Backend::connect(&server);
+    let before = watching.status().number("fds");
+    for text in ["", "5", "5bHe", "0p", "0t0t0t"] {
+        let mut backend = Backend::connect(&server);
+        backend.send(text);
+    }
+    eventually("every descriptor is back", || {
+        let status = watching.status();
+        status.number("backends") == 1 && status.number("fds") <= before
+    });
+}

@@ -1,0 +1,203 @@
+//! endpoint.md, "Limits": how many may come, and how much may wait for one of them.
+
+use crate::backend::{Backend, command, to};
+use crate::client::{
+    CLOSE, Client, Cookies, Frame, Head, close, fresh_token, hex, now, read_refusal, refusal,
+};
+use crate::server::{SECRET, Server, Setup, eventually};
+use md5::{Digest, Md5};
+
+#[test]
+fn connections_of_one_token_are_counted() {
+    let server = Setup::new().limit("connections_per_token = 2").start();
+    let cookies = Cookies::fresh();
+    let mut first = Client::with(&server, &cookies);
+    let second = Client::with(&server, &cookies);
+    let response = refusal(&server, &Head::good(&cookies).bytes());
+    assert_eq!((response.status, response.field("Retry-After")), (429, Some("15")), "{response:?}");
+    Client::connect(&server).expect_nothing();
+    // A place that becomes free can be taken again, however the connection ended.
+    first.send(&close(1000, b""));
+    first.expect_close_code(1000);
+    first.expect_end();
+    drop(second);
+    let mut again = Vec::new();
+    eventually("both places are free", || {
+        let mut client = Client::raw(server.connect(), &cookies.token);
+        client.send(&Head::good(&cookies).bytes());
+        again.push(client);
+        connections(&server, &cookies.token) == 2
+    });
+}
+
+/// How many open connections a token has, counted by what arrives.
+fn connections(server: &Server, token: &str) -> usize {
+    let mut backend = Backend::connect(server);
+    let before = backend.status().number("messages_out");
+    backend.to('d', token, "count");
+    usize::try_from(backend.status().number("messages_out") - before).expect("a small number")
+}
+
+#[test]
+fn the_default_is_five_connections_per_token() {
+    let server = Setup::new().start();
+    let cookies = Cookies::fresh();
+    let _open: Vec<Client> = (0..5).map(|_| Client::with(&server, &cookies)).collect();
+    assert_eq!(refusal(&server, &Head::good(&cookies).bytes()).status, 429);
+}
+
+#[test]
+fn a_wrong_digest_does_not_tell_that_a_token_is_full() {
+    let server = Setup::new().limit("connections_per_token = 1").start();
+    let cookies = Cookies::fresh();
+    let _open = Client::with(&server, &cookies);
+    let wrong = Cookies { digest: "0".repeat(32), ..cookies };
+    assert_eq!(refusal(&server, &Head::good(&wrong).bytes()).status, 403);
+}
+
+#[test]
+fn connections_of_one_user_are_counted_across_tokens() {
+    let server = Setup::new().auth("identity = \"user\"").limit("connections_per_user = 2").start();
+    let cookies = |user: &str| {
+        let (token, time) = (fresh_token(), now().to_string());
+        let digest = hex(&Md5::digest(format!("{SECRET}{user}{token}{time}")));
+        Cookies { token, time, digest, user: Some(user.to_owned()) }
+    };
+    let _one = Client::with(&server, &cookies("ann"));
+    let _two = Client::with(&server, &cookies("ann"));
+    let response = refusal(&server, &Head::good(&cookies("ann")).bytes());
+    assert_eq!((response.status, response.field("Retry-After")), (429, Some("15")), "{response:?}");
+    Client::with(&server, &cookies("bob")).expect_nothing();
+}
+
+#[test]
+fn a_full_server_says_so() {
+    let server = Setup::new().limit("clients = 3").limit("unauthenticated = 3").start();
+    let mut open: Vec<Client> = (0..3).map(|_| Client::connect(&server)).collect();
+    let response = refusal(&server, &Head::good(&Cookies::fresh()).bytes());
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(response.field("Retry-After").is_some(), "{response:?}");
+    open.iter_mut().for_each(Client::expect_nothing);
+    let mut gone = open.pop().expect("three are open");
+    gone.send(&close(1000, b""));
+    gone.expect_close_code(1000);
+    gone.expect_end();
+    Client::connect(&server).expect_nothing();
+}
+
+#[test]
+fn of_the_silent_the_oldest_goes_first() {
+    let server = Setup::new().limit("unauthenticated = 3").start();
+    let mut guest = Client::connect(&server);
+    let mut silent: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for old in &mut silent[..2] {
+        assert_eq!(String::from_utf8_lossy(&old.read_all()), "", "dropped, not answered");
+    }
+    for young in &mut silent[2..] {
+        young.send(b"no HTTP\r\n\r\n");
+        assert_eq!(read_refusal(young).status, 400);
+    }
+    guest.expect_nothing();
+}
+
+#[test]
+fn clients_come_from_the_limit_of_descriptors() {
+    let server = Setup::new().descriptors(100).start();
+    let mut open: Vec<Client> = (0..36).map(|_| Client::connect(&server)).collect();
+    assert_eq!(refusal(&server, &Head::good(&Cookies::fresh()).bytes()).status, 503);
+    open.iter_mut().for_each(Client::expect_nothing);
+    Backend::connect(&server).done();
+}
+
+/// Broadcasts numbered messages of this size and returns them as the frames they should arrive as.
+fn broadcast(backend: &mut Backend, count: usize, size: usize) -> Vec<Frame> {
+    let messages: Vec<Frame> = (0..count).map(|index| Frame::text(&format!("{index:0>size$}"))).collect();
+    for message in &messages {
+        backend.command('b', &message.payload);
+    }
+    backend.done();
+    messages
+}
+
+#[test]
+fn a_slow_consumer_gets_whole_frames_and_1013() {
+    for setup in [Setup::new(), Setup::new().tcp()] {
+        let server = setup.limit("message = 1024").limit("outbox = 100000").start();
+        let (mut slow, mut quick) = (Client::connect(&server), Client::connect(&server));
+        let mut backend = Backend::connect(&server);
+        let mut sent = Vec::new();
+        // The kernel takes some megabytes before anything waits in the server.
+        while backend.status().number("overflows") == 0 {
+            assert!(sent.len() < 10_000, "nothing was held back: is the outbox without a bound?");
+            sent.extend(broadcast(&mut backend, 50, 10_000));
+            for message in &sent[sent.len() - 50..] {
+                quick.expect(message);
+            }
+        }
+        let mut received = slow.rest();
+        let last = received.pop().expect("at least the close");
+        assert_eq!(
+            (last.opcode, last.close_code(), &last.payload[2..]),
+            (CLOSE, Some(1013), &b"slow consumer"[..])
+        );
+        assert!(received.len() < sent.len(), "nothing was dropped");
+        assert!(received.iter().eq(&sent[..received.len()]), "not the first messages, whole and in order");
+        quick.expect_nothing();
+    }
+}
+
+#[test]
+fn who_holds_back_most_is_closed_when_all_hold_back_too_much() {
+    let limits = ["message = 1024", "outbox = 4000000", "queued = 5000000"];
+    let server = limits.iter().fold(Setup::new(), |setup, line| setup.limit(line)).start();
+    let (mut worst, mut slow) = (Client::connect(&server), Client::connect(&server));
+    let mut backend = Backend::connect(&server);
+    let size = 500_000;
+    for _ in 0..6 {
+        backend.to('d', &slow.token, "s".repeat(size));
+    }
+    backend.done();
+    let before = backend.status().number("queued_bytes");
+    assert!(before > 1_000_000, "the kernel took it all: {before}");
+    let mut sent = 0;
+    while backend.status().numbers("1013").is_empty() {
+        backend.to('d', &worst.token, "w".repeat(size));
+        sent += 1;
+        assert!(sent < 20, "limits.queued is not kept");
+    }
+    let last = worst.rest().pop().expect("at least the close");
+    assert_eq!(last.close_code(), Some(1013), "{last:?}");
+    for _ in 0..6 {
+        slow.expect(&Frame::text(&"s".repeat(size)));
+    }
+    slow.expect_nothing();
+}
+
+#[test]
+fn a_command_larger_than_the_outbox_does_not_reach_anyone_in_pieces() {
+    let server = Setup::new().limit("message = 1024").limit("outbox = 2000").start();
+    let mut client = Client::connect(&server);
+    let mut backend = Backend::connect(&server);
+    backend.send(to('c', &client.token, "x".repeat(3000)));
+    backend.expect('N', &client.token.clone());
+    backend.send(command('b', "afterwards"));
+    backend.done();
+    let frames = client.rest_or(&Frame::text("afterwards"));
+    assert!(frames.iter().all(|frame| frame.payload.len() < 3000), "{frames:?}");
+}
+
+impl Client {
+    /// Up to this frame, or to the end of the connection: either is right.
+    #[track_caller]
+    fn rest_or(&mut self, last: &Frame) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.receive_or_end() {
+            let is_last = &frame == last;
+            frames.push(frame);
+            if is_last {
+                break;
+            }
+        }
+        frames
+    }
+}

@@ -1,0 +1,19 @@
+//! The real binary as a child process, over real sockets. One module per subject of the design pages.
+//!
+//! The clients and backends here are written from RFC 6455 and from the control protocol's page, not from the
+//! server's code: where both are wrong in the same way, nobody would notice. Nothing sleeps to wait for the server:
+//! a test waits for readiness, for a reply, or for the end of a connection, each with a deadline.
+
+mod backend;
+mod client;
+mod server;
+
+mod auth;
+mod commands;
+mod control;
+mod frames;
+mod handshake;
+mod limits;
+mod locks;
+mod process;
+mod timers;

@@ -1,0 +1,411 @@
+//! Starts a server on sockets of its own in a folder of its own, waits until it answers, and ends it with the test.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a test waits for what must come. Only a failing test ever waits that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const SECRET: &str = "integration-tests-only-1f7c0e";
+pub(crate) const ORIGIN: &str = "https://example.com";
+
+/// What is written into the configuration file.
+pub(crate) struct Setup {
+    dir: TempDir,
+    tcp: bool,
+    listeners: usize,
+    endpoint: Option<Address>,
+    secret: String,
+    top: Vec<String>,
+    tables: Vec<(&'static str, String)>,
+    descriptors: Option<u32>,
+}
+
+impl Setup {
+    /// One Unix listener, a Unix control socket, everything else at its default.
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: TempDir::new().expect("a temporary folder"),
+            tcp: false,
+            listeners: 1,
+            endpoint: None,
+            secret: format!("secret = \"{SECRET}\""),
+            top: Vec::new(),
+            tables: Vec::new(),
+            descriptors: None,
+        }
+    }
+
+    /// TCP sockets on the loopback device instead of Unix ones.
+    pub(crate) fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
+    pub(crate) fn listeners(mut self, count: usize) -> Self {
+        self.listeners = count;
+        self
+    }
+
+    /// Listens on an address of the test's choice.
+    pub(crate) fn endpoint(mut self, address: Address) -> Self {
+        self.endpoint = Some(address);
+        self
+    }
+
+    /// The whole line, for secrets that are not [`SECRET`].
+    pub(crate) fn secret(mut self, line: &str) -> Self {
+        self.secret = line.to_owned();
+        self
+    }
+
+    /// A line at the top level.
+    pub(crate) fn top(mut self, line: &str) -> Self {
+        self.top.push(line.to_owned());
+        self
+    }
+
+    pub(crate) fn echo(self) -> Self {
+        self.top("on_message = \"echo\"")
+    }
+
+    pub(crate) fn auth(mut self, line: &str) -> Self {
+        self.tables.push(("auth", line.to_owned()));
+        self
+    }
+
+    pub(crate) fn limit(mut self, line: &str) -> Self {
+        self.tables.push(("limits", line.to_owned()));
+        self
+    }
+
+    pub(crate) fn timeout(mut self, line: &str) -> Self {
+        self.tables.push(("timeouts", line.to_owned()));
+        self
+    }
+
+    /// The hard limit of descriptors the server runs under.
+    pub(crate) fn descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(count);
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the server and returns when it answers.
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Server {
+        // A free port may be taken by someone else before the server binds it: then another one is tried.
+        for _ in 0..5 {
+            match self.attempt() {
+                Ok(server) => return server,
+                Err(again) => self = *again,
+            }
+            let log = read(&self.path("stderr.log"));
+            if !self.tcp || !log.to_lowercase().contains("in use") {
+                panic!("the server did not start; its log:\n{log}");
+            }
+        }
+        panic!("no free port in five attempts");
+    }
+
+    fn attempt(self) -> Result<Server, Box<Self>> {
+        let (endpoints, control) = self.addresses();
+        let mut child = self.spawn(&endpoints, &control);
+        let begin = Instant::now();
+        while !answers(&control) {
+            let ended = child.try_wait().expect("the child can be waited for").is_some();
+            if ended || begin.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Box::new(self));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Server { setup: self, child, endpoints, control, expected_to_end: false })
+    }
+
+    /// Starts a server that is expected to refuse, and returns its exit code and what it said.
+    #[track_caller]
+    pub(crate) fn refuses_to_start(&self) -> (i32, String) {
+        let (endpoints, control) = self.addresses();
+        let mut child = self.spawn(&endpoints, &control);
+        let status = wait(&mut child).expect("a server that cannot start has to end");
+        (status.code().expect("an exit code, not a signal"), read(&self.path("stderr.log")))
+    }
+
+    fn addresses(&self) -> (Vec<Address>, Address) {
+        let address = |name: &str| match self.tcp {
+            true => Address::Tcp(free_port()),
+            false => Address::Unix(self.path(name)),
+        };
+        let chosen = self.endpoint.iter().cloned();
+        let own = (0..self.listeners).map(|index| address(&format!("server{index}.sock")));
+        (chosen.chain(own).collect(), address("control.sock"))
+    }
+
+    fn spawn(&self, endpoints: &[Address], control: &Address) -> Child {
+        let file = self.path("wsson.toml");
+        self.write_config(endpoints, control);
+        let errors = fs::File::create(self.path("stderr.log")).expect("a file for the log");
+        let program = env!("CARGO_BIN_EXE_wsson");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\"")).arg(program);
+                shell
+            }
+        };
+        command.arg("run").arg("-c").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        command.spawn().expect("the binary can be started")
+    }
+
+    pub(crate) fn write_config(&self, endpoints: &[Address], control: &Address) {
+        let servers: Vec<String> = endpoints.iter().map(|address| format!("{:?}", address.url())).collect();
+        let mut text = format!("servers = [{}]\ncontrol = {:?}\n", servers.join(", "), control.url());
+        text += &format!("pid = \"wsson.pid\"\n{}\n", self.secret);
+        let has_origins = self.top.iter().any(|line| line.starts_with("origins"));
+        if !has_origins {
+            text += &format!("origins = [\"{ORIGIN}\"]\n");
+        }
+        for line in &self.top {
+            text += &format!("{line}\n");
+        }
+        for table in ["auth", "limits", "timeouts"] {
+            let lines: Vec<&String> =
+                self.tables.iter().filter(|(name, _)| *name == table).map(|(_, line)| line).collect();
+            if !lines.is_empty() {
+                text += &format!("[{table}]\n");
+            }
+            for line in lines {
+                text += &format!("{line}\n");
+            }
+        }
+        let file = self.path("wsson.toml");
+        fs::write(&file, text).expect("the configuration can be written");
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&file, mode).expect("its mode can be set: it holds a secret");
+    }
+}
+
+/// A running server. It is killed when it goes out of scope, and its log is shown when the test failed.
+pub(crate) struct Server {
+    pub(crate) setup: Setup,
+    pub(crate) endpoints: Vec<Address>,
+    pub(crate) control: Address,
+    child: Child,
+    expected_to_end: bool,
+}
+
+impl Server {
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Socket {
+        self.endpoints[0].connect().expect("the endpoint accepts")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.setup.path(name)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `TERM`, `INT`, `HUP`, `USR1`, `USR2`, `PIPE`.
+    #[track_caller]
+    pub(crate) fn signal(&mut self, name: &str) {
+        self.expected_to_end |= matches!(name, "TERM" | "INT");
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill can be run");
+        assert!(status.success(), "the server is gone: no SIG{name} could be sent");
+    }
+
+    /// The exit code of a server that was told to end.
+    #[track_caller]
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        wait(&mut self.child).expect("the server ends").code()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be waited for").is_none()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        read(&self.path("stderr.log"))
+    }
+
+    /// Writes the configuration again with further lines, for a reload.
+    pub(crate) fn rewrite_config(&mut self, change: impl FnOnce(Setup) -> Setup) {
+        let empty = Setup::new();
+        let setup = std::mem::replace(&mut self.setup, empty);
+        self.setup = change(setup);
+        self.setup.write_config(&self.endpoints, &self.control);
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line VmRSS");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let ended = self.child.try_wait().ok().flatten();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the server's log ---\n{}------------------------", self.log());
+        } else if let Some(status) = ended.filter(|_| !self.expected_to_end) {
+            panic!("the server ended by itself ({status}); its log:\n{}", self.log());
+        }
+    }
+}
+
+/// Whether the event loop runs, which is after everything was bound. The connection is closed from the other side,
+/// so that no test counts it.
+fn answers(control: &Address) -> bool {
+    let Ok(mut socket) = control.connect() else { return false };
+    let mut reply = Vec::new();
+    let asked = socket.write_all(b"0p0q").and_then(|()| socket.read_to_end(&mut reply));
+    asked.is_ok() && reply == b"0P"
+}
+
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// Asks until the answer is yes: for what the server does at a moment of its own.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "never became true: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn read(file: &Path) -> String {
+    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Address {
+    Tcp(u16),
+    Unix(PathBuf),
+}
+
+impl Address {
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Tcp(port) => format!("tcp://127.0.0.1:{port}"),
+            Self::Unix(path) => format!("unix://{}", path.display()),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> io::Result<Socket> {
+        let socket = match self {
+            Self::Tcp(port) => Socket::Tcp(TcpStream::connect(("127.0.0.1", *port))?),
+            Self::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
+        };
+        socket.set_timeouts();
+        Ok(socket)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn set_timeouts(&self) {
+        let limit = Some(PATIENCE);
+        let done = match self {
+            Self::Tcp(stream) => stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)),
+            Self::Unix(stream) => stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)),
+        };
+        done.expect("timeouts can be set");
+    }
+
+    /// Tells the server that nothing more will come.
+    #[track_caller]
+    pub(crate) fn finish(&self) {
+        let done = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        done.expect("the sending side can be shut down");
+    }
+
+    pub(crate) fn duplicate(&self) -> Self {
+        match self {
+            Self::Tcp(stream) => Self::Tcp(stream.try_clone().expect("a second handle")),
+            Self::Unix(stream) => Self::Unix(stream.try_clone().expect("a second handle")),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.write_all(bytes).expect("the server reads");
+    }
+
+    /// Everything up to the end of the connection, which has to come in an orderly way.
+    #[track_caller]
+    pub(crate) fn read_all(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.read_to_end(&mut bytes) {
+            Ok(_) => bytes,
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&bytes)),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
