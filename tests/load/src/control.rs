@@ -84,7 +84,8 @@ impl Control {
         wire::server_frame(&mut self.frames, 0, size);
         let want = (Record::HEAD + self.frames.len()) as u32;
         Record::write(&mut self.out, b'w', want, &[under_way as u8]);
-        self.flush_all()
+        // Its answer says that it has read so far, and counts the commands that follow from here.
+        self.clients().map(drop)
     }
 
     /// Sends what is queued, as far as the socket takes it.

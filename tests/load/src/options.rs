@@ -18,6 +18,7 @@ usage: wsson-load bench|syscalls|instructions [options]
   --control KIND   control socket: unix or tcp      (unix)
   --cores S,G      core of the server, of the generator (1,0)
   --subject KIND   wsson, or floor: the floor against itself, to see the noise of the machine
+  --keep FOLDER    instructions: leave callgrind's files there, for callgrind_annotate
   --json           print JSON instead of the table
   --out FILE       write there instead of standard output
 ";
@@ -51,6 +52,7 @@ pub struct Options {
     pub subject: Kind,
     pub json: bool,
     pub out: Option<PathBuf>,
+    pub keep: Option<PathBuf>,
     /// Descriptors this process may have.
     pub descriptors: usize,
 }
@@ -100,6 +102,7 @@ fn defaults(mode: Mode) -> Options {
         subject: Kind::Wsson,
         json: false,
         out: None,
+        keep: None,
         descriptors: 0,
     }
 }
@@ -108,6 +111,7 @@ fn set(options: &mut Options, name: &str, value: &str) -> Result<()> {
     match name {
         "--bin" => options.binary = value.into(),
         "--out" => options.out = Some(value.into()),
+        "--keep" => options.keep = Some(value.into()),
         "--jobs" => options.jobs = jobs(value)?,
         "--rounds" => options.rounds = value.parse()?,
         "--control" => options.control_tcp = choose(name, value, ["unix", "tcp"])? == 1,

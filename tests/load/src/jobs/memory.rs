@@ -10,6 +10,8 @@ use std::time::Duration;
 const PER_CLIENT_BYTES: f64 = 256.0;
 const FRESH_KIB: f64 = 4096.0;
 const BINARY_KIB: f64 = 2048.0;
+/// After which the time a handshake may take is over and forgotten.
+const SETTLE: Duration = Duration::from_secs(6);
 /// How long an idle server is watched. No timer of the configuration used is due in it.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -30,6 +32,7 @@ fn sizes(options: &Options, kind: Kind, counts: &[usize]) -> Result<Sizes> {
         arena.connect(*count)?;
         loaded.push(arena.server.rss_bytes()?);
     }
+    std::thread::sleep(SETTLE);
     let before = arena.server.sleeps()?;
     std::thread::sleep(WATCH);
     Ok(Sizes { fresh, loaded, sleeps: arena.server.sleeps()? - before })

@@ -17,10 +17,13 @@ use crate::measure::{Job, Spread, duel};
 use crate::options::Options;
 use crate::report::{Goal, Report, Row};
 
+/// Does one group of jobs.
+type Rows = fn(&Options) -> Result<Vec<Row>>;
+
 /// Runs what was asked for. A job that fails is a row that says why; the others still run.
 pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report { title: title(options), ..Report::default() };
-    let jobs: [(&str, fn(&Options) -> Result<Vec<Row>>); 7] = [
+    let jobs: [(&str, Rows); 7] = [
         ("memory", memory::rows),
         ("handshake", handshakes),
         ("broadcast", broadcasts),

@@ -8,7 +8,7 @@ use crate::measure::Arena;
 use crate::options::{Kind, Options};
 use crate::report::{Report, Row};
 use crate::server::Server;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub fn run(options: &Options) -> Result<Report> {
@@ -55,7 +55,11 @@ fn count(options: &Options, kind: Kind, probe: &Probe, folder: &Path) -> Result<
     let Arena { server, .. } = arena;
     server.stop()?;
     // Each dump starts the counters anew: the second is the window.
-    let instructions = total(&folder.join("out.2"))?;
+    let window = folder.join("out.2");
+    let instructions = total(&window)?;
+    if let Some(keep) = &options.keep {
+        std::fs::copy(&window, keep.join(format!("{kind:?} {}", probe.name).replace([' ', ','], "-")))?;
+    }
     for part in ["out", "out.1", "out.2", "out.3"] {
         let _ = std::fs::remove_file(folder.join(part));
     }
@@ -74,7 +78,7 @@ fn dump(server: &Server) -> Result<()> {
     if done.success() { Ok(()) } else { Err("callgrind does not take orders".into()) }
 }
 
-fn total(file: &PathBuf) -> Result<u64> {
+fn total(file: &Path) -> Result<u64> {
     let text = std::fs::read_to_string(file)?;
     let line = text.lines().find_map(|line| line.strip_prefix("summary: "));
     Ok(line.ok_or("callgrind wrote no summary")?.trim().parse()?)

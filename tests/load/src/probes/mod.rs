@@ -82,7 +82,7 @@ pub const PROBES: [Probe; 10] = [
     Probe {
         name: "64 direct d that came together",
         clients: CLIENTS,
-        times: 50,
+        times: 400,
         make: || Box::new(Direct::new('d', 64, 64)),
         each: 64.0,
         goals: [Some(65.01), None],
@@ -98,7 +98,7 @@ pub const PROBES: [Probe; 10] = [
     Probe {
         name: "64 direct c that came together",
         clients: CLIENTS,
-        times: 50,
+        times: 400,
         make: || Box::new(Direct::new('c', 64, 64)),
         each: 64.0,
         goals: [Some(66.01), None],
