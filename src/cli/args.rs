@@ -271,6 +271,13 @@ fn misread(command: Option<&Command>, error: &lexopt::Error) -> Failure {
 }
 
 fn unknown(command: Option<&Command>, given: &str) -> Failure {
+    let known = |command: &Command| {
+        command.options.iter().any(|option| given.strip_prefix("--") == Some(option.long))
+    };
+    if command.is_none() && COMMANDS.iter().any(known) {
+        let text = format!("{given} stands before the command");
+        return Failure::new(Exit::Usage, text).or(format!("wsson COMMAND {given}"));
+    }
     let options = command.map_or(&[&CONFIG] as &[&Opt], |command| command.options);
     let longs: Vec<String> = options.iter().map(|option| format!("--{}", option.long)).collect();
     let place = command.map_or(String::new(), |command| format!(" of {}", command.name));

@@ -83,6 +83,21 @@ impl Failure {
     }
 }
 
+/// The process layer has failures of its own, with the same exit codes.
+impl From<wsson::daemon::Failure> for Failure {
+    fn from(failure: wsson::daemon::Failure) -> Self {
+        use wsson::daemon::Exit as Theirs;
+        let exit = match failure.exit {
+            Theirs::Failed => Exit::Failed,
+            Theirs::Usage => Exit::Usage,
+            Theirs::NotPermitted => Exit::NotPermitted,
+            Theirs::NotConfigured => Exit::NotConfigured,
+            Theirs::NotRunning => Exit::NotRunning,
+        };
+        Self::new(exit, failure.text)
+    }
+}
+
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "wsson: {}", self.text)?;
