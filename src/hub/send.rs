@@ -154,8 +154,7 @@ impl Hub {
     /// ones first.
     pub(crate) fn is_throttled(&mut self, len: usize) -> bool {
         let burst_bytes_max = FLUSH_BYTES.min(self.settings.limits.outbox_bytes as usize / 2);
-        while self.queues.throttle.burst_bytes > 0
-            && self.queues.throttle.burst_bytes + len > burst_bytes_max
+        while self.queues.throttle.burst_bytes > 0 && self.queues.throttle.burst_bytes + len > burst_bytes_max
         {
             self.settle(); // counts everybody who is to be offered something
             let throttle = &mut self.queues.throttle;
