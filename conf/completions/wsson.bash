@@ -8,13 +8,14 @@ _wsson_options() {
         reload | check) echo "--config --allow-weak --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
         send) echo "--config --control --token --all --binary --confirm --help" ;;
+        demo) echo "--port --help" ;;
         help | version) echo "--help" ;;
         *) echo "--config --help --version" ;;
     esac
 }
 
 _wsson() {
-    local commands="run start stop restart reload status check cookie send help version"
+    local commands="run start stop restart reload status check cookie send demo help version"
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
@@ -27,7 +28,7 @@ _wsson() {
         -c | --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         --format) mapfile -t COMPREPLY < <(compgen -W "js header curl json" -- "$word"); return ;;
         --control) mapfile -t COMPREPLY < <(compgen -W "unix:// tcp://" -- "$word"); return ;;
-        --token | --user | --time | --verify) return ;;
+        --port | --token | --user | --time | --verify) return ;;
     esac
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_wsson_options "$command")" -- "$word")
