@@ -117,8 +117,27 @@ pub struct User {
     pub gid: u32,
 }
 
-/// Looks a user up by name. `None`: there is no such user.
+/// Looks a user up by name or, if no name is like that, by number. `None`: there is no such user.
 pub fn user(name: &str) -> io::Result<Option<User>> {
+    match (user_named(name)?, name.parse()) {
+        (None, Ok(uid)) => user_numbered(uid),
+        (found, _) => Ok(found),
+    }
+}
+
+fn user_numbered(uid: u32) -> io::Result<Option<User>> {
+    lookup(|buffer| {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut found = ptr::null_mut();
+        let (text, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: all pointers are valid for the call and `len` is the buffer's true length.
+        let code = unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), text, len, &mut found) };
+        // SAFETY: a non-null `found` points to `entry`, which the call has filled.
+        (code, unsafe { found.as_ref() }.map(|e| User { uid: e.pw_uid, gid: e.pw_gid }))
+    })
+}
+
+fn user_named(name: &str) -> io::Result<Option<User>> {
     let name = c_string(name)?;
     lookup(|buffer| {
         let mut entry = MaybeUninit::<libc::passwd>::uninit();
@@ -131,8 +150,12 @@ pub fn user(name: &str) -> io::Result<Option<User>> {
     })
 }
 
-/// Looks a group up by name. `None`: there is no such group.
+/// Looks a group up by name; a number needs no entry. `None`: there is no such group.
 pub fn group(name: &str) -> io::Result<Option<u32>> {
+    Ok(group_named(name)?.or_else(|| name.parse().ok()))
+}
+
+fn group_named(name: &str) -> io::Result<Option<u32>> {
     let name = c_string(name)?;
     lookup(|buffer| {
         let mut entry = MaybeUninit::<libc::group>::uninit();
@@ -551,9 +574,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn users_and_groups_are_found_by_name() {
+    fn users_and_groups_are_found_by_name_and_number() {
         assert_eq!(user("root").unwrap(), Some(User { uid: 0, gid: 0 }));
         assert_eq!(group("root").unwrap(), Some(0));
+        assert_eq!(user("0").unwrap(), Some(User { uid: 0, gid: 0 }));
+        assert_eq!(group("4294967294").unwrap(), Some(4_294_967_294));
+        assert_eq!(user("4294967294").unwrap(), None, "whose group would not be known");
         assert_eq!(user("no-such-user").unwrap(), None);
         assert_eq!(group("no-such-group").unwrap(), None);
         assert!(user("a\0b").is_err());
