@@ -63,12 +63,6 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
 
 // ── locks ──
 
-/// Takes an exclusive flock(2) on an open file without waiting. `false`: someone else has it.
-pub fn flock(file: &File) -> io::Result<bool> {
-    // SAFETY: the descriptor is open for as long as `file` is borrowed.
-    held_elsewhere(check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }))
-}
-
 /// Takes the record lock of a whole file for this process, without waiting. `false`: another process has it.
 ///
 /// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not tell. Two things to know: a
@@ -326,13 +320,6 @@ fn poll(fd: BorrowedFd<'_>, events: libc::c_short, at_most: Duration) -> io::Res
     }
 }
 
-/// Sends a signal to one process by its number; never to a group and never to all.
-pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
-    // SAFETY: integers only.
-    check(unsafe { libc::kill(to_pid(pid)?, signal) })?;
-    Ok(())
-}
-
 /// A number that names one process: 0 and negative numbers mean groups to the kernel.
 fn to_pid(pid: u32) -> io::Result<libc::pid_t> {
     match libc::pid_t::try_from(pid) {
@@ -552,16 +539,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_second_open_file_does_not_get_the_flock() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let again = file.reopen().unwrap();
-        assert!(flock(file.as_file()).unwrap());
-        assert!(!flock(&again).unwrap());
-        drop(file);
-        assert!(flock(&again).unwrap());
-    }
-
-    #[test]
     fn the_record_lock_tells_its_holder() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(lock_holder(file.as_file()).unwrap(), None);
@@ -633,10 +610,9 @@ pub(crate) mod tests {
 
     #[test]
     fn groups_of_processes_are_never_signalled() {
-        assert!(kill(0, 0).is_err());
-        assert!(kill(u32::MAX, 0).is_err());
         assert!(Process::open(0).is_err());
-        kill(std::process::id(), 0).unwrap();
+        assert!(Process::open(u32::MAX).is_err());
+        Process::open(std::process::id()).unwrap().signal(0).unwrap();
     }
 
     #[test]
