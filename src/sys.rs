@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-pub use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGKILL, SIGTERM, SIGUSR1};
+pub use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGTERM};
 
 /// The kernel caps this at `net.core.somaxconn`; asking for more than it allows costs nothing.
 const BACKLOG: i32 = 65_535;
