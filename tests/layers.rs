@@ -43,14 +43,15 @@ const PARTS: &[Part] = &[
     part(0, "stats", &[], &[]),
     // 1: peers.
     part(1, "client", &[], &[]),
-    part(1, "backend", &[], &[]),
+    part(1, "backend", &["client"], &[]), // the ids of the clients that it locks
     // 2: the registry. The hub is below the two that drive it.
-    part(2, "hub", &[], &[]),
+    // The type only: a keyed hasher is given to the hub, it makes none.
+    part(2, "hub", &[], &["RandomState", "std::hash::RandomState"]),
     part(2, "dispatch", &["hub"], &[]),
     part(2, "handler", &["hub"], &[]),
     // 3: sockets. The driver decides, over a trait; only the reactor holds the poll.
     part(3, "sys", &[], &["libc", "unsafe"]),
-    part(3, "net", &["sys"], &["rustls"]),
+    part(3, "net", &["sys", "driver"], &["rustls"]), // the driver's traits
     part(3, "remote", &[], &[]),
     part(3, "driver", &["remote"], &[]),
     part(3, "reactor", &["sys", "net", "remote", "driver"], &["Instant::now", "SystemTime"]),
