@@ -367,6 +367,23 @@ fn a_server_is_stopped_with_a_file_that_has_mistakes_elsewhere() {
     assert!(gone(pid));
 }
 
+#[test]
+fn check_tells_addresses_that_are_taken_only_when_asked() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("tcp://{}", other.local_addr().expect("its address"));
+    let site = Site::with(&format!("servers = [\"{address}\", \"unix://server.sock\"]"));
+    site.wsson("check").is(0);
+    let bind =
+        |site: &Site| Ended::new(site.command("check").arg("--bind").output().expect("the binary runs"));
+    let ended = bind(&site).is(1).says(&format!("cannot listen on {address}: address already in use"));
+    assert!(!ended.err.contains("server.sock"), "{}", ended.err);
+    drop(other);
+    bind(&site).is(0);
+    site.wsson("start").is(0);
+    bind(&site).is(1).says("server.sock: a server answers there");
+    assert!(site.answers());
+}
+
 // ── reload ──
 
 #[test]
