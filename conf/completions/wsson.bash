@@ -5,7 +5,8 @@ _wsson_options() {
         run | start | restart) echo "--config --allow-weak --verbose --help" ;;
         stop) echo "--config --help" ;;
         status) echo "--config --control --json --help" ;;
-        reload | check) echo "--config --allow-weak --help" ;;
+        reload) echo "--config --allow-weak --help" ;;
+        check) echo "--config --allow-weak --bind --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
         send) echo "--config --control --token --all --binary --confirm --help" ;;
         demo) echo "--port --help" ;;
