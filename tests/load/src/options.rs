@@ -14,9 +14,10 @@ usage: wsson-load bench|syscalls|instructions [options]
   --bin PATH       the binary to measure            (../../target/release/wsson)
   --jobs A,B       only these: memory, handshake, broadcast, echo, direct, latency, growth
   --quick          about two minutes: fewer rounds, at most 10,000 connections
-  --rounds N       rounds of every job              (9, quick 5)
+  --rounds N       rounds of every job              (21, quick 7)
   --control KIND   control socket: unix or tcp      (unix)
   --cores S,G      core of the server, of the generator (1,0)
+  --nice N         run generator and server at this priority; for a machine that others use too
   --subject KIND   wsson, or floor: the floor against itself, to see the noise of the machine
   --keep FOLDER    instructions: leave callgrind's files there, for callgrind_annotate
   --json           print JSON instead of the table
@@ -49,6 +50,7 @@ pub struct Options {
     pub control_tcp: bool,
     pub server_core: usize,
     pub generator_core: usize,
+    pub nice: i32,
     pub subject: Kind,
     pub json: bool,
     pub out: Option<PathBuf>,
@@ -82,7 +84,7 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
         }
     }
     if options.rounds == 0 {
-        options.rounds = if options.quick { 5 } else { 9 };
+        options.rounds = if options.quick { 7 } else { 21 };
     }
     Ok(options)
 }
@@ -99,6 +101,7 @@ fn defaults(mode: Mode) -> Options {
         control_tcp: false,
         server_core: usize::from(cores > 1),
         generator_core: 0,
+        nice: 0,
         subject: Kind::Wsson,
         json: false,
         out: None,
@@ -113,6 +116,7 @@ fn set(options: &mut Options, name: &str, value: &str) -> Result<()> {
         "--out" => options.out = Some(value.into()),
         "--keep" => options.keep = Some(value.into()),
         "--jobs" => options.jobs = jobs(value)?,
+        "--nice" => options.nice = value.parse()?,
         "--rounds" => options.rounds = value.parse()?,
         "--control" => options.control_tcp = choose(name, value, ["unix", "tcp"])? == 1,
         "--subject" => options.subject = [Kind::Wsson, Kind::Floor][choose(name, value, ["wsson", "floor"])?],

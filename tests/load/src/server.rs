@@ -112,6 +112,11 @@ impl Server {
         self.field("status", "voluntary_ctxt_switches:")
     }
 
+    /// How often another process took its core away.
+    pub fn preempted(&self) -> Result<u64> {
+        self.field("status", "nonvoluntary_ctxt_switches:")
+    }
+
     fn field(&self, file: &str, name: &str) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid()))?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field in /proc")?;
