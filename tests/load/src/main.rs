@@ -70,9 +70,6 @@ fn main() -> ExitCode {
 fn measure(mut options: Options) -> Result<()> {
     options.descriptors = sys::raise_descriptors()?;
     sys::pin(options.generator_core)?;
-    if options.nice != 0 {
-        sys::set_nice(options.nice)?;
-    }
     let report = match options.mode {
         Mode::Bench => jobs::run(&options)?,
         Mode::Syscalls => probes::syscalls::run(&options)?,

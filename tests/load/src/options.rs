@@ -17,7 +17,6 @@ usage: wsson-load bench|syscalls|instructions [options]
   --rounds N       rounds of every job              (21, quick 7)
   --control KIND   control socket: unix or tcp      (unix)
   --cores S,G      core of the server, of the generator (1,0)
-  --nice N         run generator and server at this priority; for a machine that others use too
   --subject KIND   wsson, or floor: the floor against itself, to see the noise of the machine
   --keep FOLDER    instructions: leave callgrind's files there, for callgrind_annotate
   --json           print JSON instead of the table
@@ -50,7 +49,6 @@ pub struct Options {
     pub control_tcp: bool,
     pub server_core: usize,
     pub generator_core: usize,
-    pub nice: i32,
     pub subject: Kind,
     pub json: bool,
     pub out: Option<PathBuf>,
@@ -101,7 +99,6 @@ fn defaults(mode: Mode) -> Options {
         control_tcp: false,
         server_core: usize::from(cores > 1),
         generator_core: 0,
-        nice: 0,
         subject: Kind::Wsson,
         json: false,
         out: None,
@@ -116,7 +113,6 @@ fn set(options: &mut Options, name: &str, value: &str) -> Result<()> {
         "--out" => options.out = Some(value.into()),
         "--keep" => options.keep = Some(value.into()),
         "--jobs" => options.jobs = jobs(value)?,
-        "--nice" => options.nice = value.parse()?,
         "--rounds" => options.rounds = value.parse()?,
         "--control" => options.control_tcp = choose(name, value, ["unix", "tcp"])? == 1,
         "--subject" => options.subject = [Kind::Wsson, Kind::Floor][choose(name, value, ["wsson", "floor"])?],

@@ -165,12 +165,6 @@ pub fn pin(core: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) }).map(drop)
 }
 
-/// Changes the priority of this process and of what it starts from now on; below 0 is for root.
-pub fn set_nice(nice: i32) -> io::Result<()> {
-    // SAFETY: takes no pointer; 0 is this process.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
-}
-
 /// Raises the soft limit of descriptors to the hard one, which is returned.
 pub fn raise_descriptors() -> io::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
