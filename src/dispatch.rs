@@ -62,7 +62,7 @@ fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
         let command = match control::decode(&input[used..], rules) {
-            Ok(Some((_, Command::Broadcast(..)))) if hub.is_throttled() => break Progress::More,
+            Ok(Some((len, Command::Broadcast(..)))) if hub.is_throttled(len) => break Progress::More,
             Ok(Some((len, command))) => {
                 used += len;
                 command

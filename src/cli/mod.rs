@@ -7,10 +7,12 @@
 mod args;
 mod check;
 mod cookie;
+mod demo;
 mod json;
 mod link;
 mod load;
 mod send;
+mod service;
 mod status;
 
 use args::{Args, Wanted};
@@ -80,6 +82,21 @@ impl Failure {
     pub(crate) fn or(mut self, way_out: impl Into<String>) -> Self {
         self.way_out = Some(way_out.into());
         self
+    }
+}
+
+/// The process layer has failures of its own, with the same exit codes.
+impl From<wsson::daemon::Failure> for Failure {
+    fn from(failure: wsson::daemon::Failure) -> Self {
+        use wsson::daemon::Exit as Theirs;
+        let exit = match failure.exit {
+            Theirs::Failed => Exit::Failed,
+            Theirs::Usage => Exit::Usage,
+            Theirs::NotPermitted => Exit::NotPermitted,
+            Theirs::NotConfigured => Exit::NotConfigured,
+            Theirs::NotRunning => Exit::NotRunning,
+        };
+        Self::new(exit, failure.text)
     }
 }
 

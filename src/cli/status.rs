@@ -7,7 +7,9 @@ use super::json::Json;
 use super::link::{self, LinkError};
 use super::{Exit, Failure, Outcome, load, say, warn};
 use std::fmt::Write;
+use std::path::Path;
 use wsson::config::Settings;
+use wsson::daemon::pidfile::{self, State};
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
@@ -37,14 +39,32 @@ fn ask(address: &str) -> Result<String, LinkError> {
 /// Tells why there is no status. Only with the configured address does the PID file say something about it.
 fn absent(args: &Args, settings: &Settings, error: &LinkError) -> Exit {
     warn(&format_args!("wsson: {error}"));
-    let pid_file = settings.pid.as_ref().filter(|pid| !args.has("control") && pid.exists());
-    match (error, pid_file) {
-        (LinkError::Unreachable(_), Some(pid)) => {
-            warn(&format_args!("  not running, but its PID file {} is there", pid.display()));
+    let LinkError::Unreachable(_) = error else { return Exit::NotPermitted };
+    match settings.pid.as_deref().filter(|_| !args.has("control")) {
+        Some(pid) => by_pid_file(pid),
+        None => Exit::Stopped,
+    }
+}
+
+/// Nobody listens: the lock of the PID file tells a dead server from one that starts or stops.
+fn by_pid_file(path: &Path) -> Exit {
+    match pidfile::state(path) {
+        Ok(State::Absent) => Exit::Stopped,
+        Ok(State::Stale) => {
+            warn(&format_args!("  not running, but its PID file {} is there", path.display()));
             Exit::Failed
         }
-        (LinkError::Unreachable(_), None) => Exit::Stopped,
-        (LinkError::NotPermitted(_) | LinkError::NoAnswer(_), _) => Exit::NotPermitted,
+        Ok(State::Held(holder)) => {
+            warn(&format_args!(
+                "  process {} is starting or stopping, or has another control address",
+                holder.pid
+            ));
+            Exit::NotPermitted
+        }
+        Err(failure) => {
+            warn(&format_args!("wsson: {failure}"));
+            Exit::NotPermitted
+        }
     }
 }
 

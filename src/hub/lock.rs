@@ -31,6 +31,7 @@ impl Hub {
         }
         self.backends[backend as usize].lock = Some(Lock { clients, kind: None, text: Validator::default() });
         self.counts.locks += 1;
+        self.rearm_backend(backend);
         true
     }
 

@@ -32,7 +32,7 @@ use crate::config::{Limits, Settings, Timeouts};
 use crate::frame::{CloseCode, DecodeError, Event, Opcode};
 use crate::handshake::{self, Key, Reject, Request};
 use crate::spool::{Lane, Spool};
-use crate::stats::{ListenerReport, Process, Report, Stats};
+use crate::stats::{ListenerReport, Process, Reload, Report, Stats};
 use crate::timers::{Now, Tick, Timers};
 use index::Index;
 use log::{debug, info};
@@ -68,6 +68,8 @@ pub struct Hub {
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
+    /// For the status only.
+    reload: Reload,
     probe: fn() -> Process,
 }
 
@@ -125,6 +127,7 @@ impl Hub {
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
+            reload: Reload::default(),
             probe,
         }
     }
@@ -145,6 +148,16 @@ impl Hub {
         let shape = (self.settings.auth.token_length, self.settings.auth.identity);
         self.settings = HubSettings::from(settings);
         (self.settings.auth.token_length, self.settings.auth.identity) = shape;
+    }
+
+    /// Notes what a reload has done, for the status.
+    pub fn note_reload(
+        &mut self,
+        applied: Vec<&'static str>,
+        restart: Vec<&'static str>,
+        error: Option<String>,
+    ) {
+        self.reload = Reload { count: self.reload.count + 1, applied, restart, error };
     }
 
     /// Declares a listener; clients name it by its place.
@@ -191,6 +204,7 @@ impl Hub {
             backends: self.backends.len() as u64,
             locks: self.counts.locks as u64,
             queued_bytes: self.spool.bytes() as u64,
+            reload: Some(&self.reload),
         }
         .json()
     }
@@ -223,7 +237,6 @@ impl Hub {
         self.cold[key as usize] = Cold { peer, listener: listener as u16 };
         self.timers.arm(key, until_ms);
         self.listeners[listener].accepted += 1;
-        self.stats.accepted += 1;
         self.counts.waiting += 1;
         let id = self.id(key);
         self.newcomers.push_back(id);
@@ -240,7 +253,7 @@ impl Hub {
             } else if self.counts.waiting > max {
                 self.newcomers.pop_front();
                 debug!("dropped reason=unauthenticated_limit peer={}", self.peer(oldest.key));
-                self.vanish(oldest.key);
+                self.vanish(oldest.key, "oldest_unauthenticated");
             } else {
                 return;
             }
@@ -523,22 +536,22 @@ impl Hub {
     /// The peer shut its side down, or the connection is broken.
     pub(crate) fn client_lost(&mut self, id: ClientId) {
         match self.client(id).map(|client| &client.state) {
-            Some(State::Handshaking { .. }) => self.vanish(id.key),
+            Some(State::Handshaking { .. }) => self.vanish(id.key, "gone_before_request"),
             Some(State::Open { .. }) => {
                 self.settle();
                 self.leave_open(id.key, 1006);
                 self.end(id.key);
             }
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
-                self.end(id.key)
+                self.end(id.key);
             }
             Some(State::Gone) | None => {}
         }
     }
 
     /// A handshake that ends without an answer.
-    fn vanish(&mut self, key: u32) {
-        self.stats.vanished += 1;
+    fn vanish(&mut self, key: u32, rule: &'static str) {
+        self.stats.refuse(rule);
         self.counts.waiting -= 1;
         self.counts.closing += 1;
         self.end(key);

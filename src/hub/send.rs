@@ -41,8 +41,8 @@ struct Throttle {
     /// Clients that ever entered and left the bulk queue.
     pushed: u64,
     popped: u64,
-    /// `popped` at which one more round is done.
-    round_end: u64,
+    /// `popped` at which everybody was offered [`FLUSH_BYTES`] once more; none while no round is on.
+    round_end: Option<u64>,
 }
 
 /// Bytes one client is sent in one turn at most, and so what one round of the bulk queue takes off every
@@ -150,16 +150,19 @@ impl Hub {
         self.relieve();
     }
 
-    /// Whether broadcasts are to wait, so that clients that read are offered the earlier ones first.
-    pub(crate) fn is_throttled(&mut self) -> bool {
-        while self.queues.throttle.burst_bytes >= FLUSH_BYTES {
-            self.settle();
+    /// Whether a broadcast of so many bytes is to wait, so that clients that read are offered the earlier
+    /// ones first.
+    pub(crate) fn is_throttled(&mut self, len: usize) -> bool {
+        let burst_bytes_max = FLUSH_BYTES.min(self.settings.limits.outbox_bytes as usize / 2);
+        while self.queues.throttle.burst_bytes > 0 && self.queues.throttle.burst_bytes + len > burst_bytes_max
+        {
+            self.settle(); // counts everybody who is to be offered something
             let throttle = &mut self.queues.throttle;
-            if throttle.popped < throttle.round_end {
+            if throttle.popped < *throttle.round_end.get_or_insert(throttle.pushed) {
                 return true;
             }
-            throttle.burst_bytes -= FLUSH_BYTES;
-            throttle.round_end = throttle.pushed;
+            throttle.round_end = None;
+            throttle.burst_bytes = throttle.burst_bytes.saturating_sub(FLUSH_BYTES);
         }
         false
     }
