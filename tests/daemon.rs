@@ -297,7 +297,7 @@ fn a_killed_server_prevents_nothing() {
 fn a_server_that_hangs_is_reported_as_unknown() {
     let site = Site::with("[timeouts]\ndrain = 0.1").started();
     site.kill("STOP");
-    site.wsson("status").is(4).says("cannot be asked");
+    site.wsson("status").is(4).says("no answer from");
     site.kill("CONT");
     site.wsson("stop").is(0);
 }
