@@ -389,8 +389,11 @@ impl<H: Handler> Server<H> {
     /// Gives TLS listeners what [`load_tls`] read, for the connections to come; true when one of them had
     /// another certificate.
     pub fn use_tls(&mut self, config: &tls::Config) -> bool {
-        let listeners = self.driver.listeners().filter(|listener| listener.has_tls());
-        listeners.fold(false, |changed, listener| listener.use_tls(config) || changed)
+        let mut changed = false;
+        for listener in self.driver.listeners().filter(|listener| listener.has_tls()) {
+            changed |= listener.use_tls(config);
+        }
+        changed
     }
 
     /// The status of this moment as JSON (operations.md, "Status fields").

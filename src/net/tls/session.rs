@@ -171,17 +171,14 @@ impl Session {
         invalid(error)
     }
 
-    /// Lets `write` append one record to `outgoing`, behind what rustls has to say first.
-    fn append(
-        &mut self,
-        write: impl Fn(&mut WriteTraffic<'_, Data>, &mut [u8]) -> Encrypted,
-    ) -> io::Result<()> {
+    /// Encrypts into `outgoing`, behind what rustls has to say first.
+    fn append(&mut self, record: Record<'_>) -> io::Result<()> {
         loop {
             let UnbufferedStatus { discard, state, .. } = self.tls.process_tls_records(&mut self.incoming);
             let go_on = match state {
                 Err(error) => return Err(self.break_off(error)),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    append_record(&mut self.outgoing, |room| write(&mut traffic, room))?;
+                    append_record(&mut self.outgoing, &mut traffic, record)?;
                     false
                 }
                 Ok(state) => match keep(state, &mut self.outgoing)? {
@@ -200,7 +197,7 @@ impl Session {
     fn say_goodbye(&mut self) {
         if !std::mem::replace(&mut self.closing, true) && !self.tls.is_handshaking() {
             // It fails on a session that is broken, whose peer is told by an alert.
-            let _ = self.append(|traffic, room| traffic.queue_close_notify(room));
+            let _ = self.append(Record::Goodbye);
         }
     }
 
@@ -209,7 +206,7 @@ impl Session {
         let mut taken = 0;
         for chunk in plain.chunks(PLAIN_MAX) {
             self.outgoing.reserve(chunk.len() + RECORD_OVERHEAD);
-            self.append(|traffic, room| traffic.encrypt(chunk, room))?;
+            self.append(Record::Data(chunk))?;
             taken += chunk.len();
             if !self.flush()? {
                 break;
@@ -220,7 +217,14 @@ impl Session {
 }
 
 type Data = rustls::server::ServerConnectionData;
-type Encrypted = Result<usize, EncryptError>;
+
+/// What is encrypted.
+#[derive(Clone, Copy)]
+enum Record<'d> {
+    Data(&'d [u8]),
+    /// The alert close_notify.
+    Goodbye,
+}
 
 impl Stream for Session {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -342,12 +346,20 @@ fn keep(state: ConnectionState<'_, '_, Data>, outgoing: &mut Vec<u8>) -> io::Res
     }
 }
 
-fn append_record(outgoing: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Encrypted) -> io::Result<()> {
+fn append_record(
+    outgoing: &mut Vec<u8>,
+    traffic: &mut WriteTraffic<'_, Data>,
+    record: Record<'_>,
+) -> io::Result<()> {
     let begin = outgoing.len();
     let mut room = outgoing.capacity() - begin;
     loop {
         outgoing.resize(begin + room, 0);
-        match write(&mut outgoing[begin..]) {
+        let written = match record {
+            Record::Data(plain) => traffic.encrypt(plain, &mut outgoing[begin..]),
+            Record::Goodbye => traffic.queue_close_notify(&mut outgoing[begin..]),
+        };
+        match written {
             Ok(len) => {
                 outgoing.truncate(begin + len);
                 return Ok(());
