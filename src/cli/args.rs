@@ -3,7 +3,7 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, send, service, status};
+use super::{Exit, Failure, Outcome, check, cookie, demo, send, service, status};
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -59,6 +59,8 @@ const VERBOSE: Opt =
     Opt { long: "verbose", short: Some('v'), value: None, help: "log every connection as well" };
 const CONTROL: Opt = Opt::with("control", "ADDRESS", "the control socket, instead of the configuration's");
 const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
+
+const BIND: Opt = Opt::flag("bind", "try the addresses as well: one that a server has already is wrong");
 
 const SERVE_OPTIONS: &[&Opt] = &[&CONFIG, &ALLOW_WEAK, &VERBOSE];
 
@@ -140,7 +142,7 @@ const COMMANDS: &[Command] = &[
         name: "check",
         summary: "verify the configuration and show the settings that hold, secrets masked",
         words: "",
-        options: &[&CONFIG, &ALLOW_WEAK],
+        options: &[&CONFIG, &ALLOW_WEAK, &BIND],
         details: "Exit codes: 0 all is right, 1 a folder or file is wrong, 6 the configuration is.\n",
         run: check::run,
     },
@@ -161,6 +163,14 @@ const COMMANDS: &[Command] = &[
             is written behind \"--\".\n\
             Exit codes: 0 sent or acknowledged, 1 not acknowledged, 7 there is no server.\n",
         run: send::run,
+    },
+    Command {
+        name: "demo",
+        summary: "show everything at work in a browser, without any configuration",
+        words: "",
+        options: &[&Opt::with("port", "PORT", "the port on 127.0.0.1; 8099 when not given, or a free one")],
+        details: "What it needs is made in a temporary folder, which is removed at the end (Ctrl-C).\n",
+        run: demo::run,
     },
     Command {
         name: "help",

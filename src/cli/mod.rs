@@ -7,6 +7,7 @@
 mod args;
 mod check;
 mod cookie;
+mod demo;
 mod json;
 mod link;
 mod load;
