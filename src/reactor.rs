@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::driver::{Driver, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
-use crate::net::{Address, BindError, Listener, Permissions};
+use crate::net::{Address, BindError, Inherited, Listener, Permissions};
 use crate::remote::{Message, Remote};
 use crate::stats::Process;
 use crate::sys;
@@ -103,6 +103,8 @@ pub enum StartError {
     Address(String),
     /// An address can not be listened on.
     Bind(BindError),
+    /// A socket was handed in that the settings do not ask for.
+    Unasked(Address),
     /// The descriptor limit leaves no room for clients.
     Descriptors(u64),
     /// What the system said.
@@ -114,6 +116,11 @@ impl fmt::Display for StartError {
         match self {
             Self::Address(text) => f.write_str(text),
             Self::Bind(error) => write!(f, "{error}"),
+            Self::Unasked(address) => write!(
+                f,
+                "a socket was handed in for {address}, which is neither in `servers` nor `control`: add it there, \
+                 or remove it from the unit"
+            ),
             Self::Descriptors(limit) => write!(
                 f,
                 "the limit of {limit} open files is too low: raise it (ulimit -n, LimitNOFILE=) to at least {}",
@@ -138,6 +145,15 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// What prevents it; sockets that were made are removed again.
     pub fn bind(settings: &Settings, handler: H) -> Result<Self, StartError> {
+        Self::bind_with(settings, handler, Vec::new())
+    }
+
+    /// The same, with listening sockets that somebody else has opened: each takes the place of the address
+    /// that it is bound to.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); also when no address asks for one of the sockets.
+    pub fn bind_with(settings: &Settings, handler: H, inherited: Vec<Inherited>) -> Result<Self, StartError> {
         let limit =
             sys::raise_nofile().map_err(|e| StartError::Os("cannot read the limit of open files", e))?;
         if limit < RESERVE + CLIENTS_MIN {
@@ -166,35 +182,46 @@ impl<H: Handler> Server<H> {
             tick: None,
             capacity,
         };
-        server.listen(&settings)?;
+        server.listen(&settings, inherited)?;
         Ok(server)
     }
 
-    fn listen(&mut self, settings: &Settings) -> Result<(), StartError> {
+    fn listen(&mut self, settings: &Settings, mut inherited: Vec<Inherited>) -> Result<(), StartError> {
         let sockets = &settings.sockets;
         let permissions =
             |mode| Permissions { mode, owner: sockets.owner.clone(), group: sockets.group.clone() };
+        let mut open = |server: &mut Self, text: &str, place, mode, reuseport| {
+            let address = Address::parse(text).map_err(StartError::Address)?;
+            let found = inherited.iter().position(|inherited| inherited.is_bound_to(&address));
+            let inherited = found.map(|found| inherited.swap_remove(found));
+            server.add_listener(address, place, inherited, &permissions(mode), reuseport)
+        };
         for (place, text) in settings.servers.iter().enumerate() {
-            let address =
-                self.add_listener(text, Some(place), &permissions(sockets.servers_mode), settings.reuseport)?;
+            let address = open(self, text, Some(place), sockets.servers_mode, settings.reuseport)?;
             self.driver.hub.add_listener(address, settings.domains.get(place).cloned());
         }
-        self.add_listener(&settings.control, None, &permissions(sockets.control_mode), false)?;
-        Ok(())
+        open(self, &settings.control, None, sockets.control_mode, false)?;
+        match inherited.pop() {
+            Some(unasked) => Err(StartError::Unasked(unasked.address)),
+            None => Ok(()),
+        }
     }
 
     /// Returns the address with the port that it got.
     fn add_listener(
         &mut self,
-        text: &str,
+        mut address: Address,
         place: Option<usize>,
+        inherited: Option<Inherited>,
         permissions: &Permissions,
         reuseport: bool,
     ) -> Result<String, StartError> {
-        let mut address = Address::parse(text).map_err(StartError::Address)?;
         let os = |error| StartError::Os("cannot register a listener", error);
         let registry = self.poll.registry().try_clone().map_err(os)?;
-        let mut listener = Listener::bind(&address, permissions, reuseport, registry)?;
+        let mut listener = match inherited {
+            Some(inherited) => Listener::adopt(inherited, registry)?,
+            None => Listener::bind(&address, permissions, reuseport, registry)?,
+        };
         let index = self.driver.listeners().count();
         listener.register(mio_token(Token::Listener(index))).map_err(os)?;
         if let (Address::Tcp(addr) | Address::Tls(addr), Some(port)) = (&mut address, listener.local_port()) {
@@ -286,7 +313,7 @@ impl<H: Handler> Server<H> {
             match event.token() {
                 WAKER => self.inbox_left = true,
                 SIGNALS => {
-                    let pending = self.signals.iter_mut().flat_map(|signals| signals.pending());
+                    let pending = self.signals.iter_mut().flat_map(Signals::pending);
                     self.arrived.extend(pending.filter_map(Signal::from_number));
                 }
                 token => self.driver.ready(driver_token(token), ready, now),

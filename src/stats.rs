@@ -12,8 +12,6 @@ pub const CODES: [u16; 13] = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 10
 /// What is counted since the server began.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Clients whose connection was accepted from a listener.
-    pub accepted: u64,
     /// Most clients that were open at one time.
     pub clients_peak: u64,
     /// Messages that clients sent.
@@ -76,6 +74,19 @@ pub struct Process {
     pub fds_max: u64,
 }
 
+/// What reading the configuration again has done.
+#[derive(Clone, Debug, Default)]
+pub struct Reload {
+    /// How often it was tried.
+    pub count: u64,
+    /// Keys that the last try has changed.
+    pub applied: Vec<&'static str>,
+    /// Keys that wait for a restart.
+    pub restart: Vec<&'static str>,
+    /// Why the last try has changed nothing.
+    pub error: Option<String>,
+}
+
 /// One listener's line.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerReport {
@@ -112,6 +123,8 @@ pub struct Report<'s> {
     pub locks: u64,
     /// Bytes in the spool.
     pub queued_bytes: u64,
+    /// The last reload.
+    pub reload: Option<&'s Reload>,
 }
 
 impl Report<'_> {
@@ -141,9 +154,11 @@ impl Report<'_> {
             ("bytes_in", stats.bytes_in),
             ("bytes_out", stats.bytes_out),
             ("queued_bytes", self.queued_bytes),
-            ("accepted", stats.accepted),
         ] {
             number(&mut out, name, value);
+        }
+        if let Some(last) = self.reload {
+            reload(&mut out, last);
         }
         out.push_str("\"refused\":{");
         list(&mut out, &stats.refused, |out, (rule, count)| pair(out, rule, *count));
@@ -167,6 +182,23 @@ impl Report<'_> {
 fn closed(stats: &Stats) -> Vec<(String, u64)> {
     let names = CODES.iter().map(u16::to_string).chain(["other".to_owned()]);
     names.zip(stats.closed).filter(|(_, count)| *count > 0).collect()
+}
+
+fn reload(out: &mut String, last: &Reload) {
+    out.push_str("\"reload\":{");
+    number(out, "count", last.count);
+    match &last.error {
+        Some(error) => text(out, "error", error),
+        None => out.push_str("\"error\":null,"),
+    }
+    let names = |out: &mut String, names: &[&str]| {
+        list(out, names, |out, name| out.extend(["\"", name, "\""]));
+    };
+    out.push_str("\"applied\":[");
+    names(out, &last.applied);
+    out.push_str("],\"restart\":[");
+    names(out, &last.restart);
+    out.push_str("]},");
 }
 
 fn listener(out: &mut String, listener: &ListenerReport) {

@@ -398,9 +398,9 @@ fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<libc::c
     Ok(value)
 }
 
-/// What an inherited descriptor is.
+/// What a descriptor is, for those that were opened by somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inherited {
+pub enum SocketKind {
     /// A listening TCP socket.
     Tcp,
     /// A listening Unix stream socket.
@@ -431,15 +431,15 @@ fn adopt(fd: RawFd) -> Option<OwnedFd> {
 }
 
 /// What kind of listening socket a descriptor is.
-pub fn kind_of(fd: BorrowedFd<'_>) -> Inherited {
+pub fn kind_of(fd: BorrowedFd<'_>) -> SocketKind {
     let is = |name, value| option(fd, libc::SOL_SOCKET, name).is_ok_and(|v| v == value);
     if !is(libc::SO_TYPE, libc::SOCK_STREAM) || !is(libc::SO_ACCEPTCONN, 1) {
-        return Inherited::Other;
+        return SocketKind::Other;
     }
     match option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) {
-        Ok(libc::AF_INET | libc::AF_INET6) => Inherited::Tcp,
-        Ok(libc::AF_UNIX) => Inherited::Unix,
-        _ => Inherited::Other,
+        Ok(libc::AF_INET | libc::AF_INET6) => SocketKind::Tcp,
+        Ok(libc::AF_UNIX) => SocketKind::Unix,
+        _ => SocketKind::Other,
     }
 }
 
@@ -656,10 +656,10 @@ pub(crate) mod tests {
         let tcp = listen_tcp("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let unix = UnixListener::bind(folder.path().join("s")).unwrap();
         let stream = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
-        assert_eq!(kind_of(tcp.as_fd()), Inherited::Tcp);
-        assert_eq!(kind_of(unix.as_fd()), Inherited::Unix);
-        assert_eq!(kind_of(stream.as_fd()), Inherited::Other);
-        assert_eq!(kind_of(File::open("/dev/null").unwrap().as_fd()), Inherited::Other);
+        assert_eq!(kind_of(tcp.as_fd()), SocketKind::Tcp);
+        assert_eq!(kind_of(unix.as_fd()), SocketKind::Unix);
+        assert_eq!(kind_of(stream.as_fd()), SocketKind::Other);
+        assert_eq!(kind_of(File::open("/dev/null").unwrap().as_fd()), SocketKind::Other);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, demo, send, status};
+use super::{Exit, Failure, Outcome, check, cookie, demo, send, service, status};
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -55,8 +55,12 @@ const ALLOW_WEAK: Opt =
     Opt::flag("allow-weak", "accept weak secrets and files that others may read: for tests");
 const HELP: Opt = Opt { long: "help", short: Some('h'), value: None, help: "this text" };
 const VERSION: Opt = Opt { long: "version", short: Some('V'), value: None, help: "the version" };
+const VERBOSE: Opt =
+    Opt { long: "verbose", short: Some('v'), value: None, help: "log every connection as well" };
 const CONTROL: Opt = Opt::with("control", "ADDRESS", "the control socket, instead of the configuration's");
 const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
+
+const SERVE_OPTIONS: &[&Opt] = &[&CONFIG, &ALLOW_WEAK, &VERBOSE];
 
 const COOKIE_OPTIONS: &[&Opt] = &[
     &CONFIG,
@@ -82,6 +86,48 @@ const SEND_OPTIONS: &[&Opt] = &[
 
 /// Every command, in the order of the help.
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        summary: "serve in the foreground",
+        words: "",
+        options: SERVE_OPTIONS,
+        details: "For service managers, containers and development. SIGTERM ends it.\n",
+        run: service::run,
+    },
+    Command {
+        name: "start",
+        summary: "serve in the background",
+        words: "",
+        options: SERVE_OPTIONS,
+        details: "Returns when the server listens, or with what prevented it. With log = \"stderr\" such a server logs to\n\
+            syslog. Exit codes: 0 started, or running already; 1, 4 or 6 not started.\n",
+        run: service::start,
+    },
+    Command {
+        name: "stop",
+        summary: "end the running server and wait until it is gone",
+        words: "",
+        options: &[&CONFIG],
+        details: "Exit codes: 0 ended, or not running; 1 it does not end, 4 not permitted.\n",
+        run: service::stop,
+    },
+    Command {
+        name: "restart",
+        summary: "stop, then start; a bad configuration leaves the old server running",
+        words: "",
+        options: SERVE_OPTIONS,
+        details: "",
+        run: service::restart,
+    },
+    Command {
+        name: "reload",
+        summary: "apply a changed configuration without cutting a connection",
+        words: "",
+        options: &[&CONFIG, &ALLOW_WEAK],
+        details: "Prints what was applied and what needs a restart. A bad configuration changes nothing.\n\
+            Exit codes: 0 done, 6 the configuration is wrong, 7 there is no server.\n",
+        run: service::reload,
+    },
     Command {
         name: "status",
         summary: "show what the server does, on one screen",
@@ -152,7 +198,7 @@ pub(crate) enum Wanted {
 }
 
 /// A command with its options and words.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Args {
     pub(crate) command: &'static Command,
     /// Options given, flags with an empty value.
@@ -185,6 +231,13 @@ impl Args {
             Some((_, path)) => (std::path::absolute(path).unwrap_or_else(|_| path.into()), true),
             None => (CONFIG_DEFAULT.into(), false),
         }
+    }
+
+    /// The same with the configuration's absolute path: for those who leave the folder and read it again.
+    pub(crate) fn anchored(&self) -> Self {
+        let mut args = self.clone();
+        args.options.push((CONFIG.long, self.config().0.into()));
+        args
     }
 
     /// Whether weak secrets and open files are accepted.

@@ -12,6 +12,7 @@ mod json;
 mod link;
 mod load;
 mod send;
+mod service;
 mod status;
 
 use args::{Args, Wanted};

@@ -5,7 +5,8 @@
 //! knows of. Sockets that were handed in are never unlinked: their file belongs to systemd.
 
 use super::{Exit, Failure};
-use crate::sys::{self, Inherited};
+use crate::net::{Address, Inherited};
+use crate::sys::{self, SocketKind};
 use std::env;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,24 +15,13 @@ use std::os::unix::net::UnixListener;
 /// Where sd_listen_fds(3) starts to count.
 const FIRST: u8 = 3;
 
-/// A listening socket that somebody else has opened.
-#[derive(Debug)]
-pub struct Socket {
-    /// Its address in the configuration's form, `tcp://127.0.0.1:8099` or `unix:///run/wsson/server.sock`.
-    pub address: String,
-    /// The name from `FileDescriptorName=`, for messages.
-    pub name: String,
-    /// The socket.
-    pub fd: OwnedFd,
-}
-
 /// Takes the sockets meant for this process. Works once.
-pub fn take() -> Result<Vec<Socket>, Failure> {
+pub fn take() -> Result<Vec<Inherited>, Failure> {
     let variable = |name| env::var(name).ok();
     let count = count(variable("LISTEN_PID"), variable("LISTEN_FDS"));
     let names = variable("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_owned).chain(std::iter::repeat("unknown".to_owned()));
-    sys::inherit(FIRST, count).into_iter().map(|fd| socket(fd, names.next().unwrap_or_default())).collect()
+    sys::inherit(FIRST, count).into_iter().map(|fd| socket(fd, &names.next().unwrap_or_default())).collect()
 }
 
 /// How many sockets are meant for this process.
@@ -40,25 +30,26 @@ fn count(pid: Option<String>, fds: Option<String>) -> u8 {
     fds.and_then(|fds| fds.parse().ok()).filter(|_| ours).unwrap_or(0)
 }
 
-fn socket(fd: OwnedFd, name: String) -> Result<Socket, Failure> {
+/// `name` is that of `FileDescriptorName=`, for the message.
+fn socket(fd: OwnedFd, name: &str) -> Result<Inherited, Failure> {
     let Some(address) = address(&fd) else {
         let text = format!("cannot use the inherited socket `{name}`: it is not a listening stream socket");
         return Err(Failure::new(Exit::Failed, text));
     };
-    Ok(Socket { address, name, fd })
+    Ok(Inherited { address, fd })
 }
 
 /// What the socket is bound to.
-fn address(fd: &OwnedFd) -> Option<String> {
+fn address(fd: &OwnedFd) -> Option<Address> {
     let kind = sys::kind_of(fd.as_fd());
     let fd = fd.try_clone().ok()?;
     match kind {
-        Inherited::Tcp => Some(format!("tcp://{}", TcpListener::from(fd).local_addr().ok()?)),
-        Inherited::Unix => {
+        SocketKind::Tcp => Some(Address::Tcp(TcpListener::from(fd).local_addr().ok()?)),
+        SocketKind::Unix => {
             let address = UnixListener::from(fd).local_addr().ok()?;
-            Some(format!("unix://{}", address.as_pathname()?.to_str()?))
+            Some(Address::Unix(address.as_pathname()?.to_owned()))
         }
-        Inherited::Other => None,
+        SocketKind::Other => None,
     }
 }
 
@@ -84,16 +75,16 @@ mod tests {
         let path = folder.path().join("server.sock");
         let unix = UnixListener::bind(&path).unwrap();
         let name = format!("unix://{}", path.display());
-        assert_eq!(socket(unix.into(), "a".into()).unwrap().address, name);
+        assert_eq!(socket(unix.into(), "a").unwrap().address.to_string(), name);
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let name = format!("tcp://127.0.0.1:{}", tcp.local_addr().unwrap().port());
-        assert_eq!(socket(tcp.into(), "b".into()).unwrap().address, name);
+        assert_eq!(socket(tcp.into(), "b").unwrap().address.to_string(), name);
     }
 
     #[test]
     fn what_does_not_listen_is_refused_by_its_name() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        let failure = socket(file.into(), "web".into()).unwrap_err();
+        let failure = socket(file.into(), "web").unwrap_err();
         assert!(failure.text.contains("`web`"), "{failure}");
     }
 }

@@ -16,8 +16,9 @@ use std::os::unix::net::UnixStream;
 /// Which side of [`detach`] this is.
 #[derive(Debug)]
 pub enum Detached {
-    /// The process that was started from the terminal, with the server's word.
-    Parent(Result<(), Failure>),
+    /// The process that was started from the terminal, with the server's word: empty when it has started, else a
+    /// sentence that says why nothing was to be done.
+    Parent(Result<String, Failure>),
     /// The server.
     Server(Word),
 }
@@ -69,6 +70,12 @@ impl Word {
         Ok(())
     }
 
+    /// There is nothing to do: a server runs already.
+    pub fn needless(mut self, why: &str) {
+        let _ = self.0.write_all(&[0]);
+        let _ = self.0.write_all(why.as_bytes());
+    }
+
     /// The server does not start, and why.
     pub fn failed(mut self, failure: &Failure) {
         let _ = self.0.write_all(&[failure.exit as u8]);
@@ -77,14 +84,14 @@ impl Word {
 }
 
 /// Waits for the server's word.
-fn listen(stream: &mut UnixStream) -> Result<(), Failure> {
+fn listen(stream: &mut UnixStream) -> Result<String, Failure> {
     let mut said = Vec::new();
     stream.read_to_end(&mut said).map_err(|e| Failure::io("cannot hear from the server", &e))?;
     let Some((&code, text)) = said.split_first() else {
         return Err(Failure::new(Exit::Failed, "the server ended before it was ready, without a word"));
     };
     let exit = match code {
-        0 => return Ok(()),
+        0 => return Ok(String::from_utf8_lossy(text).into_owned()),
         2 => Exit::Usage,
         4 => Exit::NotPermitted,
         6 => Exit::NotConfigured,
@@ -98,7 +105,7 @@ fn listen(stream: &mut UnixStream) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn heard(say: impl FnOnce(Word)) -> Result<(), Failure> {
+    fn heard(say: impl FnOnce(Word)) -> Result<String, Failure> {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         say(Word(theirs));
         listen(&mut ours)
@@ -114,6 +121,11 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_runs_already_is_no_failure() {
+        assert_eq!(heard(|word| word.needless("already running")), Ok("already running".into()));
+    }
+
+    #[test]
     fn a_server_that_dies_silently_is_noticed() {
         let failure = heard(drop).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
@@ -125,7 +137,7 @@ mod tests {
         crate::sys::tests::alone(
             "daemon::detach::tests::ready_gives_up_the_streams_and_the_directory",
             || {
-                assert_eq!(heard(|word| word.ready().unwrap()), Ok(()));
+                assert_eq!(heard(|word| word.ready().unwrap()), Ok(String::new()));
                 for standard in 0..=2 {
                     let target = std::fs::read_link(format!("/proc/self/fd/{standard}")).unwrap();
                     assert_eq!(target.to_str(), Some("/dev/null"));

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One line, without its newline; pipes take up to PIPE_BUF (4096) bytes at once, datagrams more.
-const LINE_BYTES_MAX: usize = 1024;
+/// One line with its dress stays below PIPE_BUF (4096), which a pipe takes whole or not at all; a status fits.
+const LINE_BYTES_MAX: usize = 3072;
 /// So many lines of one kind in a [`WINDOW`] are written, the rest is summed up.
 const REPEATS_MAX: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -203,12 +203,12 @@ impl Repeats {
     }
 }
 
-/// What makes lines alike: the event, and its reason where it has one. Never what a peer can choose, or it could
-/// make every line look new.
+/// What makes lines alike: the event, and the rule, reason or code right behind it. Never what a peer can choose, or
+/// it could make every line look new.
 fn kind_of(line: &str) -> &str {
     let event = line.find(' ').unwrap_or(line.len());
     let rest = line.get(event + 1..).unwrap_or("");
-    if !rest.starts_with("reason=") {
+    if !["rule=", "reason=", "code="].iter().any(|key| rest.starts_with(key)) {
         return &line[..event];
     }
     let reason = rest.find(' ').unwrap_or(rest.len());

@@ -15,6 +15,7 @@ pub mod notify;
 pub mod pidfile;
 pub mod privileges;
 pub mod reload;
+pub mod service;
 
 use crate::sys;
 use std::{fmt, io};

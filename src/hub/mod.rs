@@ -32,7 +32,7 @@ use crate::config::{Limits, Settings, Timeouts};
 use crate::frame::{CloseCode, DecodeError, Event, Opcode};
 use crate::handshake::{self, Key, Reject, Request};
 use crate::spool::{Lane, Spool};
-use crate::stats::{ListenerReport, Process, Report, Stats};
+use crate::stats::{ListenerReport, Process, Reload, Report, Stats};
 use crate::timers::{Now, Tick, Timers};
 use index::Index;
 use log::{debug, info};
@@ -68,6 +68,8 @@ pub struct Hub {
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
+    /// For the status only.
+    reload: Reload,
     probe: fn() -> Process,
 }
 
@@ -125,6 +127,7 @@ impl Hub {
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
+            reload: Reload::default(),
             probe,
         }
     }
@@ -145,6 +148,16 @@ impl Hub {
         let shape = (self.settings.auth.token_length, self.settings.auth.identity);
         self.settings = HubSettings::from(settings);
         (self.settings.auth.token_length, self.settings.auth.identity) = shape;
+    }
+
+    /// Notes what a reload has done, for the status.
+    pub fn note_reload(
+        &mut self,
+        applied: Vec<&'static str>,
+        restart: Vec<&'static str>,
+        error: Option<String>,
+    ) {
+        self.reload = Reload { count: self.reload.count + 1, applied, restart, error };
     }
 
     /// Declares a listener; clients name it by its place.
@@ -191,6 +204,7 @@ impl Hub {
             backends: self.backends.len() as u64,
             locks: self.counts.locks as u64,
             queued_bytes: self.spool.bytes() as u64,
+            reload: Some(&self.reload),
         }
         .json()
     }
@@ -223,7 +237,6 @@ impl Hub {
         self.cold[key as usize] = Cold { peer, listener: listener as u16 };
         self.timers.arm(key, until_ms);
         self.listeners[listener].accepted += 1;
-        self.stats.accepted += 1;
         self.counts.waiting += 1;
         let id = self.id(key);
         self.newcomers.push_back(id);
@@ -530,7 +543,7 @@ impl Hub {
                 self.end(id.key);
             }
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
-                self.end(id.key)
+                self.end(id.key);
             }
             Some(State::Gone) | None => {}
         }

@@ -8,8 +8,8 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: UnixListener, _file: Option<SocketFile> },
 }
 
 /// The file of a Unix socket. Dropping it removes the file if it is still the one that was made.
@@ -35,6 +35,25 @@ enum Socket {
 struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+}
+
+/// A listening socket that somebody else has opened, such as systemd.
+#[derive(Debug)]
+pub struct Inherited {
+    /// What it is bound to.
+    pub address: Address,
+    /// The socket.
+    pub fd: OwnedFd,
+}
+
+impl Inherited {
+    /// Whether it is what an address of the configuration asks for; TLS is ours to speak, whoever opened the port.
+    pub(crate) fn is_bound_to(&self, wanted: &Address) -> bool {
+        match (&self.address, wanted) {
+            (Address::Tcp(have), Address::Tcp(want) | Address::Tls(want)) => have == want,
+            (have, want) => have == want,
+        }
+    }
 }
 
 /// Why an address can not be listened on.
@@ -48,6 +67,16 @@ pub enum BindError {
     UnknownOwner(String),
     /// What the system said.
     Os(String, io::Error),
+}
+
+impl BindError {
+    /// What kind of error the system reported, if it was the system.
+    pub fn kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Os(_, error) => Some(error.kind()),
+            Self::InUse(_) | Self::NotASocket(_) | Self::UnknownOwner(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for BindError {
@@ -88,6 +117,25 @@ impl Listener {
                 Socket::Tcp(TcpListener::from_std(listener))
             }
             Address::Unix(path) => bind_unix(path, permissions)?,
+        };
+        Ok(Self { socket, registry })
+    }
+
+    /// Takes a socket over. Its file, if it has one, is left to those who made it.
+    pub(crate) fn adopt(inherited: Inherited, registry: Registry) -> Result<Self, BindError> {
+        let os =
+            |error| BindError::Os(format!("cannot use the inherited socket {}", inherited.address), error);
+        let socket = match inherited.address {
+            Address::Tcp(_) | Address::Tls(_) => {
+                let listener = std::net::TcpListener::from(inherited.fd);
+                listener.set_nonblocking(true).map_err(os)?;
+                Socket::Tcp(TcpListener::from_std(listener))
+            }
+            Address::Unix(_) => {
+                let listener = std::os::unix::net::UnixListener::from(inherited.fd);
+                listener.set_nonblocking(true).map_err(os)?;
+                Socket::Unix { listener: UnixListener::from_std(listener), _file: None }
+            }
         };
         Ok(Self { socket, registry })
     }
@@ -150,15 +198,16 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(os(error)),
     }
-    // Nobody else may connect before the mode is set.
-    let before = sys::umask(0o177);
+    // The mode is right from the start. Changing it by path later would follow a link that somebody who may write to
+    // the folder has put there meanwhile.
+    let before = sys::umask(!permissions.mode & 0o777);
     let bound = UnixListener::bind(path);
     sys::umask(before);
     let listener = bound.map_err(os)?;
     let metadata = std::fs::symlink_metadata(path).map_err(os)?;
     let file = SocketFile { path: path.into(), inode: (metadata.dev(), metadata.ino()) };
     give(path, permissions)?;
-    Ok(Socket::Unix { listener, _file: file })
+    Ok(Socket::Unix { listener, _file: Some(file) })
 }
 
 fn give(path: &Path, permissions: &Permissions) -> Result<(), BindError> {
@@ -166,10 +215,9 @@ fn give(path: &Path, permissions: &Permissions) -> Result<(), BindError> {
     let uid = permissions.owner.as_deref().map(find_user).transpose()?;
     let gid = permissions.group.as_deref().map(find_group).transpose()?;
     if uid.is_some() || gid.is_some() {
-        std::os::unix::fs::chown(path, uid, gid).map_err(os)?;
+        std::os::unix::fs::lchown(path, uid, gid).map_err(os)?;
     }
-    let mode = std::fs::Permissions::from_mode(permissions.mode);
-    std::fs::set_permissions(path, mode).map_err(os)
+    Ok(())
 }
 
 fn find_user(name: &str) -> Result<u32, BindError> {

@@ -9,5 +9,5 @@ mod transport;
 
 pub use address::Address;
 pub(crate) use listener::Permissions;
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Inherited, Listener};
 pub use transport::Transport;

@@ -1,0 +1,301 @@
+//! A server from its start to its end: the order of the steps, and what each signal means.
+//!
+//! The order is the point. The PID file is locked before anything is bound, so that a loser touches no socket; root
+//! is given up before the first byte of a stranger is read; the number is written last, when the server listens;
+//! at the end the sockets are gone before the PID file is.
+//!
+//! Invariant: a failure before the number is written leaves no socket file and no locked PID file behind.
+
+use super::detach::Word;
+use super::messages::Messages;
+use super::notify::Manager;
+use super::pidfile::{Holder, Locked, PidFile};
+use super::reload::{self, Plan};
+use super::{Failure, activation, folders, log, privileges};
+use crate::config::{LogTarget, Settings};
+use crate::daemon::Exit;
+use crate::net::Address;
+use crate::reactor::StartError;
+use crate::sys::{self, User};
+use crate::{Server, Signal, Wake};
+use ::log::{error, info, warn};
+use std::io::ErrorKind;
+use std::os::unix::fs::lchown;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often sums of repeated lines are written when no watchdog wants to hear more often.
+const TICK: Duration = Duration::from_secs(10);
+/// How long a start waits for the one that was faster. Binding takes milliseconds; a host name that is looked up may
+/// take longer.
+const STARTING: Duration = Duration::from_secs(30);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Reads the configuration again.
+pub type Load<'l> = dyn FnMut() -> Result<Settings, Failure> + 'l;
+
+/// Serves in the foreground until told to end.
+pub fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
+    let pid_file = match lock(&settings)? {
+        Some(Locked::Theirs(holder)) => return Err(Failure::new(Exit::Failed, running(holder))),
+        Some(Locked::Ours(file)) => Some(file),
+        None => None,
+    };
+    Service::start(settings, pid_file, false)?.serve(load)
+}
+
+/// Serves in the background; `word` goes to the process that was started from the terminal.
+pub fn run_detached(settings: Settings, load: &mut Load<'_>, word: Word) -> Result<(), Failure> {
+    match begin_detached(settings) {
+        Ok(Begun::Service(service)) => {
+            // Where the standard streams cannot be replaced they stay as they are, and the server serves.
+            let _ = word.ready();
+            return service.serve(load);
+        }
+        Ok(Begun::Needless(holder)) => word.needless(&running(holder)),
+        Err(failure) => word.failed(&failure),
+    }
+    Ok(())
+}
+
+enum Begun {
+    Service(Box<Service>),
+    Needless(Holder),
+}
+
+fn begin_detached(settings: Settings) -> Result<Begun, Failure> {
+    let pid_file = match lock_or_wait(&settings)? {
+        Some(Locked::Theirs(holder)) => return Ok(Begun::Needless(holder)),
+        Some(Locked::Ours(file)) => Some(file),
+        None => None,
+    };
+    Service::start(settings, pid_file, true).map(|service| Begun::Service(Box::new(service)))
+}
+
+fn running(holder: Holder) -> String {
+    format!("a server runs already, with PID {}", holder.pid)
+}
+
+fn lock(settings: &Settings) -> Result<Option<Locked>, Failure> {
+    let Some(path) = &settings.pid else { return Ok(None) };
+    folders::prepare(path, owner(settings)?)?;
+    PidFile::lock(path).map(Some)
+}
+
+/// Of several starts at once one wins; the others wait until it listens, or take its place if it does not.
+fn lock_or_wait(settings: &Settings) -> Result<Option<Locked>, Failure> {
+    let begin = Instant::now();
+    loop {
+        match lock(settings)? {
+            Some(Locked::Theirs(holder)) if !holder.ready => {
+                if begin.elapsed() > STARTING {
+                    let text =
+                        format!("the server with PID {} is starting and does not get ready", holder.pid);
+                    return Err(Failure::new(Exit::Failed, text));
+                }
+                std::thread::sleep(LOOK);
+            }
+            locked => return Ok(locked),
+        }
+    }
+}
+
+fn owner(settings: &Settings) -> Result<Option<User>, Failure> {
+    privileges::find(settings.user.as_deref(), settings.group.as_deref())
+}
+
+struct Service {
+    server: Server<Messages>,
+    /// What holds, after all reloads.
+    settings: Settings,
+    manager: Manager,
+    pid_file: Option<PidFile>,
+    detached: bool,
+}
+
+impl Service {
+    fn start(settings: Settings, pid_file: Option<PidFile>, detached: bool) -> Result<Self, Failure> {
+        match Self::bind(&settings, detached) {
+            Ok((server, manager)) => {
+                let service = Self { server, settings, manager, pid_file, detached };
+                service.announce()
+            }
+            Err(failure) => {
+                pid_file.into_iter().for_each(PidFile::remove);
+                Err(failure)
+            }
+        }
+    }
+
+    /// From nothing to a server that listens, as the user it will be.
+    fn bind(settings: &Settings, detached: bool) -> Result<(Server<Messages>, Manager), Failure> {
+        let owner = owner(settings)?;
+        for path in socket_files(settings) {
+            folders::prepare(&path, owner)?;
+        }
+        let manager = Manager::from_env();
+        let messages = Messages { on_message: settings.on_message };
+        let mut server =
+            Server::bind_with(settings, messages, activation::take()?).map_err(|e| start_failure(&e))?;
+        server.handle_signals().map_err(|e| Failure::io("cannot handle signals", &e))?;
+        server.set_tick(manager.interval().map_or(TICK, |interval| interval.min(TICK)));
+        match owner {
+            Some(user) => {
+                give_sockets(settings, user)?;
+                privileges::become_user(user)?;
+            }
+            None => privileges::harden()?,
+        }
+        log::direct(&log_target(&settings.log, detached))?;
+        if sys::is_root() {
+            warn!("root reason=\"no user is configured\"");
+        }
+        Ok((server, manager))
+    }
+
+    /// Says that the server listens: the number in the PID file first, as others wait for it.
+    fn announce(self) -> Result<Self, Failure> {
+        if let Some(Err(failure)) = self.pid_file.as_ref().map(PidFile::write) {
+            self.end();
+            return Err(failure);
+        }
+        let addresses: Vec<&str> = self.server.addresses().collect();
+        info!(
+            "started version={} pid={} servers={} control={}",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id(),
+            addresses.join(","),
+            self.settings.control
+        );
+        self.manager.ready("Serving");
+        Ok(self)
+    }
+
+    fn serve(mut self, load: &mut Load<'_>) -> Result<(), Failure> {
+        let result = self.until_drained(load);
+        match &result {
+            Ok(()) => info!("stopped"),
+            Err(failure) => error!("failed reason=\"{}\"", reason(failure)),
+        }
+        log::finish();
+        self.end();
+        result
+    }
+
+    fn until_drained(&mut self, load: &mut Load<'_>) -> Result<(), Failure> {
+        loop {
+            match self.server.next().map_err(|e| Failure::io("the event loop failed", &e))? {
+                Wake::Drained => return Ok(()),
+                Wake::Signal(Signal::Terminate | Signal::Interrupt) if self.server.is_draining() => {
+                    return Ok(());
+                }
+                Wake::Signal(Signal::Terminate | Signal::Interrupt) => self.drain(),
+                Wake::Signal(Signal::Hangup) => self.reload(load),
+                Wake::Signal(Signal::User1) => reopen(),
+                Wake::Signal(Signal::User2) => info!("status {}", self.server.status_json()),
+                Wake::Tick => self.tick(),
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        info!("stopping clients={}", self.server.hub().clients());
+        self.manager.stopping();
+        self.server.drain();
+    }
+
+    fn tick(&mut self) {
+        self.manager.alive();
+        log::sum_up();
+        if !self.server.is_draining() {
+            self.manager.status(&format!("Serving {} clients", self.server.hub().clients()));
+        }
+    }
+
+    fn reload(&mut self, load: &mut Load<'_>) {
+        self.manager.reloading();
+        match load().and_then(|file| self.apply(&file)) {
+            Ok(plan) => {
+                let (applied, restart) = (reload::list(&plan.applied), reload::list(&plan.restart));
+                info!("reloaded applied={applied} restart={restart}");
+                self.server.hub().note_reload(plan.applied, plan.restart, None);
+            }
+            Err(failure) => {
+                error!("reload_failed reason=\"{}\"", reason(&failure));
+                self.server.hub().note_reload(Vec::new(), Vec::new(), Some(failure.text));
+            }
+        }
+        self.manager.ready("Serving");
+    }
+
+    /// What can fail comes first, so that a reload happens as a whole or not at all.
+    fn apply(&mut self, file: &Settings) -> Result<Plan, Failure> {
+        let plan = Plan::new(&self.settings, file);
+        let merged = Plan::merge(&self.settings, file);
+        if plan.applied.contains(&"log") {
+            log::direct(&log_target(&merged.log, self.detached))?;
+        }
+        self.server.apply(&merged);
+        self.server.handler_mut().on_message = merged.on_message;
+        self.settings = merged;
+        Ok(plan)
+    }
+
+    fn end(self) {
+        // The ports are free before the file says so.
+        drop(self.server);
+        self.pid_file.into_iter().for_each(PidFile::remove);
+    }
+}
+
+fn reopen() {
+    match log::reopen() {
+        Ok(()) => info!("log_reopened"),
+        Err(failure) => error!("log_not_reopened reason=\"{}\"", reason(&failure)),
+    }
+}
+
+/// A sentence as a quoted value: without quotes of its own.
+fn reason(failure: &Failure) -> String {
+    failure.text.replace('"', "'")
+}
+
+/// A detached server has no standard error.
+fn log_target(log: &LogTarget, detached: bool) -> log::Target {
+    match log {
+        LogTarget::Stderr if !detached => log::Target::Stderr,
+        LogTarget::Stderr | LogTarget::Syslog => log::Target::Syslog,
+        LogTarget::File(path) => log::Target::File(path.clone()),
+    }
+}
+
+fn start_failure(error: &StartError) -> Failure {
+    let denied = match error {
+        StartError::Bind(error) => error.kind() == Some(ErrorKind::PermissionDenied),
+        StartError::Os(_, error) => error.kind() == ErrorKind::PermissionDenied,
+        StartError::Address(_) | StartError::Unasked(_) | StartError::Descriptors(_) => false,
+    };
+    Failure::new(if denied { Exit::NotPermitted } else { Exit::Failed }, error.to_string())
+}
+
+fn socket_files(settings: &Settings) -> Vec<PathBuf> {
+    let addresses = settings.servers.iter().chain([&settings.control]);
+    let paths = addresses.filter_map(|text| match Address::parse(text) {
+        Ok(Address::Unix(path)) => Some(path),
+        _ => None,
+    });
+    paths.collect()
+}
+
+/// Sockets belong to the user that the server becomes, where `[sockets]` says nothing else.
+fn give_sockets(settings: &Settings, user: User) -> Result<(), Failure> {
+    let uid = settings.sockets.owner.is_none().then_some(user.uid);
+    let gid = settings.sockets.group.is_none().then_some(user.gid);
+    socket_files(settings).iter().try_for_each(|path| give(path, uid, gid))
+}
+
+fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> Result<(), Failure> {
+    lchown(path, uid, gid)
+        .map_err(|e| Failure::io(format!("cannot give {} to the server's user", path.display()), &e))
+}
