@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a test waits for what must come. Only a failing test ever waits that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) const SECRET: &str = "integration-tests-only-1f7c0e";
 pub(crate) const ORIGIN: &str = "https://example.com";
