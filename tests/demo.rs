@@ -140,17 +140,29 @@ fn the_page_comes_with_its_headers_and_logs_in() {
         page.split("script-src 'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("one");
     assert!(page.contains(&format!("<script nonce=\"{nonce}\">")));
     assert!(page.contains(&format!("<style nonce=\"{nonce}\">")));
-    assert!(!page.contains(" onclick") && !page.contains("@TOKEN@") && !page.contains("style=\""));
-    let control = demo.control();
-    assert!(page.contains(&format!("data-control=\"{}\"", control.display())), "{page}");
+    assert!(!page.contains(" onclick") && !page.contains("@NONCE@") && !page.contains("style=\""));
 
     // Who is logged in stays who he is; a nonce is never used twice.
-    let again = demo.get("/", &format!("{}{}", demo.host(), Demo::cookies(&page)));
+    let cookies = Demo::cookies(&page);
+    let again = demo.get("/", &format!("{}{cookies}", demo.host()));
     assert!(!again.contains("Set-Cookie") && !again.contains(nonce), "{again}");
-    let token = |page: &str| page.split("data-token=\"").nth(1).map(|rest| rest[..32].to_owned());
-    assert_eq!(token(&page), token(&again));
-    let forged = Demo::cookies(&page).replace("digest=", "digest=0");
-    assert_ne!(token(&demo.get("/", &format!("{}{forged}", demo.host()))), token(&page));
+    let forged = cookies.replace("digest=", "digest=0");
+    assert_ne!(Demo::cookies(&demo.get("/", &format!("{}{forged}", demo.host()))), cookies);
+}
+
+#[test]
+fn the_script_is_told_who_the_visitor_is() {
+    let demo = Demo::start(&["--port", "0"]);
+    let json = format!("{}Accept: application/json\r\n", demo.host());
+    let fresh = demo.get("/", &json);
+    let cookies = Demo::cookies(&fresh);
+    let known = demo.get("/", &format!("{json}{cookies}"));
+    assert!(known.contains("Content-Type: application/json\r\n") && !known.contains("Set-Cookie"), "{known}");
+    let token = cookies.split("token=").nth(1).and_then(|rest| rest.split(';').next()).expect("a token");
+    let expected = format!("{{\"token\":\"{token}\",\"control\":\"{}\",", demo.control().display());
+    for answer in [&fresh, &known] {
+        assert!(answer.contains(&expected), "no {expected} in {answer}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.request
 
+import chromium
 import harness
 from harness import BINARY, PATIENCE_S, check, finish, free_port, not_ok, ok
 from websockets.sync.client import connect
@@ -62,12 +63,10 @@ class Browser:
 
     def __enter__(self):
         self.profile = tempfile.mkdtemp(prefix="wsson-chromium-")
-        self.process = subprocess.Popen(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
-             "--no-first-run", f"--user-data-dir={self.profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )
-        path = os.path.join(self.profile, "DevToolsActivePort")
+        self.process = chromium.browser("about:blank", self.profile, "--remote-debugging-port=0")
+        if self.process is None:
+            sys.exit("not ok demo page: chromium is not installed")
+        path = os.path.join(self.profile, "profile", "DevToolsActivePort")
         wait("chromium starts", lambda: os.path.exists(path) and open(path).read().count("\n") == 1)
         self.port = int(open(path).readline())
         self.tabs = contextlib.ExitStack()
@@ -81,8 +80,7 @@ class Browser:
 
     def __exit__(self, *_):
         self.tabs.close()
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        chromium.end(self.process)
         shutil.rmtree(self.profile, ignore_errors=True)
 
 
@@ -187,8 +185,8 @@ def visit(browser, port):
     for tab in tabs:
         wait("it connects", lambda: tab.text("#state") == "Connected")
         tab.arrives("Welcome. You are logged in, and this message was pushed to you.")
-    token = tabs[0].run("demo.dataset.token")
-    check("demo page: two tabs are one visitor", tabs[1].run("demo.dataset.token"), token)
+    token = tabs[0].run("demo.token")
+    check("demo page: two tabs are one visitor", tabs[1].run("demo.token"), token)
     check("demo page: scripts cannot read the cookies", tabs[0].run("document.cookie"), "")
 
     tabs[0].choose("me", "text", "wörld")
@@ -215,8 +213,8 @@ def visit(browser, port):
     demo = Demo(port)
     for tab in tabs:
         wait("it connects again", lambda: tab.text("#state") == "Connected")
-    fresh = tabs[0].run("demo.dataset.token")
-    check("demo page: logged in again after a restart", fresh == tabs[1].run("demo.dataset.token") != token, True)
+    fresh = tabs[0].run("demo.token")
+    check("demo page: logged in again after a restart", fresh == tabs[1].run("demo.token") != token, True)
     check("demo page: it shows the new control socket", demo.control in tabs[1].text("#shell"), True)
     send(demo.control, "back again")
     if all(tab.arrives("back again") for tab in tabs):
