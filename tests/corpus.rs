@@ -8,8 +8,12 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+#[path = "fuzz_bodies/cookies.rs"]
+mod cookies;
 #[path = "fuzz_bodies/frames.rs"]
 mod frames;
+#[path = "fuzz_bodies/head.rs"]
+mod head;
 #[path = "fuzz_bodies/utf8.rs"]
 mod utf8;
 
@@ -17,8 +21,18 @@ mod utf8;
 const MUTATIONS: u64 = 5000;
 
 #[test]
+fn cookies() {
+    replay("cookies", cookies::body);
+}
+
+#[test]
 fn frames() {
     replay("frames", frames::body);
+}
+
+#[test]
+fn head() {
+    replay("head", head::body);
 }
 
 #[test]
