@@ -8,6 +8,8 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+#[path = "fuzz_bodies/control.rs"]
+mod control;
 #[path = "fuzz_bodies/cookies.rs"]
 mod cookies;
 #[path = "fuzz_bodies/frames.rs"]
@@ -19,6 +21,11 @@ mod utf8;
 
 /// Enough to meet every branch of the small bodies, in about a second of a debug build.
 const MUTATIONS: u64 = 5000;
+
+#[test]
+fn control() {
+    replay("control", control::body);
+}
 
 #[test]
 fn cookies() {
