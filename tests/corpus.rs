@@ -10,6 +10,8 @@ use std::path::Path;
 
 #[path = "fuzz_bodies/control.rs"]
 mod control;
+#[path = "fuzz_bodies/control_frames.rs"]
+mod control_frames;
 #[path = "fuzz_bodies/cookies.rs"]
 mod cookies;
 #[path = "fuzz_bodies/frames.rs"]
@@ -25,6 +27,11 @@ const MUTATIONS: u64 = 5000;
 #[test]
 fn control() {
     replay("control", control::body);
+}
+
+#[test]
+fn control_frames() {
+    replay("control_frames", control_frames::body);
 }
 
 #[test]
