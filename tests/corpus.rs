@@ -8,6 +8,8 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+#[path = "fuzz_bodies/config.rs"]
+mod config;
 #[path = "fuzz_bodies/control.rs"]
 mod control;
 #[path = "fuzz_bodies/control_frames.rs"]
@@ -23,6 +25,11 @@ mod utf8;
 
 /// Enough to meet every branch of the small bodies, in about a second of a debug build.
 const MUTATIONS: u64 = 5000;
+
+#[test]
+fn config() {
+    replay("config", config::body);
+}
 
 #[test]
 fn control() {
