@@ -20,6 +20,8 @@ mod cookies;
 mod frames;
 #[path = "fuzz_bodies/head.rs"]
 mod head;
+#[path = "fuzz_bodies/server.rs"]
+mod server;
 #[path = "fuzz_bodies/utf8.rs"]
 mod utf8;
 
@@ -54,6 +56,11 @@ fn frames() {
 #[test]
 fn head() {
     replay("head", head::body);
+}
+
+#[test]
+fn server() {
+    replay("server", server::body);
 }
 
 #[test]
