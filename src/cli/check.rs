@@ -1,15 +1,17 @@
 //! `wsson check`: is the configuration right, and is what it names there?
 //!
-//! Everything that is wrong is told at once. It creates nothing and binds nothing, so a running server is not
-//! disturbed.
+//! Everything that is wrong is told at once. It creates nothing and, without `--bind`, binds nothing: a running server is
+//! not disturbed.
 
 use super::args::Args;
 use super::{Exit, Outcome, load, say, warn};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use wsson::config::{LogTarget, Settings, TlsFiles};
+use wsson::net::Address;
 
 /// More than any chain of certificates.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -19,7 +21,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     for warning in settings.warnings().iter().chain(&key_warning(&settings)) {
         warn(&format_args!("wsson: warning: {warning}"));
     }
-    let wrong = wrong(&settings);
+    let mut wrong = wrong(&settings);
+    if args.has("bind") {
+        wrong.extend(settings.servers.iter().chain([&settings.control]).filter_map(|text| occupied(text)));
+    }
     for problem in &wrong {
         warn(&format_args!("wsson: {problem}"));
     }
@@ -71,6 +76,22 @@ fn bad_folder(what: &str, file: &Path) -> Option<String> {
             let why = wsson::sys::describe(&error);
             Some(format!("cannot make {what} {}: the folder {}: {why}", file.display(), folder.display()))
         }
+    }
+}
+
+/// Why an address cannot be listened on now. A port is bound for a moment, a Unix socket is only asked.
+fn occupied(text: &str) -> Option<String> {
+    let cannot = |why: String| Some(format!("cannot listen on {text}: {why}"));
+    match Address::parse(text) {
+        Err(why) => cannot(why),
+        Ok(Address::Tcp(address) | Address::Tls(address)) => match wsson::sys::listen_tcp(address, false) {
+            Ok(_) => None,
+            Err(error) => cannot(wsson::sys::describe(&error)),
+        },
+        Ok(Address::Unix(path)) => match UnixStream::connect(path) {
+            Ok(_) => cannot("a server answers there".into()),
+            Err(_) => None,
+        },
     }
 }
 
