@@ -207,6 +207,8 @@ struct World {
     doors: [Door; 2],
     clients: Vec<Shared>,
     backends: Vec<Shared>,
+    /// The answers to each backend's commands, unless it said anything else.
+    owed: Vec<Option<String>>,
     drain_from_ms: Option<u64>,
 }
 
@@ -243,7 +245,16 @@ impl World {
         driver.add_listener(doors[1].clone(), None);
         let now = Now { ms: 0, unix_s: 1_531_124_400 };
         driver.start(now);
-        Self { settings, driver, now, doors, clients: vec![], backends: vec![], drain_from_ms: None }
+        Self {
+            settings,
+            driver,
+            now,
+            doors,
+            clients: vec![],
+            backends: vec![],
+            owed: vec![],
+            drain_from_ms: None,
+        }
     }
 
     fn operate(&mut self, operation: u8, script: &mut Script<'_>) {
@@ -253,8 +264,8 @@ impl World {
             3 => self.client_says(script, |_, script| bytes(script)),
             4 => self.client_says(script, Self::request),
             5 | 6 => self.client_says(script, |_, script| masked_frame(script)),
-            7 => self.backend_says(script, bytes),
-            8..=10 => self.backend_says(script, command),
+            7 => self.backend_rambles(script),
+            8..=10 => self.backend_commands(script),
             11 => self.pass(script.number() as u64 * 200),
             12 => self.with_peer(script, |wire, script| give_room(wire, script.number())),
             13 => self.with_peer(script, |wire, _| (wire.eof, wire.edge.closed) = (true, true)),
@@ -291,6 +302,7 @@ impl World {
         if wires.len() < max {
             let wire = Shared::new(Wire { room: usize::MAX, ..Wire::default() }.into());
             wires.push(wire.clone());
+            self.owed.resize(self.backends.len(), Some(String::new()));
             self.doors[door].waiting.borrow_mut().push_back(wire);
             let ready = Ready { readable: true, ..Ready::default() };
             self.driver.ready(Token::Listener(door), ready, self.now);
@@ -305,11 +317,22 @@ impl World {
         }
     }
 
-    fn backend_says(&mut self, script: &mut Script<'_>, what: impl FnOnce(&mut Script<'_>) -> Vec<u8>) {
+    fn backend_rambles(&mut self, script: &mut Script<'_>) {
+        let (whose, bytes) = (script.number(), bytes(script));
+        if let Some(place) = whose.checked_rem(self.backends.len()) {
+            say(&self.backends[place], &bytes);
+            self.owed[place] = None;
+        }
+    }
+
+    fn backend_commands(&mut self, script: &mut Script<'_>) {
         let whose = script.number();
-        let bytes = what(script);
-        if !self.backends.is_empty() {
-            say(&self.backends[whose % self.backends.len()], &bytes);
+        let (bytes, answer) = command(script);
+        if let Some(place) = whose.checked_rem(self.backends.len()) {
+            let said = say(&self.backends[place], &bytes);
+            if let Some(owed) = self.owed[place].as_mut().filter(|_| said) {
+                owed.extend(answer);
+            }
         }
     }
 
@@ -391,6 +414,12 @@ impl World {
         let healthy: Vec<_> =
             everybody().map(|wire| wire.borrow().token.is_some() && !wire.borrow().reset).collect();
         self.rest();
+        let lives_or_is_gone = |wire: &Wire| !wire.eof && !wire.reset || wire.token.is_none();
+        assert!(
+            self.clients.iter().chain(&self.backends).all(|wire| lives_or_is_gone(&wire.borrow())),
+            "kept without a peer"
+        );
+        let answered = self.drain_from_ms.is_none();
         self.drain();
         self.rest();
         let end_ms = self.drain_from_ms.unwrap_or(self.now.ms) + DRAIN_MS;
@@ -409,18 +438,22 @@ impl World {
         for (wire, whole) in self.clients.iter().zip(clients) {
             check_client(&wire.borrow().from_server, *whole);
         }
-        for (wire, whole) in self.backends.iter().zip(backends) {
-            check_backend(&wire.borrow().from_server, *whole);
+        for ((wire, whole), owed) in self.backends.iter().zip(backends).zip(&self.owed) {
+            let owed = owed.as_deref().filter(|_| answered);
+            check_backend(&wire.borrow().from_server, *whole, owed);
         }
     }
 }
 
-fn say(wire: &Shared, bytes: &[u8]) {
+/// Whether it could be said.
+fn say(wire: &Shared, bytes: &[u8]) -> bool {
     let mut wire = wire.borrow_mut();
-    if !wire.eof && !wire.reset && !bytes.is_empty() {
+    let open = !wire.eof && !wire.reset && !bytes.is_empty();
+    if open {
         wire.to_server.extend(bytes);
         wire.edge.readable = true;
     }
+    open
 }
 
 fn give_room(wire: &mut Wire, sixteenths: usize) {
@@ -447,15 +480,24 @@ fn masked_frame(script: &mut Script<'_>) -> Vec<u8> {
     frame
 }
 
-/// A command, right in form.
-fn command(script: &mut Script<'_>) -> Vec<u8> {
+/// A command, right in form, and the letter of a good answer to it.
+fn command(script: &mut Script<'_>) -> (Vec<u8>, Option<char>) {
     let choice = script.number();
     let letter = b"bBdDcClfFiIsSmtpPqQ"[choice % 19];
     let token = if b"dDcCl".contains(&letter) { TOKENS[choice / 19 % 2] } else { "" };
     let mut payload = token.as_bytes().to_vec();
     payload.extend(bytes(script));
     payload.truncate(4096);
-    [format!("{}{}", payload.len(), char::from(letter)).as_bytes(), &payload].concat()
+    let answer = match letter {
+        b'c' | b'C' | b'l' => Some('A'),
+        b'f' | b'F' | b'i' | b'I' | b's' | b'S' => Some('a'),
+        b'm' => Some('M'),
+        b't' => Some('T'),
+        b'p' => Some('P'),
+        b'q' | b'Q' => Some('q'), // none, and none to what follows
+        _ => None,
+    };
+    ([format!("{}{}", payload.len(), char::from(letter)).as_bytes(), &payload].concat(), answer)
 }
 
 // What came out.
@@ -539,16 +581,24 @@ fn follow(message: &mut Option<(bool, Vec<u8>)>, first: u8, payload: &[u8]) {
     }
 }
 
-/// Replies in the form of control-protocol.md; an error is the last one.
-fn check_backend(mut bytes: &[u8], whole: bool) {
+/// Replies in the form of control-protocol.md; an error is the last one. Without one, and when the server was not
+/// told to end before, every command was answered in its order.
+fn check_backend(mut bytes: &[u8], whole: bool, owed: Option<&str>) {
+    let mut letters = String::new();
     while !bytes.is_empty() {
         let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let length: usize = std::str::from_utf8(&bytes[..digits]).unwrap().parse().expect("a length");
         let Some(rest) = bytes.get(digits + 1 + length..) else {
             return assert!(!whole, "the last reply is cut");
         };
-        assert!(b"ANanMTpPE".contains(&bytes[digits]), "a reply that is none");
-        assert!(bytes[digits] != b'E' || rest.is_empty(), "something follows an error");
+        let letter = char::from(bytes[digits]);
+        assert!("ANanMTpPE".contains(letter), "a reply that is none");
+        assert!(letter != 'E' || rest.is_empty(), "something follows an error");
+        letters.push(letter);
         bytes = rest;
+    }
+    if let Some(owed) = owed.filter(|_| whole && !letters.contains('E')) {
+        let answers = letters.replace('p', "").replace('N', "A").replace('n', "a");
+        assert_eq!(answers, owed.split('q').next().unwrap_or_default(), "answers to commands");
     }
 }
