@@ -489,7 +489,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         let Some(slot) = self.clients[key as usize].as_mut() else { return };
         let Some(id) = self.hub.client_id(key) else { return };
         if slot.writable {
-            let written = write(&mut slot.stream, self.hub.client_chunks(key));
+            let (chunk, is_all) = self.hub.client_chunk(key);
+            let written = match is_all {
+                true => write_one(&mut slot.stream, chunk),
+                false => write_all(&mut slot.stream, self.hub.client_chunks(key)),
+            };
             match written {
                 Ok(Written { sent, all }) => {
                     self.hub.client_sent(key, sent);
@@ -591,8 +595,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         let was_paused = self.hub.owes_replies(key);
         if slot.writable {
             let chunk = self.hub.backend_chunk(key);
-            let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
-            match write(&mut slot.stream, std::iter::once(chunk)) {
+            match write_one(&mut slot.stream, chunk) {
                 Ok(Written { sent, all }) => {
                     self.hub.backend_sent(key, sent);
                     slot.writable = all;
@@ -637,26 +640,36 @@ struct Written {
     all: bool,
 }
 
-/// Offers what the stream still holds, then one turn's share, in one call.
-fn write<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8]>) -> io::Result<Written> {
-    if !stream.flush()? {
-        return Ok(Written { sent: 0, all: false });
-    }
+/// Offers one turn's share of a chunk, or nothing but what the stream still holds.
+fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
+    offer(stream, &[IoSlice::new(&chunk[..chunk.len().min(FLUSH_BYTES)])])
+}
+
+/// Offers one turn's share of several chunks in one call.
+fn write_all<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8]>) -> io::Result<Written> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let (mut count, mut offered) = (0, 0);
+    let (mut count, mut left) = (0, FLUSH_BYTES);
     for chunk in chunks.take(SLICES_MAX) {
-        let chunk = &chunk[..chunk.len().min(FLUSH_BYTES - offered)];
+        let chunk = &chunk[..chunk.len().min(left)];
         if chunk.is_empty() {
             break;
         }
         slices[count] = IoSlice::new(chunk);
-        (count, offered) = (count + 1, offered + chunk.len());
+        (count, left) = (count + 1, left - chunk.len());
     }
-    if count == 0 {
+    offer(stream, &slices[..count])
+}
+
+fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>]) -> io::Result<Written> {
+    if !stream.flush()? {
+        return Ok(Written { sent: 0, all: false });
+    }
+    let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+    if offered == 0 {
         return Ok(Written { sent: 0, all: true });
     }
     loop {
-        match stream.write(&slices[..count]) {
+        match stream.write(slices) {
             Ok(sent) => return Ok(Written { sent, all: sent == offered && !stream.has_unsent() }),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
