@@ -13,7 +13,9 @@ use crate::client::{ClientId, Peer};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
 use crate::handshake::Reject;
-use crate::hub::{After, FLUSH_BYTES, Hub};
+use crate::hub::{After, FLUSH_BYTES, Hub, Written};
+use crate::outbox::Outbox;
+use crate::spool::Spool;
 use crate::timers::Now;
 use log::{debug, warn};
 use std::collections::VecDeque;
@@ -487,26 +489,39 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn flush_client(&mut self, key: u32, bulk: bool) {
         let Some(slot) = self.clients[key as usize].as_mut() else { return };
-        let Some(id) = self.hub.client_id(key) else { return };
-        if slot.writable {
-            let (chunk, is_all) = self.hub.client_chunk(key);
-            let written = match is_all {
-                true => write_one(&mut slot.stream, chunk),
-                false => write_all(&mut slot.stream, self.hub.client_chunks(key)),
-            };
-            match written {
-                Ok(Written { sent, all }) => {
-                    self.hub.client_sent(key, sent);
+        let after = if slot.writable {
+            match self.hub.flush_client(key, |outbox, spool| write(&mut slot.stream, outbox, spool)) {
+                Ok((true, After::Idle)) => return,
+                Ok((all, after)) => {
                     slot.writable = all;
+                    after
                 }
-                Err(error) if would_block(&error) => slot.writable = false,
-                Err(error) => return self.client_broken(id, &error),
+                Err(error) if would_block(&error) => {
+                    slot.writable = false;
+                    self.hub.after_flush(key)
+                }
+                Err(error) => return self.flush_failed(key, &error),
             }
-        }
+        } else {
+            self.hub.after_flush(key)
+        };
         if !slot.writable {
             self.hub.client_blocked(key);
         }
-        match self.hub.after_flush(key) {
+        self.flushed(key, bulk, after);
+    }
+
+    fn flush_failed(&mut self, key: u32, error: &io::Error) {
+        if let Some(id) = self.hub.client_id(key) {
+            self.client_broken(id, error);
+        }
+    }
+
+    /// What follows a flush that left something to do.
+    fn flushed(&mut self, key: u32, bulk: bool, after: After) {
+        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let Some(id) = self.hub.client_id(key) else { return };
+        match after {
             After::Idle => {}
             After::More if slot.writable => self.hub.requeue_flush(key, bulk),
             After::More => {} // the event that it can be written to queues it again
@@ -634,19 +649,26 @@ fn would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }
 
-struct Written {
-    sent: usize,
-    /// The kernel took everything that it was offered.
-    all: bool,
+/// Offers one turn's share of what waits for a client, in one call.
+#[inline]
+fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
+    match outbox.first_chunk(spool) {
+        (chunk, true) => write_one(stream, chunk),
+        (_, false) => write_several(stream, outbox.chunks(spool)),
+    }
 }
 
-/// Offers one turn's share of a chunk, or nothing but what the stream still holds.
+/// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
+#[inline]
 fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
-    offer(stream, &[IoSlice::new(&chunk[..chunk.len().min(FLUSH_BYTES)])])
+    let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
+    offer(stream, &[IoSlice::new(chunk)], chunk.len())
 }
 
-/// Offers one turn's share of several chunks in one call.
-fn write_all<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8]>) -> io::Result<Written> {
+fn write_several<'b, S: Stream>(
+    stream: &mut S,
+    chunks: impl Iterator<Item = &'b [u8]>,
+) -> io::Result<Written> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let (mut count, mut left) = (0, FLUSH_BYTES);
     for chunk in chunks.take(SLICES_MAX) {
@@ -657,20 +679,20 @@ fn write_all<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8
         slices[count] = IoSlice::new(chunk);
         (count, left) = (count + 1, left - chunk.len());
     }
-    offer(stream, &slices[..count])
+    offer(stream, &slices[..count], FLUSH_BYTES - left)
 }
 
-fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>]) -> io::Result<Written> {
-    if !stream.flush()? {
+#[inline]
+fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>], len: usize) -> io::Result<Written> {
+    if stream.has_unsent() && !stream.flush()? {
         return Ok(Written { sent: 0, all: false });
     }
-    let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-    if offered == 0 {
+    if len == 0 {
         return Ok(Written { sent: 0, all: true });
     }
     loop {
         match stream.write(slices) {
-            Ok(sent) => return Ok(Written { sent, all: sent == offered && !stream.has_unsent() }),
+            Ok(sent) => return Ok(Written { sent, all: sent == len && !stream.has_unsent() }),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -99,7 +99,12 @@ impl Outbox {
     pub fn consume(&mut self, sent: u32, spool: &mut Spool) {
         debug_assert!(sent <= self.bytes, "no more is sent than was queued");
         if sent == self.bytes && self.more.is_none() {
-            return self.clear(spool); // nearly always: one range, and the kernel took it all
+            // Nearly always: one range, and the kernel took it all.
+            if !self.first.is_empty() {
+                spool.release(plain(self.first).segment);
+                *self = Self::default();
+            }
+            return;
         }
         self.bytes -= sent;
         let mut sent = sent + self.cut;

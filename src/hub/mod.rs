@@ -41,7 +41,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
-pub(crate) use send::{After, FLUSH_BYTES};
+pub(crate) use send::{After, FLUSH_BYTES, Written};
 
 /// The registry. See the module's head.
 #[derive(Debug)]

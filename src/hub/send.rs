@@ -11,7 +11,8 @@
 use super::Hub;
 use crate::client::{ClientId, State};
 use crate::frame::{CloseCode, Kind, Opcode, encode};
-use crate::spool::{Lane, Range};
+use crate::outbox::Outbox;
+use crate::spool::{Lane, Range, Spool};
 use log::info;
 use std::collections::VecDeque;
 
@@ -48,6 +49,15 @@ struct Throttle {
 /// Bytes one client is sent in one turn at most, and so what one round of the bulk queue takes off every
 /// client that reads.
 pub(crate) const FLUSH_BYTES: usize = 64 * 1024;
+
+/// What became of an offer to the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Bytes that it took.
+    pub(crate) sent: usize,
+    /// It took everything that it was offered, and may take more.
+    pub(crate) all: bool,
+}
 
 /// What the driver does with a client once bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,24 +307,23 @@ impl Hub {
         }
     }
 
-    /// The first of what waits for a client, and whether that is all.
+    /// Lets `write` offer to the kernel what waits for a client, and takes note of what it took.
     #[inline]
-    pub(crate) fn client_chunk(&self, key: u32) -> (&[u8], bool) {
-        self.clients[key as usize].outbox.first_chunk(&self.spool)
-    }
-
-    /// What waits for a client, in order.
-    pub(crate) fn client_chunks(&self, key: u32) -> impl Iterator<Item = &[u8]> {
-        self.clients[key as usize].outbox.chunks(&self.spool)
-    }
-
-    /// The kernel took `sent` bytes.
-    pub(crate) fn client_sent(&mut self, key: u32, sent: usize) {
-        self.stats.bytes_out += sent as u64;
+    pub(crate) fn flush_client<E>(
+        &mut self,
+        key: u32,
+        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
+    ) -> Result<(bool, After), E> {
         let client = &mut self.clients[key as usize];
+        let Written { sent, all } = write(&client.outbox, &self.spool)?;
+        self.stats.bytes_out += sent as u64;
         client.outbox.consume(sent as u32, &mut self.spool);
         if client.stalled != Default::default() {
             client.stalled = if client.outbox.is_empty() { Default::default() } else { self.now.tick() };
+        }
+        match client.state {
+            State::Open { rare: None, .. } if client.outbox.is_empty() => Ok((all, After::Idle)),
+            _ => Ok((all, self.after_flush(key))),
         }
     }
 
@@ -328,15 +337,13 @@ impl Hub {
         self.timers.arm_by(key, self.now.ms + self.settings.timeouts.stalled_ms);
     }
 
-    /// What is to be done once a flush is over.
-    #[inline]
+    /// What is to be done with a client when no more can be written now.
     pub(crate) fn after_flush(&mut self, key: u32) -> After {
         let client = &mut self.clients[key as usize];
         if !client.outbox.is_empty() {
             return After::More;
         }
         match client.state {
-            State::Open { rare: None, .. } => After::Idle,
             State::Lingering { .. } => After::ShutDown,
             State::Finishing { .. } => After::End,
             _ => {
