@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::driver::{Driver, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
-use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token};
+use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token, tls};
 use crate::remote::{Message, Remote};
 use crate::stats::Process;
 use crate::sys;
@@ -107,6 +107,8 @@ pub enum StartError {
     Unasked(Address),
     /// The descriptor limit leaves no room for clients.
     Descriptors(u64),
+    /// The certificate or its key can not be used, or there is none and TLS is to be spoken.
+    Tls(String),
     /// What the system said.
     Os(&'static str, io::Error),
 }
@@ -114,7 +116,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(text) => f.write_str(text),
+            Self::Address(text) | Self::Tls(text) => f.write_str(text),
             Self::Bind(error) => write!(f, "{error}"),
             Self::Unasked(address) => write!(
                 f,
@@ -187,6 +189,7 @@ impl<H: Handler> Server<H> {
     }
 
     fn listen(&mut self, settings: &Settings, mut inherited: Vec<Inherited>) -> Result<(), StartError> {
+        let tls = load_tls(settings)?;
         let sockets = &settings.sockets;
         let permissions =
             |mode| Permissions { mode, owner: sockets.owner.clone(), group: sockets.group.clone() };
@@ -201,6 +204,11 @@ impl<H: Handler> Server<H> {
             self.driver.hub.add_listener(address, settings.domains.get(place).cloned());
         }
         open(self, &settings.control, None, sockets.control_mode, false)?;
+        if let Some(tls) = tls {
+            let speaks_tls = settings.servers.iter().map(|text| text.starts_with("tls://"));
+            let listeners = self.driver.listeners().zip(speaks_tls);
+            listeners.filter(|(_, speaks)| *speaks).for_each(|(listener, _)| _ = listener.use_tls(&tls));
+        }
         match inherited.pop() {
             Some(unasked) => Err(StartError::Unasked(unasked.address)),
             None => Ok(()),
@@ -378,6 +386,16 @@ impl<H: Handler> Server<H> {
         self.driver.hub.apply(&settings);
     }
 
+    /// Gives TLS listeners what [`load_tls`] read, for the connections to come; true when one of them had
+    /// another certificate.
+    pub fn use_tls(&mut self, config: &tls::Config) -> bool {
+        let mut changed = false;
+        for listener in self.driver.listeners().filter(|listener| listener.has_tls()) {
+            changed |= listener.use_tls(config);
+        }
+        changed
+    }
+
     /// The status of this moment as JSON (operations.md, "Status fields").
     pub fn status_json(&mut self) -> String {
         let now = self.now();
@@ -404,6 +422,20 @@ impl<H: Handler> Server<H> {
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.driver.handler
     }
+}
+
+/// Reads the certificate and its key, if there are `tls://` listeners. Before it is used nothing changes.
+///
+/// # Errors
+/// [`StartError::Tls`].
+pub fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> {
+    if !settings.servers.iter().any(|text| text.starts_with("tls://")) {
+        return Ok(None);
+    }
+    let Some(files) = &settings.tls else {
+        return Err(StartError::Tls("a tls:// listener needs certificate and key in [tls]".into()));
+    };
+    tls::load(&files.certificate, &files.key).map(Some).map_err(StartError::Tls)
 }
 
 impl Capacity {

@@ -428,3 +428,14 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_can_be_stopped_with_a_file_that_has_mistakes() {
+    let pid = |text: &str| Settings::parse_to_stop(text, Path::new("/srv")).map(|settings| settings.pid);
+    assert_eq!(pid("pid = 'a.pid'\ncolour = 1\nservers = 7"), Some(Some("/srv/a.pid".into())));
+    assert_eq!(pid("colour = 1"), Some(Some("/run/wsson/wsson.pid".into())));
+    assert_eq!(pid("pid = ''\ncolour = 1"), Some(None));
+    for unsure in ["pid = 7", "pdi = 'a.pid'", "pids = 'a.pid'", "pid = 'a.pid"] {
+        assert_eq!(pid(unsure), None, "{unsure}");
+    }
+}

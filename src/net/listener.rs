@@ -1,6 +1,6 @@
 //! Listening sockets: bound, accepted from, and cleaned up behind.
 
-use super::{Address, Transport};
+use super::{Address, Transport, tls};
 use crate::client::Peer;
 use crate::driver::{Listen, Token};
 use crate::sys;
@@ -22,6 +22,8 @@ const USER_TIMEOUT_MS: u32 = 30_000;
 pub struct Listener {
     socket: Socket,
     registry: Registry,
+    /// What connections are encrypted with, for `tls://`.
+    tls: Option<tls::Config>,
 }
 
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl Listener {
             }
             Address::Unix(path) => bind_unix(path, permissions)?,
         };
-        Ok(Self { socket, registry })
+        Ok(Self { socket, registry, tls: None })
     }
 
     /// Takes a socket over. Its file, if it has one, is left to those who made it.
@@ -137,7 +139,18 @@ impl Listener {
                 Socket::Unix { listener: UnixListener::from_std(listener), _file: None }
             }
         };
-        Ok(Self { socket, registry })
+        Ok(Self { socket, registry, tls: None })
+    }
+
+    /// Makes it a TLS listener, or gives a TLS listener another certificate for the connections to come.
+    /// True when it had another one.
+    pub(crate) fn use_tls(&mut self, config: &tls::Config) -> bool {
+        self.tls.replace(config.clone()).is_some_and(|before| before != *config)
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Registers it for its events.
@@ -167,7 +180,11 @@ impl Listen for Listener {
                 // Both fail only on a connection that is gone, which the first read will tell.
                 let _ = stream.set_nodelay(true);
                 let _ = sys::set_tcp_user_timeout(stream.as_fd(), USER_TIMEOUT_MS);
-                (Transport::Tcp(stream), Peer::Ip(addr.ip().to_canonical(), addr.port()))
+                let transport = match &self.tls {
+                    Some(config) => Transport::Tls(Box::new(config.accept(stream)?)),
+                    None => Transport::Tcp(stream),
+                };
+                (transport, Peer::Ip(addr.ip().to_canonical(), addr.port()))
             }
             Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), Peer::Unix),
         };

@@ -331,7 +331,12 @@ impl Address {
 
     pub(crate) fn connect(&self) -> io::Result<Socket> {
         let socket = match self {
-            Self::Tcp(port) => Socket::Tcp(TcpStream::connect(("127.0.0.1", *port))?),
+            Self::Tcp(port) => {
+                let stream = TcpStream::connect(("127.0.0.1", *port))?;
+                // Two small writes in a row would wait for the delayed acknowledgement of the first.
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
             Self::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
         };
         socket.set_timeouts();
