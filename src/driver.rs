@@ -9,6 +9,8 @@
 //! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
 //! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
 
+mod audit;
+
 use crate::client::{ClientId, Peer};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};

@@ -140,6 +140,14 @@ impl Outbox {
         usize::from(!self.first.is_empty()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 
+    /// Its ranges, each with whether it is opaque, and how much of the first frame has gone: for the audit.
+    pub(crate) fn parts(&self) -> (impl Iterator<Item = (Range, bool)> + '_, u32) {
+        let first = (!self.first.is_empty()).then_some(self.first);
+        let rest = self.more.iter().flat_map(|more| more.iter().copied());
+        let part = |range: Range| (plain(range), range.segment & OPAQUE != 0);
+        (first.into_iter().chain(rest).map(part), self.cut)
+    }
+
     fn drop_first(&mut self, spool: &mut Spool) {
         spool.release(plain(self.first).segment);
         self.first = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or(NOTHING);

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 /// Backends to flush.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
-    queue: VecDeque<u32>,
+    pub(super) queue: VecDeque<u32>,
 }
 
 impl Hub {

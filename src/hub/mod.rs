@@ -17,7 +17,9 @@
 //! | `control` | backends' replies and their end |
 //! | `index` | tokens and users |
 //! | `proxy` | the visitor's address behind a proxy |
+//! | `audit` | everything recounted from scratch, for the tests |
 
+mod audit;
 mod control;
 mod index;
 mod lock;

@@ -18,29 +18,29 @@ use std::collections::VecDeque;
 /// Clients to flush, and the broadcasts not yet handed out.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    urgent: VecDeque<u32>,
-    bulk: VecDeque<u32>,
-    pending: Option<Pending>,
-    throttle: Throttle,
+    pub(super) urgent: VecDeque<u32>,
+    pub(super) bulk: VecDeque<u32>,
+    pub(super) pending: Option<Pending>,
+    pub(super) throttle: Throttle,
     /// Scratch of `settle`: clients that were over their limit.
     overflown: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Pending {
-    range: Range,
+pub(super) struct Pending {
+    pub(super) range: Range,
     messages: u32,
 }
 
 /// Holds broadcasting backends back while clients that do read have not yet been sent what was broadcast
 /// before. Without it a backend that is faster than all sockets together would overflow healthy clients.
 #[derive(Debug, Default)]
-struct Throttle {
+pub(super) struct Throttle {
     /// Bytes broadcast and not yet offered to everybody.
     burst_bytes: usize,
     /// Clients that ever entered and left the bulk queue.
-    pushed: u64,
-    popped: u64,
+    pub(super) pushed: u64,
+    pub(super) popped: u64,
     /// `popped` at which everybody was offered [`FLUSH_BYTES`] once more; none while no round is on.
     round_end: Option<u64>,
 }
