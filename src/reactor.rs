@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::driver::{Driver, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
-use crate::net::{Address, BindError, Inherited, Listener, Permissions};
+use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token};
 use crate::remote::{Message, Remote};
 use crate::stats::Process;
 use crate::sys;
@@ -313,7 +313,7 @@ impl<H: Handler> Server<H> {
             match event.token() {
                 WAKER => self.inbox_left = true,
                 SIGNALS => {
-                    let pending = self.signals.iter_mut().flat_map(|signals| signals.pending());
+                    let pending = self.signals.iter_mut().flat_map(Signals::pending);
                     self.arrived.extend(pending.filter_map(Signal::from_number));
                 }
                 token => self.driver.ready(driver_token(token), ready, now),
@@ -431,25 +431,9 @@ impl Signal {
     }
 }
 
-// Four kinds share the space of mio's tokens; the kind is in the last two bits.
+// Tokens that net::mio_token never gives.
 const WAKER: mio::Token = mio::Token(3);
 const SIGNALS: mio::Token = mio::Token(7);
-
-pub(crate) fn mio_token(token: Token) -> mio::Token {
-    mio::Token(match token {
-        Token::Client(key) => key << 2,
-        Token::Backend(key) => key << 2 | 1,
-        Token::Listener(place) => place << 2 | 2,
-    })
-}
-
-fn driver_token(token: mio::Token) -> Token {
-    match token.0 & 3 {
-        0 => Token::Client(token.0 >> 2),
-        1 => Token::Backend(token.0 >> 2),
-        _ => Token::Listener(token.0 >> 2),
-    }
-}
 
 /// What /proc tells of this process; zeros where there is none.
 fn probe() -> Process {

@@ -3,7 +3,7 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, send, service, status};
+use super::{Exit, Failure, Outcome, check, cookie, demo, send, service, status};
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -161,6 +161,14 @@ const COMMANDS: &[Command] = &[
             is written behind \"--\".\n\
             Exit codes: 0 sent or acknowledged, 1 not acknowledged, 7 there is no server.\n",
         run: send::run,
+    },
+    Command {
+        name: "demo",
+        summary: "show everything at work in a browser, without any configuration",
+        words: "",
+        options: &[&Opt::with("port", "PORT", "the port on 127.0.0.1; 8099 when not given, or a free one")],
+        details: "What it needs is made in a temporary folder, which is removed at the end (Ctrl-C).\n",
+        run: demo::run,
     },
     Command {
         name: "help",
@@ -324,6 +332,13 @@ fn misread(command: Option<&Command>, error: &lexopt::Error) -> Failure {
 }
 
 fn unknown(command: Option<&Command>, given: &str) -> Failure {
+    let known = |command: &Command| {
+        command.options.iter().any(|option| given.strip_prefix("--") == Some(option.long))
+    };
+    if command.is_none() && COMMANDS.iter().any(known) {
+        let text = format!("{given} stands before the command");
+        return Failure::new(Exit::Usage, text).or(format!("wsson COMMAND {given}"));
+    }
     let options = command.map_or(&[&CONFIG] as &[&Opt], |command| command.options);
     let longs: Vec<String> = options.iter().map(|option| format!("--{}", option.long)).collect();
     let place = command.map_or(String::new(), |command| format!(" of {}", command.name));

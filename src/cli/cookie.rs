@@ -64,7 +64,7 @@ fn token(args: &Args, rules: &Rules) -> Result<String, Failure> {
 }
 
 /// Hexadecimal, like `bin2hex(random_bytes(16))` in PHP.
-fn random_token(length: usize) -> Result<String, Failure> {
+pub(crate) fn random_token(length: usize) -> Result<String, Failure> {
     let mut bytes = vec![0; length.div_ceil(2)];
     File::open(RANDOM)
         .and_then(|mut file| file.read_exact(&mut bytes))
@@ -156,6 +156,12 @@ fn curl_target(settings: &Settings) -> String {
 /// A listener on all addresses is reached on the loopback.
 fn reachable(socket: &str) -> String {
     socket.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1)
+}
+
+/// A word for the shell to read: as it is, if that is safe.
+pub(crate) fn shell_word(text: &str) -> String {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@%+=,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(safe) { text.to_owned() } else { shell_quote(text) }
 }
 
 /// Single quotes of the shell; one inside is closed, escaped, and opened again.

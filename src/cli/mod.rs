@@ -7,6 +7,7 @@
 mod args;
 mod check;
 mod cookie;
+mod demo;
 mod json;
 mod link;
 mod load;
@@ -55,20 +56,6 @@ pub(crate) struct Failure {
     pub(crate) way_out: Option<String>,
 }
 
-impl From<wsson::daemon::Failure> for Failure {
-    fn from(failure: wsson::daemon::Failure) -> Self {
-        use wsson::daemon::Exit as Theirs;
-        let exit = match failure.exit {
-            Theirs::Failed => Exit::Failed,
-            Theirs::Usage => Exit::Usage,
-            Theirs::NotPermitted => Exit::NotPermitted,
-            Theirs::NotConfigured => Exit::NotConfigured,
-            Theirs::NotRunning => Exit::NotRunning,
-        };
-        Self::new(exit, failure.text)
-    }
-}
-
 /// How a command ended.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
@@ -95,6 +82,21 @@ impl Failure {
     pub(crate) fn or(mut self, way_out: impl Into<String>) -> Self {
         self.way_out = Some(way_out.into());
         self
+    }
+}
+
+/// The process layer has failures of its own, with the same exit codes.
+impl From<wsson::daemon::Failure> for Failure {
+    fn from(failure: wsson::daemon::Failure) -> Self {
+        use wsson::daemon::Exit as Theirs;
+        let exit = match failure.exit {
+            Theirs::Failed => Exit::Failed,
+            Theirs::Usage => Exit::Usage,
+            Theirs::NotPermitted => Exit::NotPermitted,
+            Theirs::NotConfigured => Exit::NotConfigured,
+            Theirs::NotRunning => Exit::NotRunning,
+        };
+        Self::new(exit, failure.text)
     }
 }
 

@@ -7,6 +7,7 @@ use super::json::Json;
 use super::link::{self, LinkError};
 use super::{Exit, Failure, Outcome, load, say, warn};
 use std::fmt::Write;
+use std::path::Path;
 use wsson::config::Settings;
 use wsson::daemon::pidfile::{self, State};
 
@@ -38,24 +39,32 @@ fn ask(address: &str) -> Result<String, LinkError> {
 /// Tells why there is no status. Only with the configured address does the PID file say something about it.
 fn absent(args: &Args, settings: &Settings, error: &LinkError) -> Exit {
     warn(&format_args!("wsson: {error}"));
-    let pid_file = settings.pid.as_ref().filter(|_| !args.has("control"));
-    let state = pid_file.map_or(Ok(State::Absent), |path| pidfile::state(path));
-    match (error, state) {
-        (_, Ok(State::Held(holder))) => {
-            warn(&format_args!("  a server runs, with PID {}, but cannot be asked", holder.pid));
-            Exit::NotPermitted
-        }
-        (LinkError::Unreachable(_), Ok(State::Stale)) => {
-            let path = pid_file.map_or(String::new(), |path| path.display().to_string());
-            warn(&format_args!("  not running, but its PID file {path} is there"));
+    let LinkError::Unreachable(_) = error else { return Exit::NotPermitted };
+    match settings.pid.as_deref().filter(|_| !args.has("control")) {
+        Some(pid) => by_pid_file(pid),
+        None => Exit::Stopped,
+    }
+}
+
+/// Nobody listens: the lock of the PID file tells a dead server from one that starts or stops.
+fn by_pid_file(path: &Path) -> Exit {
+    match pidfile::state(path) {
+        Ok(State::Absent) => Exit::Stopped,
+        Ok(State::Stale) => {
+            warn(&format_args!("  not running, but its PID file {} is there", path.display()));
             Exit::Failed
         }
-        (LinkError::Unreachable(_), Ok(State::Absent)) => Exit::Stopped,
-        (_, Err(failure)) => {
-            warn(&format_args!("  {failure}"));
+        Ok(State::Held(holder)) => {
+            warn(&format_args!(
+                "  process {} is starting or stopping, or has another control address",
+                holder.pid
+            ));
             Exit::NotPermitted
         }
-        (LinkError::NotPermitted(_) | LinkError::NoAnswer(_), _) => Exit::NotPermitted,
+        Err(failure) => {
+            warn(&format_args!("wsson: {failure}"));
+            Exit::NotPermitted
+        }
     }
 }
 

@@ -412,7 +412,10 @@ fn secrets_are_masked_and_the_mask_is_no_secret() {
 #[test]
 fn near_words_are_found_and_far_ones_are_not() {
     let near = |word| nearest(word, ["origins", "servers", "log"].into_iter());
-    assert_eq!((near("orgins"), near("server"), near("lgo")), (Some("origins"), Some("servers"), None));
+    assert_eq!(
+        (near("orgins"), near("server"), near("lgo")),
+        (Some("origins"), Some("servers"), Some("log"))
+    );
     assert_eq!((near("loq"), near("xyz"), near("")), (Some("log"), None, None));
 }
 

@@ -545,7 +545,7 @@ impl Hub {
                 self.end(id.key);
             }
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
-                self.end(id.key)
+                self.end(id.key);
             }
             Some(State::Gone) | None => {}
         }

@@ -171,7 +171,7 @@ impl Listen for Listener {
             }
             Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), Peer::Unix),
         };
-        transport.register(&self.registry, crate::reactor::mio_token(token))?;
+        transport.register(&self.registry, super::mio_token(token))?;
         Ok((transport, peer))
     }
 }

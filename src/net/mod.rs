@@ -11,3 +11,23 @@ pub use address::Address;
 pub(crate) use listener::Permissions;
 pub use listener::{BindError, Inherited, Listener};
 pub use transport::Transport;
+
+use crate::driver::Token;
+
+/// Clients, backends and listeners share the space of mio's tokens: the kind is in the last two bits. The
+/// fourth kind is the reactor's own.
+pub(crate) fn mio_token(token: Token) -> mio::Token {
+    mio::Token(match token {
+        Token::Client(key) => key << 2,
+        Token::Backend(key) => key << 2 | 1,
+        Token::Listener(place) => place << 2 | 2,
+    })
+}
+
+pub(crate) fn driver_token(token: mio::Token) -> Token {
+    match token.0 & 3 {
+        0 => Token::Client(token.0 >> 2),
+        1 => Token::Backend(token.0 >> 2),
+        _ => Token::Listener(token.0 >> 2),
+    }
+}

@@ -57,7 +57,8 @@ fn frames_may_be_cut_anywhere() {
 
 #[test]
 fn fragments_make_one_message() {
-    let mut client = Client::connect(&echo_server());
+    let server = echo_server();
+    let mut client = Client::connect(&server);
     let parts = [frame(BINARY, b"a"), frame(0, b""), frame(0, b"b"), frame(FIN, b"")];
     client.send(&parts.concat());
     client.expect(&Frame::binary(b"ab"));
@@ -68,7 +69,8 @@ fn fragments_make_one_message() {
 
 #[test]
 fn a_ping_is_answered_with_its_payload() {
-    let mut client = Client::connect(&Setup::new().start());
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
     for length in [0, 1, 64, 125] {
         let payload = vec![0xfe; length];
         client.send(&frame(FIN | PING, &payload));
@@ -80,7 +82,8 @@ fn a_ping_is_answered_with_its_payload() {
 
 #[test]
 fn of_many_pings_at_least_the_newest_is_answered() {
-    let mut client = Client::connect(&Setup::new().start());
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
     let pings: Vec<u8> = (0..1000u32).flat_map(|index| frame(FIN | PING, &index.to_be_bytes())).collect();
     client.send(&pings);
     let mut last = None;
@@ -166,7 +169,8 @@ fn text_that_is_not_utf8_closes_with_1007_as_it_arrives() {
 
 #[test]
 fn characters_may_be_cut_between_fragments_and_binary_may_be_anything() {
-    let mut client = Client::connect(&echo_server());
+    let server = echo_server();
+    let mut client = Client::connect(&server);
     let text = "κόσμε € 𐍈";
     let bytes = text.as_bytes();
     for cut in 0..=bytes.len() {
@@ -251,7 +255,8 @@ fn the_default_limit_is_64_kib() {
 
 #[test]
 fn what_clients_say_goes_where_the_configuration_says() {
-    let mut client = Client::connect(&Setup::new().start());
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
     client.send_text("dropped");
     client.expect_nothing();
 

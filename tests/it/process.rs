@@ -95,7 +95,7 @@ fn other_signals_do_not_end_it() {
 
 #[test]
 fn usr2_writes_the_status_into_the_log_and_usr1_opens_it_again() {
-    let mut server = Setup::new().top("log = \"wsson.log\"").start();
+    let mut server = Setup::new().top("log = \"./wsson.log\"").start();
     let (log, old) = (server.path("wsson.log"), server.path("wsson.log.1"));
     eventually("the log exists", || log.exists());
     server.signal("USR2");
@@ -160,7 +160,8 @@ fn a_dead_socket_is_replaced() {
         drop(UnixListener::bind(setup.path(name)).expect("a socket that nobody answers on"));
         assert!(setup.path(name).exists());
     }
-    Client::connect(&setup.start()).expect_nothing();
+    let server = setup.start();
+    Client::connect(&server).expect_nothing();
 }
 
 #[track_caller]
@@ -232,7 +233,7 @@ fn a_pid_file_that_is_a_link_is_refused() {
 
 #[test]
 fn bad_configurations_are_refused_with_a_place() {
-    says(&Setup::new().top("colour = \"red\""), 6, &["colour", "line 5"]);
+    says(&Setup::new().top("colour = \"red\""), 6, &["colour", "line 6"]);
     says(&Setup::new().top("on_message = \"ecco\""), 6, &["on_message"]);
     says(&Setup::new().limit("message = -1"), 6, &["message"]);
     says(&Setup::new().timeout("idle = 0"), 6, &["idle"]);
@@ -258,5 +259,6 @@ fn a_secret_may_be_in_a_file_of_its_own() {
     let file = setup.path("secret");
     fs::write(&file, "integration-tests-only-1f7c0e\n").expect("writable");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
-    Client::connect(&setup.start()).expect_nothing();
+    let server = setup.start();
+    Client::connect(&server).expect_nothing();
 }

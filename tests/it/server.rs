@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a test waits for what must come. Only a failing test ever waits that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) const SECRET: &str = "integration-tests-only-1f7c0e";
 pub(crate) const ORIGIN: &str = "https://example.com";
@@ -331,7 +331,12 @@ impl Address {
 
     pub(crate) fn connect(&self) -> io::Result<Socket> {
         let socket = match self {
-            Self::Tcp(port) => Socket::Tcp(TcpStream::connect(("127.0.0.1", *port))?),
+            Self::Tcp(port) => {
+                let stream = TcpStream::connect(("127.0.0.1", *port))?;
+                // Two small writes in a row would wait for the delayed acknowledgement of the first.
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
             Self::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
         };
         socket.set_timeouts();

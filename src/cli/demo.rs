@@ -1,0 +1,290 @@
+//! `wsson demo`: a whole site in one process, for a newcomer's first minute.
+//!
+//! Everything has built-in defaults and lives in a temporary folder that only this user may enter and that is removed
+//! at the end; no configuration is read. The one page, embedded here, is the only thing wsson ever serves over HTTP.
+//! Invariant: only this host can reach the demo, and only under the two names of [`HOSTS`], so no other site can read
+//! the page by pointing a name of its own here.
+
+use super::args::Args;
+use super::{Exit, Failure, Outcome, cookie};
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use wsson::auth::{self, Secret};
+use wsson::config::Settings;
+use wsson::frame::Kind;
+use wsson::net::BindError;
+use wsson::reactor::StartError;
+use wsson::{ClientId, Handler, Hub, Request, Server, Signal, Wake};
+
+const PAGE: &str = include_str!("demo.html");
+/// The port when none is asked for; a free one when it is taken.
+const PORT: u16 = 8099;
+/// Names under which a browser on this host reaches the demo.
+const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
+/// Ctrl-C should feel immediate; browsers answer a close frame in a few milliseconds.
+const DRAIN_MS: u64 = 1_000;
+/// Characters of the secret and of nonces, hexadecimal: 128 bits.
+const RANDOM_CHARS: usize = 32;
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let folder = Folder::create()?;
+    let mut settings = settings(&folder)?;
+    let mut server = bind(args, &mut settings)?;
+    server.handle_signals().map_err(|error| Failure::io("cannot take over the signals", &error))?;
+    server.handler_mut().introduce();
+    serve(&mut server).map_err(|error| Failure::io("cannot wait for events", &error))
+}
+
+/// A closed terminal (SIGHUP) ends the demo as Ctrl-C does: nobody would find it again.
+fn serve(server: &mut Server<Demo>) -> io::Result<Exit> {
+    loop {
+        match server.next()? {
+            Wake::Drained => return Ok(Exit::Done),
+            Wake::Signal(Signal::Terminate | Signal::Interrupt | Signal::Hangup) => {
+                if server.is_draining() {
+                    return Ok(Exit::Done);
+                }
+                server.drain();
+            }
+            Wake::Signal(_) | Wake::Tick => {}
+        }
+    }
+}
+
+fn settings(folder: &Folder) -> Result<Settings, Failure> {
+    let control = folder.0.join("control.sock");
+    let control = control.to_str().ok_or_else(|| {
+        Failure::new(Exit::Failed, "the temporary folder's name is not UTF-8").or("TMPDIR=/tmp wsson demo")
+    })?;
+    let mut settings = Settings { control: format!("unix://{control}"), pid: None, ..Settings::default() };
+    settings.auth.secrets = vec![Secret::new(cookie::random_token(RANDOM_CHARS)?)];
+    settings.timeouts.drain_ms = DRAIN_MS;
+    Ok(settings)
+}
+
+/// Binds the port that was asked for, or the usual one, or, if that is taken, any.
+fn bind(args: &Args, settings: &mut Settings) -> Result<Server<Demo>, Failure> {
+    let asked = port(args)?;
+    let mut occupied = false;
+    let server = match attempt(asked.unwrap_or(PORT), settings) {
+        Err(StartError::Bind(BindError::InUse(_))) if asked.is_none() => {
+            occupied = true;
+            attempt(0, settings)
+        }
+        result => result,
+    };
+    let mut server = server.map_err(|error| start_failure(&error))?;
+    let port = server.addresses().next().and_then(|address| address.rsplit(':').next()?.parse().ok());
+    let port = port.expect("a TCP listener's address ends with its port");
+    // The origins are known only now: the kernel may have chosen the port.
+    settings.origins = HOSTS.map(|host| origin(host, port)).into();
+    server.apply(settings);
+    server.handler_mut().take(settings, occupied);
+    Ok(server)
+}
+
+fn attempt(port: u16, settings: &mut Settings) -> Result<Server<Demo>, StartError> {
+    settings.servers = vec![format!("tcp://127.0.0.1:{port}")];
+    Server::bind(settings, Demo::default())
+}
+
+fn start_failure(error: &StartError) -> Failure {
+    let failure = Failure::new(Exit::Failed, error.to_string());
+    match error {
+        StartError::Bind(BindError::InUse(_)) => failure.or("wsson demo, which then takes a free port"),
+        _ => failure,
+    }
+}
+
+fn port(args: &Args) -> Result<Option<u16>, Failure> {
+    let Some(text) = args.value("port")? else { return Ok(None) };
+    let port = text
+        .parse()
+        .map_err(|_| Failure::usage(args, format!("--port {text:?} is not a port: 0 to 65535")))?;
+    Ok(Some(port))
+}
+
+/// As browsers send it: without the port that HTTP has anyway.
+fn origin(host: &str, port: u16) -> String {
+    match port {
+        80 => format!("http://{host}"),
+        port => format!("http://{host}:{port}"),
+    }
+}
+
+/// A folder of our own, removed with all that is in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> Result<Self, Failure> {
+        let name = format!("wsson-demo-{}", cookie::random_token(12)?);
+        let temporary = std::env::temp_dir();
+        let path = std::path::absolute(&temporary).unwrap_or(temporary).join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| Failure::io(format!("cannot create the folder {}", path.display()), &error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // At the end there is nobody to tell, and a temporary folder is cleaned by the system.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The application: it serves the page, signs visitors in, and tells on the terminal what can be tried.
+#[derive(Debug, Default)]
+struct Demo {
+    settings: Settings,
+    /// How this program is called in a shell.
+    program: String,
+    occupied: bool,
+    /// The token of the visitor that was announced last.
+    announced: String,
+}
+
+impl Demo {
+    fn take(&mut self, settings: &Settings, occupied: bool) {
+        self.settings = settings.clone();
+        self.program = program();
+        self.occupied = occupied;
+    }
+
+    fn control_path(&self) -> &str {
+        self.settings.control.trim_start_matches("unix://")
+    }
+
+    fn introduce(&self) {
+        let mut text = String::new();
+        if self.occupied {
+            let _ = writeln!(text, "Port {PORT} is occupied, so the demo took a free one.\n");
+        }
+        let Self { program, settings, .. } = self;
+        let _ = writeln!(
+            text,
+            "The demo is at  {}/\n\n\
+             Open it in a browser, in two tabs if you like. Then send all of them a message, from another terminal:\n\n  \
+             printf 5bHello | nc -NU {}\n  \
+             {program} send --control {} --all 'Hello again'\n\n\
+             Ctrl-C ends the demo.",
+            settings.origins[0],
+            cookie::shell_word(self.control_path()),
+            cookie::shell_word(&settings.control),
+        );
+        print(&text);
+    }
+
+    /// Tells how to reach a visitor. His tabs have the same token and are told of once.
+    fn announce(&mut self, token: &str) {
+        if token == self.announced {
+            return;
+        }
+        token.clone_into(&mut self.announced);
+        print(&format!(
+            "\nA visitor logged in. To send to this browser only:\n\n  {} send --control {} --token {token} --confirm 'Hello, you'\n",
+            self.program,
+            cookie::shell_word(&self.settings.control),
+        ));
+    }
+
+    fn page(&self, hub: &Hub, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+        let (token, cookies) = match hub.verify_cookies(request) {
+            Ok(identity) => (identity.token.to_owned(), Vec::new()),
+            Err(_) => {
+                let rules = &self.settings.auth;
+                let token = cookie::random_token(rules.token_length)?;
+                let cookies = auth::issue(rules, &token, "", hub.now().unix_s);
+                (token, cookies)
+            }
+        };
+        let nonce = cookie::random_token(RANDOM_CHARS)?;
+        let mut fields = format!(
+            "Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: {}\r\n\
+             X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n",
+            policy(&nonce, request.host())
+        );
+        for (name, value) in cookies {
+            let lifetime_s = self.settings.auth.lifetime_s;
+            let _ = write!(
+                fields,
+                "Set-Cookie: {name}={value}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict\r\n"
+            );
+        }
+        let page = PAGE
+            .replace("@NONCE@", &nonce)
+            .replace("@TOKEN@", &token)
+            .replace("@PROGRAM@", &escape(&self.program))
+            .replace("@CONTROL@", &escape(self.control_path()));
+        Ok(response("200 OK", &fields, &page))
+    }
+
+    /// Whether the browser asked for a name of ours. A page under another name is another site's (DNS rebinding).
+    fn is_own_host(&self, host: &str) -> bool {
+        let origin = format!("http://{}", host.to_ascii_lowercase());
+        self.settings.origins.contains(&origin)
+    }
+}
+
+impl Handler for Demo {
+    fn on_request(&mut self, hub: &Hub, request: &Request<'_>) -> Option<Vec<u8>> {
+        const TEXT: &str = "Content-Type: text/plain\r\n";
+        if !self.is_own_host(request.host()) {
+            return Some(response("421 Misdirected Request", TEXT, "The demo does not go by this name.\n"));
+        }
+        match request.target() {
+            "/" => Some(self.page(hub, request).unwrap_or_else(|failure| {
+                response("500 Internal Server Error", TEXT, &format!("{}\n", failure.text))
+            })),
+            _ => Some(response("404 Not Found", TEXT, "The demo has one page, at /.\n")),
+        }
+    }
+
+    fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {
+        hub.send_direct(id, Kind::Text, b"Welcome. You are logged in, and this message was pushed to you.");
+        let token = hub.token(id).unwrap_or_default().to_owned();
+        self.announce(&token);
+    }
+}
+
+/// Nothing but the page's own style and script, and the WebSocket of the host that served it. `'self'` alone does not
+/// include that in every browser.
+fn policy(nonce: &str, host: &str) -> String {
+    format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
+         connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// For an attribute in double quotes.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
+}
+
+/// `wsson` if a shell would find this very program under that name, else its path.
+fn program() -> String {
+    let Ok(own) = std::env::current_exe() else { return "wsson".into() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("wsson")).find(|file| file.is_file());
+    match found.and_then(|file| fs::canonicalize(file).ok()) {
+        Some(found) if found == own => "wsson".into(),
+        _ => cookie::shell_word(&own.to_string_lossy()),
+    }
+}
+
+/// A terminal that is gone does not end the demo; its SIGHUP does.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,529 @@
+//! The command line through the real binary: what it prints, where, and how it ends.
+//!
+//! `send` and `status` talk to a control socket that a thread of the test plays, so that every answer, also a wrong
+//! one, can be given. Nothing here waits for time to pass.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+const SECRET: &str = "2kGfVJtXhq0n4bW7sD8e";
+const TOKEN: &str = "32febad1f0cf83f38aceb31ad63866c4";
+
+/// A folder with a configuration whose every path lies in it.
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    /// A valid configuration, with these lines behind it.
+    fn new(more: &str) -> Self {
+        let base = "control = 'unix://control.sock'\npid = 'wsson.pid'\nsecret_file = 'secret'\n\
+            origins = 'https://example.com'\n";
+        let site = Self::exactly(&format!("{base}{more}"), 0o644);
+        site.write("secret", &format!("{SECRET}\n"), 0o600);
+        site
+    }
+
+    /// A configuration that is exactly this text.
+    fn exactly(text: &str, mode: u32) -> Self {
+        let site = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        site.write("wsson.toml", text, mode);
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        fs::write(self.path(name), text).expect("the folder is ours");
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("the file is ours");
+    }
+
+    fn command(&self, line: &[&str]) -> Command {
+        let mut command = wsson(&line[..1]);
+        command.arg("-c").arg(self.path("wsson.toml")).args(&line[1..]);
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, line: &[&str]) -> Ended {
+        ended(&mut self.command(line))
+    }
+
+    /// Plays the control socket of this site for one connection.
+    fn serve(&self, answer: &'static [u8]) -> JoinHandle<Vec<u8>> {
+        let listener = UnixListener::bind(self.path("control.sock")).expect("the path is free");
+        std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("the command connects");
+            play(&mut peer, answer)
+        })
+    }
+}
+
+/// Reads until the command half-closes, answers, closes; returns what was read.
+fn play(peer: &mut UnixStream, answer: &[u8]) -> Vec<u8> {
+    let mut heard = Vec::new();
+    peer.read_to_end(&mut heard).expect("the command writes and half-closes");
+    peer.write_all(answer).expect("the command reads until the end");
+    heard
+}
+
+fn wsson(line: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsson"));
+    command.args(line).stdin(Stdio::null());
+    command.env_remove("WSSON_SECRET_FILE").env_remove("CREDENTIALS_DIRECTORY");
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    #[track_caller]
+    fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        self
+    }
+
+    /// Failed with this code and these words, in our own manner.
+    #[track_caller]
+    fn failed(self, code: i32, words: &str) {
+        let ended = self.with(code);
+        assert!(ended.err.starts_with("wsson: ") && ended.err.contains(words), "{ended:?}\nnot: {words}");
+        assert!(!ended.err.contains("os error") && !ended.err.contains("panicked"), "{ended:?}");
+    }
+}
+
+#[track_caller]
+fn ended(command: &mut Command) -> Ended {
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
+    Ended { code: status.code().expect("no signal ended it"), out: text(stdout), err: text(stderr) }
+}
+
+// ── arguments ──
+
+#[test]
+fn help_is_there_for_all_and_for_each() {
+    let overview = ended(&mut wsson(&["--help"])).with(0).out;
+    assert_eq!(overview, ended(&mut wsson(&["help"])).with(0).out);
+    for command in ["status", "check", "cookie", "send", "help", "version"] {
+        assert!(overview.contains(&format!("\n  {command} ")), "{command}: {overview}");
+        let page = ended(&mut wsson(&["help", command])).with(0).out;
+        assert!(page.starts_with(&format!("wsson {command}: ")), "{page}");
+        assert_eq!(page, ended(&mut wsson(&[command, "--help"])).with(0).out);
+    }
+    let version = concat!("wsson ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(ended(&mut wsson(&["-V"])).with(0).out, version);
+    assert_eq!(ended(&mut wsson(&["version"])).with(0).out, version);
+}
+
+#[test]
+fn bad_arguments_end_with_2_and_the_way_out() {
+    let table: &[(&[&str], &str)] = &[
+        (&[], "no command is given\n  try: wsson help"),
+        (&["stauts"], "\"stauts\" is not a command\n  try: wsson status"),
+        (&["xyzzy"], "\"xyzzy\" is not a command\n  try: wsson help\n"),
+        (&["help", "sedn"], "\"sedn\" is not a command\n  try: wsson send"),
+        (&["status", "--jsn"], "--jsn is not an option of status\n  try: --json"),
+        (&["status", "--all"], "--all is not an option of status"),
+        (&["status", "-x"], "-x is not an option of status"),
+        (&["--json", "status"], "--json stands before the command\n  try: wsson COMMAND --json"),
+        (&["status", "-c"], "-c needs a value"),
+        (&["status", "--json=yes"], "--json takes no value"),
+        (&["status", "now"], "status does not take \"now\""),
+        (&["send", "--all", "a", "b"], "send does not take \"b\"; put a message with blanks in quotes"),
+        (&["send", "hi"], "send needs --token TOKEN or --all"),
+        (&["send", "--all", "--token", TOKEN, "hi"], "contradict each other"),
+        (&["send", "--all", "--confirm", "hi"], "a broadcast has no answer"),
+        (&["send", "--token", "short", "hi"], "\"short\" is not a token: 32 letters"),
+        (&["send", "--token", TOKEN, ""], "the message is empty"),
+        (
+            &["send", "--all", "hi", "--control", "tls://127.0.0.1:1"],
+            "--control: the control socket has no TLS",
+        ),
+    ];
+    for (line, words) in table {
+        ended(&mut wsson(line)).failed(2, words);
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    drop(ours);
+    let child =
+        wsson(&["help"]).stdout(OwnedFd::from(theirs)).stderr(Stdio::piped()).spawn().expect("it starts");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+// ── configuration ──
+
+#[test]
+fn check_shows_the_settings_without_the_secret() {
+    let ended = Site::new("[limits]\nclients = 7\n").run(&["check"]).with(0);
+    assert!(ended.out.contains("\nclients = 7\n") && ended.out.contains("/secret\"]\n"), "{}", ended.out);
+    assert!(!ended.out.contains(SECRET) && ended.err.is_empty(), "{ended:?}");
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_6_and_every_place() {
+    let site = Site::new("orgins = 3\nlog = 'x'\n");
+    let told = site.run(&["check"]).with(6).err;
+    let lines: Vec<&str> = told.lines().collect();
+    let path = site.path("wsson.toml");
+    let first =
+        format!("wsson: {}: line 5: unknown key \"orgins\"; did you mean \"origins\"?", path.display());
+    assert_eq!((lines.len(), lines[0]), (2, first.as_str()), "{told}");
+    assert!(lines[1].contains("line 6: \"log\""), "{told}");
+}
+
+#[test]
+fn what_is_not_configured_is_told() {
+    let inline = format!("secret = '{SECRET}'\norigins = 'http://a'\n");
+    let missing = ["check", "-c", "/nonexistent/wsson.toml"];
+    ended(&mut wsson(&missing)).failed(6, "cannot read the configuration /nonexistent");
+    ended(&mut wsson(&["check", "-c", "/dev/null"])).failed(6, "it is not a regular file");
+    Site::exactly("", 0o644).run(&["check"]).failed(6, "no secret is given");
+    Site::exactly(&format!("secret = '{SECRET}'"), 0o600).run(&["check"]).failed(6, "\"origins\" is empty");
+    Site::exactly(&inline, 0o644)
+        .run(&["check"])
+        .failed(6, "it holds a secret that others may read\n  try: chmod");
+    Site::exactly(&inline, 0o602).run(&["check"]).failed(6, "others may change it");
+    Site::exactly("secret_file = 'gone'", 0o644).run(&["check"]).failed(6, "openssl rand -base64 24 > /");
+    Site::exactly("\u{1}", 0o644).run(&["check"]).failed(6, "line 1: ");
+}
+
+#[test]
+fn a_secrets_file_is_judged_like_the_secret() {
+    let site = Site::new("");
+    site.write("secret", SECRET, 0o644);
+    site.run(&["cookie"]).failed(6, "secret is not safe: it holds a secret that others may read");
+    site.run(&["cookie", "--allow-weak"]).with(0);
+    site.write("secret", "short\n", 0o600);
+    site.run(&["cookie"]).failed(6, "is shorter than 16 bytes");
+    site.write("secret", "\n", 0o600);
+    site.run(&["cookie", "--allow-weak"]).failed(6, "is empty");
+    site.write("secret", &"x".repeat(5000), 0o600);
+    site.run(&["cookie"]).failed(6, "more than 4096 bytes");
+}
+
+#[test]
+fn the_environment_replaces_the_secret() {
+    let site = Site::new("");
+    site.write("other", "another-secret-of-length\r\n", 0o600);
+    let issue = ["cookie", "--token", TOKEN, "--time", "1531124337", "--format", "header"];
+    let ours = site.run(&issue).with(0).out;
+    let theirs = ended(site.command(&issue).env("WSSON_SECRET_FILE", site.path("other"))).with(0).out;
+    assert_ne!(ours, theirs);
+    site.write("wsson-secret", "another-secret-of-length", 0o600);
+    let systemd = ended(site.command(&issue).env("CREDENTIALS_DIRECTORY", site.folder.path())).with(0).out;
+    assert_eq!(theirs, systemd, "one newline at the end does not count");
+}
+
+#[test]
+fn what_the_configuration_names_must_be_there() {
+    let site = Site::new(
+        "log = 'no/such/log'\nuser = 'no-such-user'\nservers = ['tls://127.0.0.1:0', 'unix://secret']\n\
+         [tls]\ncertificate = 'secret'\nkey = 'gone.pem'\n",
+    );
+    let told = site.run(&["check"]).with(1).err;
+    let expected = [
+        "cannot make the log ",
+        "cannot make the socket ",
+        "cannot use \"no-such-user\" for \"user\"",
+        "cannot use the certificate ",
+        "gone.pem: no such file or directory",
+    ];
+    for words in expected {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(told.lines().count(), expected.len(), "{told}");
+}
+
+#[test]
+fn what_surprises_is_a_warning() {
+    let ended = Site::new("[limits]\noutbox = '128 KiB'\n").run(&["check"]).with(0);
+    assert!(ended.err.starts_with("wsson: warning: limits.control_payload"), "{ended:?}");
+}
+
+/// The example that the site ships must be what `check` accepts once its secret is there.
+#[test]
+fn the_shipped_configuration_passes_check() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/wsson.toml");
+    let text = fs::read_to_string(shipped).expect("it is in the repository");
+    let text = text.replace("#control = \"unix:///run/wsson", "control = \"unix://.");
+    let site = Site::exactly(&text.replace("#pid = \"/run/wsson", "pid = \"."), 0o644);
+    site.write("secret", SECRET, 0o640);
+    site.run(&["check"]).with(0);
+}
+
+// ── cookie ──
+
+/// The vectors of endpoint.md.
+#[test]
+fn cookies_are_those_of_the_site() {
+    let secret = "secret = 'eyZsz5dJDg28oNr385YjG4UQasx7D4q9'\nallow_weak_secret = true\norigins = 'https://a.example'\n";
+    let site = Site::exactly(secret, 0o600);
+    let header =
+        site.run(&["cookie", "--token", TOKEN, "--time", "1531124337", "--format", "header"]).with(0).out;
+    let digest = "605d2454ac010c5dd76ca82b54ecfdfe";
+    assert_eq!(header, format!("Cookie: token={TOKEN}; time=1531124337; digest={digest}\n"));
+    let site = Site::exactly(&format!("{secret}[auth]\nidentity = 'user'\n"), 0o600);
+    let line = ["cookie", "--token", TOKEN, "--time", "1531567160", "--user", "44333", "--format", "json"];
+    let json = site.run(&line).with(0).out;
+    assert!(json.contains("\"digest\":\"5ccd31249fa101f43406b95fbb6ba784\",\"user\":\"44333\""), "{json}");
+    assert!(json.ends_with("\"expires_unix_s\":1531653560}\n"), "{json}");
+}
+
+#[test]
+fn issued_cookies_verify_until_something_is_changed() {
+    let site = Site::new("");
+    let header = site.run(&["cookie", "--format", "header"]).with(0).out;
+    site.run(&["cookie", "--verify", header.trim_end()]).with(0);
+    let bare = header.trim_end().strip_prefix("Cookie: ").expect("it is a header");
+    let accepted = site.run(&["cookie", "--verify", bare]).with(0).out;
+    assert!(accepted.starts_with("accepted: token "), "{accepted}");
+    let other = site.run(&["cookie", "--format", "header"]).with(0).out;
+    assert_ne!(header, other, "tokens are random");
+
+    let refused = |value: &str, words: &str| {
+        let ended = site.run(&["cookie", "--verify", value]).with(1);
+        assert!(ended.out.contains(words) && ended.err.is_empty(), "{ended:?}");
+    };
+    refused(&bare.replace("token=", "token=x"), "refused: bad_token: \"token\" must be 32 letters");
+    refused(&bare.replace("digest=", "digset="), "refused: missing_digest: there is no cookie \"digest\"");
+    refused(&format!("{bare}; time=1"), "refused: duplicate_time");
+    refused("", "refused: missing_token");
+    let old = site.run(&["cookie", "--time", "1531124337", "--format", "header"]).with(0).out;
+    refused(old.trim_end(), "refused: expired: \"time\" is more than 86400 seconds ago");
+    let foreign = Site::new("");
+    foreign.write("secret", "another-secret-of-length", 0o600);
+    let foreign = foreign.run(&["cookie", "--format", "header"]).with(0).out;
+    refused(foreign.trim_end(), "refused: wrong_digest");
+}
+
+#[test]
+fn cookies_come_in_the_form_that_is_pasted() {
+    let site = Site::new("servers = 'tcp://0.0.0.0:8099'\n[auth]\ncookie_token = 'PHPSESSID'\n");
+    let script = site.run(&["cookie", "--token", TOKEN]).with(0).out;
+    let page = "// Paste this into the browser's console on a page of https://example.com\n";
+    let line = format!("document.cookie = \"PHPSESSID={TOKEN}; path=/; max-age=86400; samesite=lax\";\n");
+    assert!(script.starts_with(page) && script.contains(&line), "{script}");
+    let curl = site.run(&["cookie", "--token", TOKEN, "--format", "curl"]).with(0).out;
+    assert!(curl.contains("-H 'Origin: https://example.com'"), "{curl}");
+    assert!(curl.ends_with("'http://127.0.0.1:8099/'\n"), "{curl}");
+}
+
+#[test]
+fn a_login_needs_what_the_rules_ask_for() {
+    let site = Site::new("");
+    site.run(&["cookie", "--user", "me"]).failed(2, "identity = \"token\"");
+    site.run(&["cookie", "--token", "short"]).failed(2, "\"short\" is not a token: 32 letters");
+    site.run(&["cookie", "--time", "0531124337"]).failed(2, "is not a unix time: ten digits");
+    site.run(&["cookie", "--format", "xml"]).failed(2, "js, header, curl, or json");
+    site.run(&["cookie", "--verify", "x", "--token", TOKEN]).failed(2, "contradict each other");
+    let site = Site::new("[auth]\nidentity = 'user'\ntoken_length = 33\n");
+    site.run(&["cookie"]).failed(2, "--user is needed");
+    site.run(&["cookie", "--user", "a b"]).failed(2, "\"a b\" is not a user");
+    let header = site.run(&["cookie", "--user", "me", "--format", "header"]).with(0).out;
+    let accepted = site.run(&["cookie", "--verify", header.trim_end()]).with(0).out;
+    assert!(accepted.contains(", user me, expires in "), "{accepted}");
+}
+
+// ── send ──
+
+#[test]
+fn messages_become_the_frames_of_the_protocol() {
+    const ACK: &[u8] = b"32A32febad1f0cf83f38aceb31ad63866c4";
+    const ACK_BETWEEN_LINES: &[u8] = b"\r\n32A32febad1f0cf83f38aceb31ad63866c4\n";
+    let to = |head: &str, message: &str| format!("{head}{TOKEN}{message}");
+    let table: &[(&[&str], String, &[u8])] = &[
+        (&["--all", "Hello"], "5bHello".into(), b""),
+        (&["--all", "--binary", "Hello"], "5BHello".into(), b""),
+        (&["--all", "--", "-x"], "2b-x".into(), b""),
+        (&["--all", "é"], "2bé".into(), b"0p"),
+        (&["--all", ""], "0b".into(), b""),
+        (&["--token", TOKEN, "hi"], to("34d", "hi"), b""),
+        (&["--token", TOKEN, "--binary", "hi"], to("34D", "hi"), b""),
+        (&["--token", TOKEN, "--confirm", "hi"], to("34c", "hi"), ACK),
+        (&["--token", TOKEN, "--confirm", "--binary", "hi"], to("34C", "hi"), ACK),
+        (&["--token", TOKEN, "--confirm", ""], to("32c", ""), ACK_BETWEEN_LINES),
+    ];
+    for (line, expected, answer) in table {
+        let site = Site::new("");
+        let server = site.serve(answer);
+        let ended = site.run(&[&["send"], *line].concat()).with(0);
+        assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", ""));
+        assert_eq!(server.join().expect("the server's thread"), expected.as_bytes(), "{line:?}");
+    }
+}
+
+#[test]
+fn what_is_not_acknowledged_ends_with_1() {
+    let table: &[(&[&str], &'static [u8], &str)] = &[
+        (&["--token", TOKEN, "--confirm", "hi"], b"32N32febad1f0cf83f38aceb31ad63866c4", "no open client"),
+        (&["--token", TOKEN, "--confirm", "hi"], b"", "closed without an answer"),
+        (&["--token", TOKEN, "--confirm", "hi"], b"32A", "the answer was cut off"),
+        (&["--all", "hi"], b"0E", "the server refused the command"),
+        (&["--all", "hi"], b"HTTP/1.1 400 Bad Request\r\n\r\n", "is this wsson's control socket?"),
+    ];
+    for (line, answer, words) in table {
+        let site = Site::new("");
+        let server = site.serve(answer);
+        site.run(&[&["send"], *line].concat()).failed(1, words);
+        server.join().expect("the server's thread");
+    }
+}
+
+#[test]
+fn a_message_is_read_from_standard_input() {
+    let site = Site::new("");
+    let server = site.serve(b"");
+    let mut child = site
+        .command(&["send", "--all", "--binary"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    child.stdin.take().expect("it is piped").write_all(b"\xff\x00\n").expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(server.join().expect("the server's thread"), b"3B\xff\x00\n");
+}
+
+#[test]
+fn what_the_server_would_refuse_is_not_sent() {
+    let site = Site::new("[limits]\ncontrol_payload = 40\n");
+    let failed = |line: &[&str], input: &[u8], words: &str| {
+        let mut command = site.command(line);
+        let mut child =
+            command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        // It may have seen enough before all is written.
+        let _ = child.stdin.take().expect("it is piped").write_all(input);
+        let output = child.wait_with_output().expect("it ends");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && told.contains(words), "{told}");
+    };
+    failed(&["send", "--all"], &[b'x'; 41], "longer than 40 bytes");
+    failed(&["send", "--token", TOKEN], &[b'x'; 9], "longer than 8 bytes");
+    failed(&["send", "--all"], b"\xff", "is not UTF-8, and browsers drop such text\n  try: --binary");
+}
+
+#[test]
+fn without_a_server_send_ends_with_7() {
+    let site = Site::new("");
+    site.run(&["send", "--all", "hi"]).failed(7, "control.sock: no such file or directory");
+    drop(UnixListener::bind(site.path("control.sock")).expect("the path is free"));
+    site.run(&["send", "--all", "hi"]).failed(7, "control.sock: connection refused");
+}
+
+#[test]
+fn another_control_socket_can_be_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("tcp://{}", listener.local_addr().expect("it is bound"));
+    let server = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("the command connects");
+        let mut heard = String::new();
+        peer.read_to_string(&mut heard).expect("the command half-closes");
+        heard
+    });
+    Site::new("").run(&["send", "--control", &address, "--all", "hi"]).with(0);
+    assert_eq!(server.join().expect("the server's thread"), "2bhi");
+
+    let site = Site::new("");
+    let server = site.serve(b"");
+    let mut command = site.command(&["send", "--control", "unix://control.sock", "--all", "hi"]);
+    ended(command.current_dir(site.folder.path())).with(0);
+    assert_eq!(server.join().expect("the server's thread"), b"2bhi", "relative to the working folder");
+}
+
+/// Who may talk to the server need not be able to read its secret.
+#[test]
+fn send_reads_no_secret() {
+    let site = Site::new("");
+    fs::remove_file(site.path("secret")).expect("the file is ours");
+    let server = site.serve(b"");
+    site.run(&["send", "--all", "hi"]).with(0);
+    assert_eq!(server.join().expect("the server's thread"), b"2bhi");
+}
+
+// ── status ──
+
+const REPORT: &str = "{\"version\":\"0.1.0\",\"pid\":42,\"uptime_s\":90061,\"listeners\":[{\"address\":\
+    \"tcp://127.0.0.1:8099\",\"domain\":\"ws.example.com\",\"clients\":3,\"accepted\":9}],\"clients\":3,\
+    \"clients_peak\":5,\"unauthenticated\":1,\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
+    \"rss_bytes\":3145728,\"fds\":12,\"fds_max\":1024}";
+
+fn status_answer(report: &str) -> &'static [u8] {
+    format!("{}T{report}", report.len()).into_bytes().leak()
+}
+
+#[test]
+fn status_is_one_screen_or_the_servers_own_json() {
+    let site = Site::new("");
+    let server = site.serve(status_answer(REPORT));
+    let screen = site.run(&["status"]).with(0).out;
+    assert_eq!(server.join().expect("the server's thread"), b"0t");
+    for line in [
+        "wsson 0.1.0, pid 42, up 1 d 1 h",
+        "listeners   tcp://127.0.0.1:8099 (ws.example.com): 3 clients, 9 accepted",
+        "clients     3 open, 5 at most; 1 not logged in yet",
+        "refused     6: origin 4, expired 2",
+        "memory      3.0 MiB; 12 of 1024 descriptors",
+    ] {
+        assert!(screen.lines().any(|shown| shown == line), "{line}\n{screen}");
+    }
+    let site = Site::new("");
+    let server = site.serve(status_answer(REPORT));
+    assert_eq!(site.run(&["status", "--json"]).with(0).out, format!("{REPORT}\n"));
+    server.join().expect("the server's thread");
+}
+
+#[test]
+fn status_without_a_server_depends_on_the_pid_file() {
+    let site = Site::new("");
+    site.run(&["status"]).failed(3, "cannot connect to unix://");
+    site.write("wsson.pid", "1\n", 0o644);
+    site.run(&["status"]).failed(1, "not running, but its PID file");
+    site.run(&["status", "--control", "unix://gone.sock"]).failed(3, "no such file or directory");
+}
+
+/// A locked PID file is a server's, whatever its control socket says: it may be draining.
+#[test]
+fn a_server_that_holds_its_pid_file_is_not_stopped() {
+    let site = Site::new("");
+    site.write("wsson.pid", "1\n", 0o644);
+    let file = fs::File::options().write(true).open(site.path("wsson.pid")).expect("the file is ours");
+    assert!(wsson::sys::lock_record(&file).expect("it can be locked"));
+    let words = format!("process {} is starting or stopping", std::process::id());
+    site.run(&["status"]).failed(4, &words);
+}
+
+#[test]
+fn an_answer_that_is_no_status_is_unknown() {
+    for (answer, words) in [
+        (&b""[..], "did not answer with a status"),
+        (b"0E", "did not answer with a status"),
+        (b"2T\xff\xff", "did not answer with a status"),
+        (b"220 smtp.example.com ESMTP\r\n", "is this wsson's control socket?"),
+        (b"3T{x}", "is not a status"),
+    ] {
+        let site = Site::new("");
+        let server = site.serve(answer);
+        site.run(&["status"]).failed(4, words);
+        server.join().expect("the server's thread");
+    }
+}

@@ -1,0 +1,678 @@
+//! operations.md, "Command line" and "Process", through the real binary: start, stop, restart, reload, status, as
+//! root and as somebody else, racing, killed, with full disks and files in the way.
+//!
+//! Nothing here sleeps to wait for a server: `start` returns when it listens, and what takes time is asked for
+//! until a deadline. Every test has a folder of its own and ends what it has started.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const SECRET: &str = "daemon-tests-only-5e4d1c0b";
+/// Debian's nobody and nogroup.
+const NOBODY: u32 = 65_534;
+
+/// A folder with a configuration, and whatever is started with it.
+struct Site {
+    folder: TempDir,
+    top: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more lines at the top of the configuration.
+    fn with(top: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let site = Self { folder, top: String::new() };
+        site.configured(top)
+    }
+
+    fn configured(mut self, top: &str) -> Self {
+        self.top = top.to_owned();
+        let mut text = String::new();
+        for (key, value) in [
+            ("servers", "\"unix://server.sock\""),
+            ("control", "\"unix://control.sock\""),
+            ("pid", "\"wsson.pid\""),
+            ("log", "\"./wsson.log\""),
+            ("origins", "[\"https://example.com\"]"),
+        ] {
+            if !top.lines().any(|line| line.starts_with(&format!("{key} ="))) {
+                text += &format!("{key} = {value}\n");
+            }
+        }
+        text += &format!("secret = \"{SECRET}\"\n{top}\n");
+        fs::write(self.path("wsson.toml"), text).expect("the configuration can be written");
+        fs::set_permissions(self.path("wsson.toml"), fs::Permissions::from_mode(0o600))
+            .expect("its mode can be set");
+        self
+    }
+
+    /// Gives the folder and the configuration to an ordinary user.
+    fn given_to(self, user: u32) -> Self {
+        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755))
+            .expect("the folder is ours");
+        for path in [self.folder.path().to_owned(), self.path("wsson.toml")] {
+            chown(path, Some(user), Some(user)).expect("root may give files away");
+        }
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let mut wsson = Command::new(env!("CARGO_BIN_EXE_wsson"));
+        wsson.arg(command).arg("-c").arg(self.path("wsson.toml")).stdin(Stdio::null());
+        wsson
+    }
+
+    #[track_caller]
+    fn wsson(&self, command: &str) -> Ended {
+        Ended::new(self.command(command).output().expect("the binary runs"))
+    }
+
+    #[track_caller]
+    fn pid(&self) -> u32 {
+        self.read("wsson.pid").trim().parse().expect("a number in the PID file")
+    }
+
+    /// Whether the server reads and answers.
+    fn answers(&self) -> bool {
+        let Ok(mut control) = UnixStream::connect(self.path("control.sock")) else { return false };
+        let mut reply = String::new();
+        control.write_all(b"0p0q").and_then(|()| control.read_to_string(&mut reply)).is_ok() && reply == "0P"
+    }
+
+    fn kill(&self, signal: &str) {
+        signal_to(self.pid(), signal);
+    }
+
+    #[track_caller]
+    fn started(self) -> Self {
+        self.wsson("start").is(0);
+        self
+    }
+
+    /// A server in the foreground, once it answers.
+    #[track_caller]
+    fn foreground(&self, prepare: impl FnOnce(&mut Command) -> &mut Command) -> Running {
+        let mut command = self.command("run");
+        prepare(&mut command);
+        let running = Running(command.spawn().expect("the binary runs"));
+        eventually("the server answers", || self.answers());
+        running
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // By the lock, like everything: a test's own server, whatever the test has done to its PID file.
+        let _ = self.command("stop").output();
+        if std::thread::panicking() {
+            eprintln!("--- the log ---\n{}", self.read("wsson.log"));
+        }
+    }
+}
+
+struct Running(Child);
+
+impl Running {
+    #[track_caller]
+    fn code(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the server ends", || {
+            status = self.0.try_wait().expect("our own child");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn new(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    #[track_caller]
+    fn is(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
+        assert!(!self.err.contains("panicked") && !self.err.contains("os error"), "{}", self.err);
+        self
+    }
+
+    /// One sentence, `wsson: what happened: why`.
+    #[track_caller]
+    fn says(self, words: &str) -> Self {
+        let said = format!("{}{}", self.out, self.err);
+        assert!(said.contains(words), "no {words:?} in: {said}");
+        assert!(said.contains("wsson: ") || self.code == Some(0), "{said}");
+        self
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "never became true: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn signal_to(pid: u32, signal: &str) {
+    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status().expect("kill runs");
+    assert!(status.success(), "no process {pid}");
+}
+
+fn gone(pid: u32) -> bool {
+    // A child of a test that was not waited for is still in /proc, as a zombie.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+/// Tests of privileges mean nothing without any; the rest runs for everyone.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("/proc is mounted").uid() == 0
+}
+
+fn proc_field(pid: u32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel tells it");
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+// ── start, stop, status ──
+
+#[test]
+fn start_returns_when_the_server_listens_and_stop_when_it_is_gone() {
+    let site = Site::new();
+    site.wsson("status").is(3);
+    site.wsson("start").is(0);
+    assert!(site.answers(), "start returned too early");
+    let pid = site.pid();
+    site.wsson("status").is(0).says(&format!("pid {pid}"));
+    site.wsson("start").is(0).says(&format!("a server runs already, with PID {pid}"));
+    site.wsson("run").is(1).says("a server runs already");
+    assert_eq!(site.pid(), pid);
+    site.wsson("stop").is(0);
+    assert!(gone(pid));
+    for left in ["wsson.pid", "control.sock", "server.sock"] {
+        assert!(!site.path(left).exists(), "{left} was left behind");
+    }
+    site.wsson("stop").is(0).says("no server runs");
+    site.wsson("status").is(3);
+}
+
+#[test]
+fn a_detached_server_holds_on_to_nothing() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).expect("root's view"), PathBuf::from("/"));
+    for fd in 0..=2 {
+        let target = fs::read_link(format!("/proc/{pid}/fd/{fd}")).expect("an open descriptor");
+        assert_eq!(target, PathBuf::from("/dev/null"));
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    assert_ne!(fields[3], pid.to_string(), "a session leader can get a terminal again");
+    assert_eq!(fields[4], "0", "it has a terminal");
+}
+
+#[test]
+fn start_tells_what_prevented_it_and_leaves_nothing() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("its address");
+    let site = Site::with(&format!("servers = [\"unix://server.sock\", \"tcp://{address}\"]"));
+    site.wsson("start").is(1).says(&format!("cannot listen on tcp://{address}"));
+    assert!(!site.path("wsson.pid").exists() && !site.path("server.sock").exists());
+    site.wsson("status").is(3);
+}
+
+#[test]
+fn of_fifty_starts_at_once_one_wins_and_all_are_told_the_truth() {
+    let site = Site::new();
+    let starts: Vec<Child> = (0..50)
+        .map(|_| {
+            let (out, err) = (Stdio::piped(), Stdio::piped());
+            site.command("start").stdout(out).stderr(err).spawn().expect("the binary runs")
+        })
+        .collect();
+    let mut already = 0;
+    for start in starts {
+        let ended = Ended::new(start.wait_with_output().expect("our own child")).is(0);
+        already += usize::from(ended.out.contains("a server runs already"));
+    }
+    assert_eq!(already, 49);
+    assert_eq!(site.read("wsson.log").matches(" info started ").count(), 1);
+    assert!(site.answers());
+}
+
+#[test]
+fn a_killed_server_prevents_nothing() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    site.kill("KILL");
+    eventually("it is gone", || gone(pid));
+    assert!(site.path("wsson.pid").exists() && site.path("control.sock").exists());
+    site.wsson("status").is(1).says("PID file");
+    site.wsson("stop").is(0).says("no server runs");
+    site.wsson("reload").is(7);
+    site.wsson("start").is(0);
+    assert!(site.answers());
+    assert_ne!(site.pid(), pid);
+}
+
+#[test]
+fn a_server_that_hangs_is_reported_as_unknown() {
+    let site = Site::with("[timeouts]\ndrain = 0.1").started();
+    site.kill("STOP");
+    site.wsson("status").is(4).says("no answer from");
+    site.kill("CONT");
+    site.wsson("stop").is(0);
+}
+
+#[test]
+fn a_recycled_number_is_never_signalled() {
+    let site = Site::new();
+    let mut bystander = Running(Command::new("sleep").arg("600").spawn().expect("sleep runs"));
+    fs::write(site.path("wsson.pid"), format!("{}\n", bystander.0.id())).expect("writable");
+    site.wsson("stop").is(0).says("no server runs");
+    site.wsson("reload").is(7);
+    site.wsson("restart").is(0);
+    assert!(bystander.0.try_wait().expect("our own child").is_none(), "the bystander was hit");
+    // Even a running server's file is not believed: the lock is.
+    fs::write(site.path("wsson.pid"), format!("{}\n", bystander.0.id())).expect("writable");
+    site.wsson("stop").is(0);
+    assert!(!site.answers());
+    assert!(bystander.0.try_wait().expect("our own child").is_none(), "the bystander was hit");
+}
+
+#[test]
+fn restart_checks_first_and_keeps_the_old_server() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    let good = site.read("wsson.toml");
+    fs::write(site.path("wsson.toml"), format!("{good}\ncolour = 1\n")).expect("writable");
+    site.wsson("restart").is(6).says("colour");
+    assert_eq!(site.pid(), pid);
+    assert!(site.answers());
+    fs::write(site.path("wsson.toml"), good).expect("writable");
+    site.wsson("restart").is(0);
+    assert_ne!(site.pid(), pid);
+    assert!(gone(pid) && site.answers());
+}
+
+#[test]
+fn a_relative_configuration_is_found_again_after_leaving_the_folder() {
+    let site = Site::new();
+    let mut start = Command::new(env!("CARGO_BIN_EXE_wsson"));
+    start.args(["start", "-c", "wsson.toml"]).current_dir(site.folder.path());
+    Ended::new(start.output().expect("the binary runs")).is(0);
+    let text = site.read("wsson.toml").replace("example.com", "example.org");
+    fs::write(site.path("wsson.toml"), text).expect("writable");
+    site.wsson("reload").is(0).says("applied: origins");
+}
+
+// ── reload ──
+
+#[test]
+fn reload_tells_what_it_applied_and_what_needs_a_restart() {
+    let site = Site::new().started();
+    site.wsson("reload").is(0).says("nothing has changed");
+    let more =
+        "on_message = \"echo\"\nuser = \"daemon\"\nservers = \"unix://other.sock\"\n[timeouts]\nidle = 7";
+    let site = site.configured(more);
+    let ended = site.wsson("reload").is(0);
+    assert_eq!(ended.out, "applied: on_message, timeouts.idle\nneeds a restart: servers, user\n");
+    assert_eq!(site.wsson("reload").is(0).out, "needs a restart: servers, user\n");
+    assert!(site.path("server.sock").exists() && !site.path("other.sock").exists());
+    assert!(
+        site.read("wsson.log").contains("reloaded applied=on_message,timeouts.idle restart=servers,user")
+    );
+}
+
+#[test]
+fn reload_of_a_bad_file_signals_nobody() {
+    let site = Site::new().started();
+    let site = site.configured("colour = 1");
+    site.wsson("reload").is(6).says("colour");
+    assert!(!site.read("wsson.log").contains("reload"));
+}
+
+#[test]
+fn a_file_that_only_the_server_cannot_use_changes_nothing() {
+    let site = Site::new().started();
+    let before = site.read("wsson.log");
+    let site = site.configured("log = \"/no/such/folder/wsson.log\"\non_message = \"echo\"");
+    site.wsson("reload").is(1).says("cannot open the log /no/such/folder/wsson.log");
+    let log = site.read("wsson.log");
+    assert!(log[before.len()..].contains("reload_failed reason="), "{log}");
+    let site = site.configured("on_message = \"echo\"");
+    site.wsson("reload").is(0).says("applied: on_message");
+}
+
+#[test]
+fn reload_moves_the_log() {
+    let site = Site::new().started();
+    let site = site.configured("log = \"./other.log\"");
+    site.wsson("reload").is(0).says("applied: log");
+    assert!(site.read("other.log").contains("reloaded applied=log"));
+}
+
+// ── files in the way ──
+
+#[test]
+fn a_link_in_place_of_the_pid_file_is_refused() {
+    let site = Site::new();
+    fs::write(site.path("victim"), "precious").expect("writable");
+    symlink(site.path("victim"), site.path("wsson.pid")).expect("a link");
+    for command in ["start", "run"] {
+        site.wsson(command).is(1).says("symbolic link");
+    }
+    site.wsson("stop").is(1).says("symbolic link");
+    assert_eq!(site.read("victim"), "precious");
+    fs::remove_file(site.path("wsson.pid")).expect("ours");
+}
+
+#[test]
+fn a_full_disk_under_the_pid_file_is_said_and_nothing_is_left() {
+    let site = Site::with("pid = \"small/wsson.pid\"");
+    fs::create_dir(site.path("small")).expect("writable");
+    let small = site.path("small");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k", "none"]).arg(&small).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: mounting is not permitted here");
+    }
+    let _unmounted = Mounted(small.clone());
+    let filled = File::create(small.join("fill")).and_then(|mut file| file.write_all(&[0; 65_536]));
+    assert!(filled.is_err(), "the disk is not full");
+    site.wsson("start").is(1).says("no space left on device");
+    assert!(!site.path("server.sock").exists() && !small.join("wsson.pid").exists());
+    fs::remove_file(small.join("fill")).expect("ours");
+    site.wsson("start").is(0);
+    site.wsson("stop").is(0);
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_log_stops_nobody() {
+    let site = Site::with("log = \"/dev/full\"").started();
+    assert!(site.answers());
+    site.wsson("reload").is(0);
+    site.kill("USR1");
+    site.kill("USR2");
+    assert!(site.answers());
+    site.wsson("stop").is(0);
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_prevents_the_start() {
+    let site = Site::with("log = \"/no/such/folder/wsson.log\"");
+    site.wsson("start").is(1).says("cannot open the log /no/such/folder/wsson.log");
+    assert!(!site.path("server.sock").exists() && !site.path("wsson.pid").exists());
+}
+
+// ── users ──
+
+#[test]
+fn root_is_given_up_for_good() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let site = Site::with("user = \"nobody\"").given_to(NOBODY).started();
+    let pid = site.pid();
+    assert_eq!(proc_field(pid, "Uid:"), "65534 65534 65534 65534");
+    assert_eq!(proc_field(pid, "Gid:"), "65534 65534 65534 65534");
+    assert_eq!(proc_field(pid, "Groups:"), "");
+    assert_eq!(proc_field(pid, "CapEff:"), "0000000000000000");
+    assert_eq!(proc_field(pid, "CapPrm:"), "0000000000000000");
+    assert_eq!(proc_field(pid, "NoNewPrivs:"), "1");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("readable by root");
+    let core =
+        limits.lines().find(|line| line.starts_with("Max core file size")).expect("there is such a limit");
+    assert!(core.split_whitespace().skip(4).take(2).eq(["0", "0"]), "{core}");
+    let environ = fs::metadata(format!("/proc/{pid}/environ")).expect("readable by root");
+    assert_eq!(environ.uid(), 0, "the process may be dumped");
+    for name in ["server.sock", "control.sock", "wsson.log"] {
+        let meta = fs::metadata(site.path(name)).expect("it exists");
+        assert_eq!((meta.uid(), meta.gid()), (NOBODY, NOBODY), "{name}");
+    }
+    site.wsson("reload").is(0).says("nothing has changed");
+    site.wsson("stop").is(0);
+    for left in ["wsson.pid", "control.sock", "server.sock"] {
+        assert!(!site.path(left).exists(), "{left} was left behind");
+    }
+}
+
+#[test]
+fn an_ordinary_user_serves_but_does_not_stop_roots_server() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let site = Site::with("user = \"root\"").given_to(NOBODY);
+    let as_nobody = |command: &str| {
+        let mut wsson = site.command(command);
+        // The build's folder may be closed to others.
+        wsson.uid(NOBODY).gid(NOBODY);
+        wsson.output().ok().map(Ended::new)
+    };
+    let Some(start) = as_nobody("start") else { return eprintln!("skipped: others may not run the binary") };
+    start.is(0);
+    assert_eq!(proc_field(site.pid(), "Uid:"), "65534 65534 65534 65534");
+    site.wsson("stop").is(0);
+    fs::remove_file(site.path("wsson.log")).expect("ours");
+    site.wsson("start").is(0);
+    assert_eq!(proc_field(site.pid(), "Uid:"), "0 0 0 0");
+    for command in ["stop", "reload"] {
+        let ended = as_nobody(command).expect("it ran before");
+        ended.is(4).says("cannot signal the server");
+    }
+    assert!(site.answers());
+}
+
+#[test]
+fn users_and_groups_that_do_not_exist_are_told() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    Site::with("user = \"no-such-user\"").wsson("start").is(6).says("there is no user `no-such-user`");
+    Site::with("group = \"no-such-group\"").wsson("run").is(6).says("there is no group `no-such-group`");
+}
+
+#[test]
+fn an_ordinary_user_gets_no_privileged_port() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if start.trim() == "0" {
+        return eprintln!("skipped: every port is free here");
+    }
+    let site = Site::with("servers = \"tcp://127.0.0.1:81\"").given_to(NOBODY);
+    let ended = site.command("start").uid(NOBODY).gid(NOBODY).output();
+    Ended::new(ended.expect("others may run the binary")).is(4).says("tcp://127.0.0.1:81: permission denied");
+}
+
+#[test]
+fn a_missing_folder_below_run_is_made_by_root_and_given() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let top = "user = \"nobody\"\npid = \"run/wsson.pid\"\ncontrol = \"unix://run/control.sock\"";
+    let site = Site::with(top).given_to(NOBODY).started();
+    let meta = fs::metadata(site.path("run")).expect("it was made");
+    assert_eq!((meta.uid(), meta.mode() & 0o7777), (NOBODY, 0o755));
+    site.wsson("stop").is(0);
+    assert_eq!(fs::read_dir(site.path("run")).expect("it is still there").count(), 0);
+}
+
+#[test]
+fn the_secret_is_nowhere_to_be_seen() {
+    let site = Site::new().started();
+    let site = site.configured("colour = 1");
+    site.kill("HUP");
+    eventually("the bad file is reported", || site.read("wsson.log").contains("reload_failed"));
+    let site = site.configured("");
+    site.wsson("reload").is(0);
+    site.kill("USR2");
+    eventually("the status is logged", || site.read("wsson.log").contains("info status {"));
+    let pid = site.pid();
+    let mut seen = site.read("wsson.log") + &site.wsson("status").out + &site.wsson("check").out;
+    for file in ["cmdline", "environ"] {
+        seen += &String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
+    }
+    assert!(!seen.contains(SECRET));
+}
+
+// ── systemd ──
+
+#[test]
+fn systemd_is_told_everything() {
+    let site = Site::new();
+    let manager = UnixDatagram::bind(site.path("notify")).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let hears = || {
+        let mut buffer = [0; 500];
+        let len = manager.recv(&mut buffer).expect("the server says something");
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let path = site.path("notify");
+    let mut running = site.foreground(|run| run.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "100000"));
+    let said = hears();
+    assert!(said.starts_with(&format!("READY=1\nMAINPID={}\n", running.0.id())), "{said}");
+    let next = |words: &str| {
+        let begin = Instant::now();
+        while !hears().starts_with(words) {
+            assert!(begin.elapsed() < PATIENCE, "{words} was not said");
+        }
+    };
+    next("WATCHDOG=1");
+    next("STATUS=Serving 0 clients");
+    site.kill("HUP");
+    next("RELOADING=1\nMONOTONIC_USEC=");
+    next("READY=1\n");
+    site.kill("TERM");
+    next("STOPPING=1\n");
+    assert_eq!(running.code(), Some(0));
+}
+
+#[test]
+fn the_journal_gets_priorities() {
+    let site = Site::with("log = \"stderr\"");
+    let stderr = File::create(site.path("journal")).expect("writable");
+    let meta = stderr.metadata().expect("an open file");
+    let stream = format!("{}:{}", meta.dev(), meta.ino());
+    let running = site.foreground(|run| run.env("JOURNAL_STREAM", stream).stderr(stderr));
+    eventually("the start is logged", || site.read("journal").contains("started"));
+    let journal = site.read("journal");
+    assert!(
+        journal.lines().all(|line| line.starts_with("<4>warn ") || line.starts_with("<6>info ")),
+        "{journal}"
+    );
+    drop(running);
+}
+
+/// Opens two sockets as systemd does, then becomes the program in its arguments.
+const SOCKET_UNIT: &str = "
+import os, socket, sys
+folder, tcp = sys.argv[1], socket.socket()
+tcp.bind(('127.0.0.1', 0)); tcp.listen()
+unix = socket.socket(socket.AF_UNIX); unix.bind(folder + '/control.sock'); unix.listen()
+fds = [os.dup(tcp.fileno()), os.dup(unix.fileno())]
+with open(folder + '/wsson.toml', 'a') as f: f.write('servers = \"tcp://127.0.0.1:%d\"\\n' % tcp.getsockname()[1])
+with open(folder + '/port', 'w') as f: f.write(str(tcp.getsockname()[1]))
+spare = [os.dup2(fd, 20 + i) for i, fd in enumerate(fds)]
+for i, fd in enumerate(spare): os.dup2(fd, 3 + i, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2', LISTEN_FDNAMES='web:control')
+os.execv(sys.argv[2], sys.argv[2:])
+";
+
+#[test]
+fn sockets_that_systemd_opened_are_used_and_left_alone() {
+    let site = Site::with("servers = \"\"");
+    let text = site.read("wsson.toml").replace("servers = \"\"\n", "");
+    fs::write(site.path("wsson.toml"), text).expect("writable");
+    let mut python = Command::new("python3");
+    python.args(["-c", SOCKET_UNIT]).arg(site.folder.path()).arg(env!("CARGO_BIN_EXE_wsson"));
+    let Ok(child) = python.args(["run", "-c"]).arg(site.path("wsson.toml")).spawn() else {
+        return eprintln!("skipped: there is no python3 to open sockets like systemd");
+    };
+    let mut running = Running(child);
+    eventually("the server answers", || site.answers());
+    let port: u16 = site.read("port").parse().expect("a port");
+    let mut browser = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    browser.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    let mut answer = [0; 12];
+    browser.read_exact(&mut answer).expect("it answers");
+    assert_eq!(&answer, b"HTTP/1.1 426", "it wants an upgrade");
+    site.kill("TERM");
+    assert_eq!(running.code(), Some(0));
+    assert!(site.path("control.sock").exists(), "the file belongs to systemd");
+}
+
+// ── SysV init ──
+
+#[test]
+fn the_init_script_passes_the_word_on() {
+    let site = Site::new();
+    let script = |action: &str| {
+        let mut sh = Command::new("sh");
+        sh.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/init.d/wsson")).arg(action);
+        sh.env("WSSON", env!("CARGO_BIN_EXE_wsson")).env("WSSON_CONFIG", site.path("wsson.toml"));
+        Ended::new(sh.output().expect("there is a shell"))
+    };
+    script("status").is(3);
+    script("try-restart").is(0);
+    assert!(!site.answers());
+    script("start").is(0);
+    script("start").is(0);
+    script("status").is(0);
+    let pid = site.pid();
+    script("force-reload").is(0);
+    script("restart").is(0);
+    script("try-restart").is(0);
+    assert_ne!(site.pid(), pid);
+    script("stop").is(0);
+    script("stop").is(0);
+    script("reload").is(7);
+    assert_eq!(script("dance").code, Some(2));
+}

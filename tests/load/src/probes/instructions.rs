@@ -1,0 +1,85 @@
+//! User-space instructions per operation: the server runs in callgrind, which is told to write its counters before and
+//! after a number of operations. No symbols are needed.
+
+use super::{PROBES, Probe};
+use crate::Result;
+use crate::check::Faults;
+use crate::measure::Arena;
+use crate::options::{Kind, Options};
+use crate::report::{Report, Row};
+use crate::server::Server;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub fn run(options: &Options) -> Result<Report> {
+    let title = "## User-space instructions per operation (callgrind)".into();
+    let mut report = Report { title, rows: Vec::new() };
+    let folder = std::env::temp_dir().join(format!("wsson-load-callgrind-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    for probe in &PROBES {
+        eprintln!("wsson-load: {}", probe.name);
+        report
+            .rows
+            .push(row(options, probe, &folder).unwrap_or_else(|error| Row::failed(probe.name, &error)));
+    }
+    std::fs::remove_dir_all(folder)?;
+    Ok(report)
+}
+
+fn row(options: &Options, probe: &Probe, folder: &Path) -> Result<Row> {
+    let (floor, _) = count(options, Kind::Floor, probe, folder)?;
+    let (subject, faults) = count(options, options.subject, probe, folder)?;
+    // The goals are per message, also where several came together.
+    let mut row = Row::single(probe.name, "instr.", probe.goals[1], subject);
+    row.floor = Row::single("", "", None, floor).subject;
+    row.faults = faults;
+    Ok(row)
+}
+
+/// Instructions of one operation as the job counts them.
+fn count(options: &Options, kind: Kind, probe: &Probe, folder: &Path) -> Result<(f64, Faults)> {
+    let out = folder.join("out");
+    let words =
+        ["valgrind".into(), "--tool=callgrind".into(), format!("--callgrind-out-file={}", out.display())];
+    let (server, control) = Server::start_under(options, kind, &words)?;
+    let mut arena = Arena::of(server, control)?;
+    let mut job = probe.job();
+    arena.connect(probe.clients)?;
+    job.prepare(&mut arena)?;
+    job.run(&mut arena, 1)?;
+    dump(&arena.server)?;
+    let operations = job.run(&mut arena, probe.times)?;
+    dump(&arena.server)?;
+    let faults = arena.check.faults;
+    arena.disconnect()?;
+    let Arena { server, .. } = arena;
+    server.stop()?;
+    // Each dump starts the counters anew: the second is the window.
+    let window = folder.join("out.2");
+    let instructions = total(&window)?;
+    if let Some(keep) = &options.keep {
+        std::fs::copy(&window, keep.join(format!("{kind:?} {}", probe.name).replace([' ', ','], "-")))?;
+    }
+    for part in ["out", "out.1", "out.2", "out.3"] {
+        let _ = std::fs::remove_file(folder.join(part));
+    }
+    Ok((instructions as f64 / operations as f64, faults))
+}
+
+/// Makes callgrind write its counters and set them back.
+fn dump(server: &Server) -> Result<()> {
+    let pid = format!("--pid={}", server.pid());
+    let done = Command::new("vgdb")
+        .args([pid.as_str(), "dump"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    if done.success() { Ok(()) } else { Err("callgrind does not take orders".into()) }
+}
+
+fn total(file: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("summary: "));
+    Ok(line.ok_or("callgrind wrote no summary")?.trim().parse()?)
+}

@@ -1,0 +1,114 @@
+//! The exact figures: system calls (strace) and user-space instructions (callgrind) per operation. They do not depend
+//! on how busy the machine is.
+
+pub mod instructions;
+pub mod syscalls;
+
+use crate::jobs::{Broadcast, Direct, Echo, Handshake};
+use crate::measure::Job;
+
+/// One operation that is counted.
+pub struct Probe {
+    pub name: &'static str,
+    pub clients: usize,
+    /// How often the job is run in the counted window.
+    pub times: usize,
+    make: fn() -> Box<dyn Job>,
+    /// Operations, as the job counts them, in one of those the goals are about.
+    pub each: f64,
+    /// At most this many, in the order system calls, instructions.
+    pub goals: [Option<f64>; 2],
+}
+
+impl Probe {
+    pub fn job(&self) -> Box<dyn Job> {
+        (self.make)()
+    }
+}
+
+const CLIENTS: usize = 500;
+
+/// A call more than the goal's in a hundred operations is what a turn of the loop may add: the command of a broadcast
+/// to 500 clients, the batch of a thousand echoes.
+pub const PROBES: [Probe; 10] = [
+    Probe {
+        name: "delivery of a broadcast, alone",
+        clients: CLIENTS,
+        times: 40,
+        make: || Box::new(Broadcast::new(64, 1)),
+        each: 1.0,
+        goals: [Some(1.01), Some(200.0)],
+    },
+    Probe {
+        name: "delivery of a broadcast, alone, few clients",
+        clients: 50,
+        times: 400,
+        make: || Box::new(Broadcast::new(64, 1)),
+        each: 1.0,
+        goals: [None, Some(200.0)],
+    },
+    Probe {
+        name: "delivery of 16 broadcasts that wait",
+        clients: CLIENTS,
+        times: 40,
+        make: || Box::new(Broadcast::new(64, 16)),
+        each: 16.0,
+        goals: [Some(1.01), None],
+    },
+    Probe {
+        name: "echo, 1 under way",
+        clients: CLIENTS,
+        times: 40,
+        make: || Box::new(Echo::new(64, 1)),
+        each: 1.0,
+        goals: [Some(2.01), Some(500.0)],
+    },
+    Probe {
+        name: "16 echoes that came together",
+        clients: CLIENTS,
+        times: 20,
+        make: || Box::new(Echo::new(64, 16)),
+        each: 16.0,
+        goals: [Some(2.01), None],
+    },
+    Probe {
+        name: "direct d, 1 under way",
+        clients: CLIENTS,
+        times: 1_000,
+        make: || Box::new(Direct::new('d', 64, 1)),
+        each: 1.0,
+        goals: [Some(2.01), Some(900.0)],
+    },
+    Probe {
+        name: "64 direct d that came together",
+        clients: CLIENTS,
+        times: 400,
+        make: || Box::new(Direct::new('d', 64, 64)),
+        each: 64.0,
+        goals: [Some(65.01), None],
+    },
+    Probe {
+        name: "direct c, 1 under way",
+        clients: CLIENTS,
+        times: 1_000,
+        make: || Box::new(Direct::new('c', 64, 1)),
+        each: 1.0,
+        goals: [Some(3.01), Some(900.0)],
+    },
+    Probe {
+        name: "64 direct c that came together",
+        clients: CLIENTS,
+        times: 400,
+        make: || Box::new(Direct::new('c', 64, 64)),
+        each: 64.0,
+        goals: [Some(66.01), None],
+    },
+    Probe {
+        name: "authorised handshake",
+        clients: CLIENTS,
+        times: 8,
+        make: || Box::new(Handshake { together: 128 }),
+        each: 1.0,
+        goals: [None, Some(12_000.0)],
+    },
+];
