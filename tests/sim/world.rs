@@ -270,6 +270,9 @@ impl World {
     fn pass(&mut self, ms: u64) -> Result<(), String> {
         let until_ms = self.now.ms + ms;
         for _ in 0..ROUNDS_MAX {
+            if self.driver.is_drained() {
+                return Ok(()); // the process ends
+            }
             let timeout_ms = self.driver.timeout_ms(self.now);
             let wakes_ms = timeout_ms.map_or(u64::MAX, |timeout_ms| self.now.ms + timeout_ms);
             if self.net.borrow().has_events() || wakes_ms <= self.now.ms {
@@ -376,7 +379,8 @@ impl World {
             let before = trace_hash();
             self.read()?;
             self.net.borrow_mut().travel(true);
-            if self.net.borrow().has_events() || self.driver.timeout_ms(self.now) == Some(0) {
+            let drained = self.driver.is_drained();
+            if !drained && (self.net.borrow().has_events() || self.driver.timeout_ms(self.now) == Some(0)) {
                 self.turn()?;
             } else if before == trace_hash() {
                 return Ok(());
@@ -425,6 +429,7 @@ impl World {
 
     /// Nobody says anything any more: everybody is gone in time.
     fn fall_silent(&mut self) -> Result<(), String> {
+        self.plan.can.stall = true;
         self.browsers.iter_mut().for_each(Browser::go_mute);
         self.backends.iter_mut().for_each(Backend::go_mute);
         let timeouts = self.plan.settings.timeouts.clone();
