@@ -55,6 +55,8 @@ pub(crate) struct Context<'w> {
     pub(crate) jumps: usize,
     /// Browsers so far.
     pub(crate) crowd: usize,
+    /// The server has as many sockets as it may.
+    pub(crate) full: bool,
     pub(crate) draining: bool,
     /// Bytes in all messages so far.
     pub(crate) bytes: &'w mut usize,

@@ -156,8 +156,16 @@ impl World {
         if self.draining.is_some() || self.rng.chance(40) { self.finish_draining() } else { self.fall_silent() }
     }
 
+    fn is_full(&self) -> bool {
+        let net = self.net.borrow();
+        let here = |b: &&Browser| net.is_accepted(b.conn) && !net.server_closed(b.conn);
+        self.browsers.iter().filter(here).count() >= self.plan.sockets_max
+    }
+
     fn split(&mut self) -> (Context<'_>, &mut Vec<Browser>, &mut Vec<Backend>) {
+        let full = self.is_full();
         let cx = Context {
+            full,
             rng: &mut self.rng,
             net: &self.net,
             messages: &mut self.messages,
