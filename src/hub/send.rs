@@ -66,12 +66,14 @@ impl Hub {
     /// Queues a message for one client. False when it is not open or could not take it.
     pub fn send_direct(&mut self, to: ClientId, kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
+        self.settle(); // which may close it
         self.is_open(to) && self.deliver(to.key, false, kind.opcode(), message)
     }
 
     /// Queues a message for all clients of a token. False when none took it.
     pub fn send_to_token(&mut self, token: &[u8], kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
+        self.settle(); // which may close the first of them
         match self.tokens.first(token) {
             Some(first) => self.deliver(first, true, kind.opcode(), message),
             None => false,
@@ -79,8 +81,8 @@ impl Hub {
     }
 
     /// Encodes a frame once and queues it for a client, and for the rest of its token's chain.
+    /// No broadcast is pending.
     fn deliver(&mut self, first: u32, chain: bool, opcode: Opcode, message: &[u8]) -> bool {
-        self.settle();
         let range = self.spool.append_frame(Lane::Private, true, opcode, message);
         // Held while it is handed out: closing a client could free the segment under it.
         self.spool.hold(range.segment, 1);
