@@ -409,9 +409,11 @@ impl Hub {
     pub(crate) fn heard(&mut self, id: ClientId, bytes: usize) {
         let now = self.now.tick();
         self.stats.bytes_in += bytes as u64;
-        if let Some(client) = self.client_mut(id) {
-            client.heard = now;
-            client.pinged = false;
+        let Some(client) = self.client_mut(id) else { return };
+        client.heard = now;
+        // The wheel waits for the pong's deadline, and the next ping may be due before that.
+        if std::mem::take(&mut client.pinged) && client.accepts_data() {
+            self.timers.arm_by(id.key, now.ms() + self.settings.timeouts.idle_ms);
         }
     }
 
