@@ -259,8 +259,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn run_leftovers(&mut self) {
         for _ in 0..self.run.len().min(RUNS_MAX) {
             match self.run.pop_front() {
-                Some(Token::Client(key)) => self.run_client(key),
-                Some(Token::Backend(key)) => self.run_backend(key),
+                Some(Token::Client(key)) => {
+                    unmark(&mut self.clients, key);
+                    self.run_client(key);
+                }
+                Some(Token::Backend(key)) => {
+                    unmark(&mut self.backends, key);
+                    self.run_backend(key);
+                }
                 Some(Token::Listener(_)) | None => {}
             }
         }
@@ -377,23 +383,20 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_client(&mut self, key: usize) {
         let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.running = false;
         let Some(id) = self.hub.client_id(key as u32).filter(|_| slot.readable && !slot.eof) else { return };
         match slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]) {
             Ok(0) => self.client_eof(id),
             Ok(len) => {
                 slot.readable = len == SCRATCH_BYTES || slot.closing;
                 if slot.readable {
-                    slot.running = true;
-                    self.run.push_back(Token::Client(key));
+                    go_on(&mut self.run, slot, Token::Client(key));
                 }
                 let input = &mut self.scratch[SCRATCH_OFFSET..SCRATCH_OFFSET + len];
                 handler::pump(&mut self.hub, &mut self.handler, id, input);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {
-                slot.running = true;
-                self.run.push_back(Token::Client(key));
+                go_on(&mut self.run, slot, Token::Client(key));
             }
             Err(error) => self.client_broken(id, &error),
         }
@@ -462,7 +465,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// more read.
     fn run_backend(&mut self, key: usize) {
         let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.running = false;
         let mut progress = Progress::Waiting;
         if self.hub.has_commands(key as u32) {
             progress = dispatch::pump(&mut self.hub, key as u32, b"");
@@ -477,10 +479,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_again(&mut self, key: usize) {
         let slot = self.backends[key].as_mut().expect("it runs, so it is there");
-        if !slot.running {
-            slot.running = true;
-            self.run.push_back(Token::Backend(key));
-        }
+        go_on(&mut self.run, slot, Token::Backend(key));
     }
 
     fn read_backend(&mut self, key: usize) -> Progress {
@@ -552,6 +551,21 @@ fn put<S>(slots: &mut Vec<Option<Slot<S>>>, key: usize, stream: S) {
         slots.resize_with(key + 1, || None);
     }
     slots[key] = Some(Slot::new(stream));
+}
+
+/// The connection is to be run again in the next turn. It stands in `run` once, however often it is called
+/// before.
+fn go_on<S>(run: &mut VecDeque<Token>, slot: &mut Slot<S>, token: Token) {
+    if !std::mem::replace(&mut slot.running, true) {
+        run.push_back(token);
+    }
+}
+
+/// The connection does not stand in `run` any more.
+fn unmark<S>(slots: &mut [Option<Slot<S>>], key: usize) {
+    if let Some(slot) = slots.get_mut(key).and_then(Option::as_mut) {
+        slot.running = false;
+    }
 }
 
 fn would_block(error: &io::Error) -> bool {
