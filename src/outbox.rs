@@ -96,9 +96,11 @@ impl Outbox {
         self.cut = self.skip_whole_frames(sent, spool);
     }
 
-    /// Drops all but the frame in flight, which stays to be finished.
+    /// Drops all but the frame in flight, which stays to be finished, or the response that comes before
+    /// any frame.
     pub fn drop_unsent(&mut self, spool: &mut Spool) {
-        let whole = if self.cut == 0 { 0 } else { self.unit_len(spool) };
+        let begun = self.cut > 0 || self.first.segment & OPAQUE != 0;
+        let whole = if begun { self.unit_len(spool) } else { 0 };
         for range in self.more.take().into_iter().flat_map(|more| *more) {
             spool.release(plain(range).segment);
         }
@@ -234,6 +236,18 @@ mod tests {
         outbox.consume(4, &mut spool);
         outbox.drop_unsent(&mut spool);
         assert_eq!(waiting(&outbox, &spool), b"/1.1 101 Yes\r\n\r\n");
+    }
+
+    #[test]
+    fn frames_are_dropped_behind_a_response_that_has_not_begun() {
+        let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+        let response = spool.append_bytes(Lane::Private, b"HTTP/1.1 101 Yes\r\n\r\n");
+        outbox.push_opaque(response);
+        spool.hold(response.segment, 1);
+        let range = spool.append_frame(Lane::Private, true, Opcode::Text, b"x");
+        push(&mut outbox, &mut spool, range);
+        outbox.drop_unsent(&mut spool);
+        assert_eq!(waiting(&outbox, &spool), b"HTTP/1.1 101 Yes\r\n\r\n");
     }
 
     #[derive(Clone, Debug)]
