@@ -117,11 +117,14 @@ impl Hub {
         self.backends[key as usize].waiting()
     }
 
-    /// The kernel took `sent` bytes of replies: the backend reads, so it lives.
+    /// The kernel took `sent` bytes of replies. While commands wait for that, or after the last one, it is
+    /// the only sign of life there can be; else it is none: the kernel takes our ping from a dead peer too.
     pub(crate) fn backend_sent(&mut self, key: u32, sent: usize) {
         let now = self.now.tick();
         let backend = &mut self.backends[key as usize];
         backend.consume(sent);
-        backend.heard = backend.heard.max(now);
+        if backend.unfinished || backend.state != State::Open {
+            backend.heard = backend.heard.max(now);
+        }
     }
 }
