@@ -201,6 +201,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// Changes the most client sockets it may hold.
     pub fn set_sockets_max(&mut self, sockets_max: usize) {
         self.sockets_max = sockets_max;
+        self.accept_again();
     }
 
     /// Whether the drain is over.
@@ -303,9 +304,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             freed = true;
         }
         if freed {
-            let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
-            self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
+            self.accept_again();
         }
+    }
+
+    /// There is room, or may be.
+    fn accept_again(&mut self) {
+        let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
+        self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
     }
 
     // Arrival.
