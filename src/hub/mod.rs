@@ -150,6 +150,7 @@ impl Hub {
         let shape = (self.settings.auth.token_length, self.settings.auth.identity);
         self.settings = HubSettings::from(settings);
         (self.settings.auth.token_length, self.settings.auth.identity) = shape;
+        self.rearm_all();
     }
 
     /// Notes what a reload has done, for the status.
