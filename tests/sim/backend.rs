@@ -32,6 +32,8 @@ pub(crate) struct Backend {
     buffer: Vec<u8>,
     held: Option<Held>,
     granted: Option<bool>,
+    /// The reply to a second `l` is awaited.
+    unsure: bool,
     stopped: bool,
     mute: bool,
     pub(crate) slow: bool,
@@ -55,6 +57,7 @@ impl Backend {
             buffer: Vec::new(),
             held: None,
             granted: None,
+            unsure: false,
             stopped: false,
             mute,
             slow: mute,
@@ -201,6 +204,9 @@ impl Backend {
     // Locks.
 
     fn fragments(&mut self, cx: &mut Context<'_>) {
+        if self.unsure {
+            return;
+        }
         if cx.rng.chance(10) {
             return self.wrong_fragment(cx);
         }
@@ -219,6 +225,7 @@ impl Backend {
         let token = cx.rng.below(cx.plan.tokens);
         self.command(cx, b'l', cx.plan.token(token).as_bytes());
         cx.locked[token] = true;
+        self.unsure = second;
         let message = match &self.held {
             Some(held) => held.message,
             None => {
@@ -342,6 +349,7 @@ impl Backend {
 
     fn locked(&mut self, cx: &mut Context<'_>, message: usize, second: bool, yes: bool) -> Result<bool, String> {
         if second {
+            self.unsure = false;
             // The first one may have been lost to silence; then nobody knows any more what belongs to what.
             if yes && !cx.plan.can.stall && !cx.plan.can.reload {
                 return Err("a second lock".into());
@@ -389,7 +397,7 @@ impl Backend {
     pub(crate) fn heal(&mut self, cx: &mut Context<'_>) {
         self.stopped = false;
         if self.can_talk() && self.held.is_some() {
-            match cx.rng.below(3) {
+            match cx.rng.below(if self.unsure { 2 } else { 3 }) {
                 0 => self.shut_down(cx),
                 1 => {
                     trace("backend_dies", self.me, 0);

@@ -53,6 +53,8 @@ pub(crate) struct Browser {
     said_bye: bool,
 }
 
+/// Bytes of the 101 and of pongs, which fill an outbox too.
+const ANSWERS: usize = 400;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; // RFC 6455, section 1.3
 
@@ -377,7 +379,7 @@ impl Browser {
             (Some(1000), "bye") => self.said_bye,
             (Some(1001), "going away") => cx.draining,
             (Some(1011), "framesource lost") => cx.locked[self.token],
-            (Some(1013), "slow consumer") => *cx.bytes > limits.outbox_bytes as usize,
+            (Some(1013), "slow consumer") => *cx.bytes + ANSWERS > limits.outbox_bytes as usize,
             (Some(code), _) if self.misbehaved == Some(code) => true,
             (code, "") => self.sent_close.is_some() && self.sent_close == code,
             _ => false,
