@@ -350,8 +350,9 @@ impl Backend {
     fn locked(&mut self, cx: &mut Context<'_>, message: usize, second: bool, yes: bool) -> Result<bool, String> {
         if second {
             self.unsure = false;
-            // The first one may have been lost to silence; then nobody knows any more what belongs to what.
-            if yes && !cx.plan.can.stall && !cx.plan.can.reload {
+            // The first one may have been lost to silence, or with its last client; then nobody knows any more what belongs to what.
+            let over = cx.messages[message].fate == Fate::Refused;
+            if yes && !over && !cx.plan.can.stall {
                 return Err("a second lock".into());
             }
             if yes {
@@ -414,8 +415,8 @@ impl Backend {
     }
 
     /// Whether every command that it sent is known to be executed.
-    pub(crate) fn is_executed(&self) -> bool {
-        !self.left && self.expects.is_empty() && (!self.malformed || self.error)
+    pub(crate) fn is_executed(&self, cx: &Context<'_>) -> bool {
+        !self.left && self.was_accepted(cx) && self.expects.is_empty() && (!self.malformed || self.error)
     }
 
     pub(crate) fn judge(&self, cx: &Context<'_>) -> Result<(), String> {

@@ -436,10 +436,10 @@ impl Browser {
             return Err(format!("browser {} got {number}, which was refused: {message:?}", self.me));
         }
         let finished = self.sent_close.is_some() || self.misbehaved.is_some() || self.close.is_some();
-        if finished && !self.left && !self.ended && !cx.plan.can.stall {
+        let outside = cx.net.borrow().is_outside(self.conn) && cx.full;
+        if finished && !self.left && !self.ended && !cx.plan.can.stall && !outside {
             return Err(format!("browser {} closes and never ends: {self:?}", self.me));
         }
-        let outside = cx.net.borrow().is_outside(self.conn) && cx.full;
         if self.ask == Ask::Good && self.phase == Phase::Asking && !self.left && !self.ended && !outside {
             return Err(format!("browser {} waits for an answer: {self:?}", self.me));
         }

@@ -402,7 +402,7 @@ impl World {
         let healthy = |browser: &Browser| browser.is_healthy();
         let executed = |party: Party| match party {
             Party::Browser(at) => healthy(&browsers[at]),
-            Party::Backend(at) => backends[at].is_executed() && !cx.draining,
+            Party::Backend(at) => backends[at].is_executed(&cx) && !cx.draining,
         };
         for browser in browsers.iter() {
             browser.judge(&cx, executed)?;
