@@ -301,7 +301,7 @@ impl Backend {
             self.hear(cx, letter, &payload).map_err(fail)?;
         }
         let (over, reset) = (cx.net.borrow().is_over(self.conn), cx.net.borrow().was_reset(self.conn));
-        if over || reset && bytes.is_empty() {
+        if !self.left && (over || reset && bytes.is_empty()) {
             return self.end(cx).map_err(|what| format!("backend {}: {what}: {self:?}", self.me));
         }
         Ok(())

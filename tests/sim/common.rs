@@ -91,8 +91,9 @@ impl Context<'_> {
     }
 
     fn binary(&mut self, len: usize) -> Vec<u8> {
-        let seed = self.rng.next();
-        (0..len).map(|at| (seed >> (at % 57)) as u8).collect()
+        let mut bytes = self.rng.next().to_le_bytes().repeat(len.div_ceil(8));
+        bytes.truncate(len);
+        bytes
     }
 
     pub(crate) fn size(&mut self) -> usize {

@@ -160,7 +160,8 @@ impl Net {
     /// What the peer reads, at most `max` bytes.
     pub(crate) fn receive(&mut self, id: usize, max: usize) -> Vec<u8> {
         let conn = &mut self.conns[id];
-        let bytes: Vec<u8> = conn.tx.drain(..max.min(conn.tx.len())).collect();
+        let bytes = conn.tx[..max.min(conn.tx.len())].to_vec();
+        conn.tx.drain(..bytes.len());
         // The kernel tells of room when a third of the buffer is free.
         if !bytes.is_empty() && conn.blocked && !conn.stormy && conn.tx.len() <= conn.cap * 2 / 3 {
             (conn.blocked, conn.write_edge) = (false, true);
@@ -257,7 +258,8 @@ impl Net {
             return;
         }
         if len > 0 {
-            conn.rx.extend(conn.flight.drain(..len));
+            conn.rx.extend_from_slice(&conn.flight[..len]);
+            conn.flight.drain(..len);
             conn.read_edge |= conn.drained || rng.chance(50);
             conn.drained = false;
         }

@@ -85,8 +85,9 @@ impl Reader {
             return Ok(None);
         }
         let first = *first;
-        let frame: Vec<u8> = self.buffer.drain(..header + len).collect();
-        Ok(Some((first, frame[header..].to_vec())))
+        let payload = self.buffer[header..header + len].to_vec();
+        self.buffer.drain(..header + len);
+        Ok(Some((first, payload)))
     }
 
     fn judge(&mut self, first: u8, payload: Vec<u8>) -> Result<Option<Incoming>, String> {
