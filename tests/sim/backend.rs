@@ -44,6 +44,8 @@ pub(crate) struct Backend {
     /// Went away without waiting for anything.
     pub(crate) left: bool,
     pub(crate) ended: bool,
+    /// It saw the end of the connection behind its own, or its quit.
+    orderly: bool,
 }
 
 impl Backend {
@@ -67,6 +69,7 @@ impl Backend {
             fin: false,
             left: false,
             ended: false,
+            orderly: false,
         }
     }
 
@@ -374,6 +377,7 @@ impl Backend {
         trace("backend_ends", self.me, 0);
         self.ended = true;
         let said_all = self.fin;
+        self.orderly = (said_all || self.quit || self.error) && !cx.net.borrow().was_reset(self.conn);
         if !self.fin {
             self.fin = true;
             cx.net.borrow_mut().shut_down(self.conn);
@@ -416,7 +420,9 @@ impl Backend {
 
     /// Whether every command that it sent is known to be executed.
     pub(crate) fn is_executed(&self, cx: &Context<'_>) -> bool {
-        !self.left && self.was_accepted(cx) && self.expects.is_empty() && (!self.malformed || self.error)
+        // One that is dropped for its silence may have had commands under way.
+        let heard = !self.ended || self.orderly;
+        !self.left && heard && self.was_accepted(cx) && self.expects.is_empty() && (!self.malformed || self.error)
     }
 
     pub(crate) fn judge(&self, cx: &Context<'_>) -> Result<(), String> {

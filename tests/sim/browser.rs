@@ -213,8 +213,10 @@ impl Browser {
         cx.net.borrow_mut().send(self.conn, &bytes);
     }
 
+    /// A pong fills the outbox as a message does.
     fn control(&self, cx: &mut Context<'_>, first: u8, max: usize) {
         let len = cx.rng.below(max + 1);
+        *cx.bytes += len + 2;
         self.frame(cx, first, &vec![b'.'; len]);
     }
 

@@ -83,6 +83,7 @@ pub(crate) struct Conn {
     write_edge: bool,
     close_edge: bool,
     pub(crate) last_read_ms: u64,
+    /// When the server could last write more than a ping to a backend.
     pub(crate) last_write_ms: u64,
 }
 
@@ -418,7 +419,9 @@ impl Net {
         if room == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        conn.last_write_ms = now_ms;
+        if offered > b"0p".len() {
+            conn.last_write_ms = now_ms;
+        }
         Ok(room)
     }
 

@@ -350,10 +350,12 @@ impl World {
             }
             self.now.ms - net.conn(conn).last_read_ms
         };
+        // A backend that takes its replies lives.
+        let idle_ms = |conn: usize| silent_ms(conn).min(self.now.ms - net.conn(conn).last_write_ms);
         if let Some(browser) = self.browsers.iter().find(|browser| silent_ms(browser.conn) > client_ms) {
             return Err(format!("browser {} is silent and still there", browser.me));
         }
-        if let Some(backend) = self.backends.iter().find(|backend| silent_ms(backend.conn) > backend_ms) {
+        if let Some(backend) = self.backends.iter().find(|backend| idle_ms(backend.conn) > backend_ms) {
             return Err(format!("backend {} is silent and still there", backend.me));
         }
         Ok(())
