@@ -490,10 +490,10 @@ impl Hub {
 
     /// Begins the closing handshake. Does nothing for a client that is not open.
     pub fn close(&mut self, id: ClientId, code: CloseCode, reason: &str) {
+        self.settle(); // which may close it
         if !self.is_open(id) {
             return;
         }
-        self.settle();
         self.leave_open(id.key, code.0);
         self.queue_close(id.key, Some(code), reason);
         self.begin_closing(id.key);
@@ -540,10 +540,10 @@ impl Hub {
 
     /// The peer shut its side down, or the connection is broken.
     pub(crate) fn client_lost(&mut self, id: ClientId) {
+        self.settle(); // which may close it
         match self.client(id).map(|client| &client.state) {
             Some(State::Handshaking { .. }) => self.vanish(id.key, "gone_before_request"),
             Some(State::Open { .. }) => {
-                self.settle();
                 self.leave_open(id.key, 1006);
                 self.end(id.key);
             }
