@@ -27,7 +27,10 @@ impl Hub {
         if bytes > 0 {
             let backend = &mut self.backends[key as usize];
             backend.heard = self.now.tick();
-            backend.pinged = false;
+            // The next ping may be due before what the wheel waits for.
+            if std::mem::take(&mut backend.pinged) {
+                self.rearm_backend(key);
+            }
         }
     }
 
