@@ -32,6 +32,8 @@ pub(crate) struct Backend {
     buffer: Vec<u8>,
     held: Option<Held>,
     granted: Option<bool>,
+    /// A fragment was refused since, and with it the lock may be over: its clients may be gone.
+    doubt: bool,
     /// The reply to a second `l` is awaited.
     unsure: bool,
     stopped: bool,
@@ -59,6 +61,7 @@ impl Backend {
             buffer: Vec::new(),
             held: None,
             granted: None,
+            doubt: false,
             unsure: false,
             stopped: false,
             mute,
@@ -344,6 +347,7 @@ impl Backend {
                 self.locked(cx, message, second, letter == b'A')? && fits
             }
             Expect::Fragment { message, refuse, last } => {
+                self.doubt |= letter == b'n';
                 fragment_answered(cx, message, refuse, last, letter)
             }
         };
@@ -354,8 +358,7 @@ impl Backend {
         if second {
             self.unsure = false;
             // The first one may have been lost to silence, or with its last client; then nobody knows any more what belongs to what.
-            let over = cx.messages[message].fate == Fate::Refused;
-            if yes && !over && !cx.plan.can.stall {
+            if yes && !self.doubt && !cx.plan.can.stall {
                 return Err("a second lock".into());
             }
             if yes {
@@ -365,7 +368,7 @@ impl Backend {
             return Ok(true);
         }
         if self.held.as_ref().is_some_and(|held| held.message == message) {
-            self.granted = Some(yes);
+            (self.granted, self.doubt) = (Some(yes), false);
         }
         if !yes {
             cx.messages[message].fate = Fate::Refused;

@@ -83,7 +83,7 @@ pub(crate) struct Conn {
     write_edge: bool,
     close_edge: bool,
     pub(crate) last_read_ms: u64,
-    /// When the server could last write more than a ping to a backend.
+    /// When the server could last write something that is not a ping to a backend.
     pub(crate) last_write_ms: u64,
 }
 
@@ -419,7 +419,7 @@ impl Net {
         if room == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        if offered > b"0p".len() {
+        if &conn.tx[at..] != b"0p" {
             conn.last_write_ms = now_ms;
         }
         Ok(room)
