@@ -9,6 +9,8 @@
 //! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
 //! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
 
+mod audit;
+
 use crate::client::{ClientId, Peer};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
@@ -237,6 +239,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// Changes the most client sockets it may hold.
     pub fn set_sockets_max(&mut self, sockets_max: usize) {
         self.sockets_max = sockets_max;
+        self.accept_again();
     }
 
     /// Whether the drain is over.
@@ -302,6 +305,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         self.costly_left = COSTLY_MAX;
         while self.costly_left > 0 {
             let Some(key) = self.later.pop_front() else { return };
+            unmark(&mut self.clients, key);
             self.run_client(key);
         }
     }
@@ -309,8 +313,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn run_leftovers(&mut self) {
         for _ in 0..self.run.len().min(RUNS_MAX) {
             match self.run.pop_front() {
-                Some(Token::Client(key)) => self.run_client(key),
-                Some(Token::Backend(key)) => self.run_backend(key),
+                Some(Token::Client(key)) => {
+                    unmark(&mut self.clients, key);
+                    self.run_client(key);
+                }
+                Some(Token::Backend(key)) => {
+                    unmark(&mut self.backends, key);
+                    self.run_backend(key);
+                }
                 Some(Token::Listener(_)) | None => {}
             }
         }
@@ -347,9 +357,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             freed = true;
         }
         if freed {
-            let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
-            self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
+            self.accept_again();
         }
+    }
+
+    /// There is room, or may be.
+    fn accept_again(&mut self) {
+        let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
+        self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
     }
 
     // Arrival.
@@ -430,7 +445,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_client(&mut self, key: usize) {
         let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.running = false;
         let Some(id) = self.hub.client_id(key as u32).filter(|_| slot.readable && !slot.eof) else { return };
         if slot.stream.is_costly() {
             if self.costly_left == 0 {
@@ -448,8 +462,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             Ok(len) => {
                 slot.readable = len == SCRATCH_BYTES || slot.closing || slot.stream.has_more();
                 if slot.readable {
-                    slot.running = true;
-                    self.run.push_back(Token::Client(key));
+                    go_on(&mut self.run, slot, Token::Client(key));
                 }
                 let input = &mut self.scratch[SCRATCH_OFFSET..SCRATCH_OFFSET + len];
                 handler::pump(&mut self.hub, &mut self.handler, id, input);
@@ -462,8 +475,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_client_again(&mut self, key: usize) {
         if let Some(slot) = &mut self.clients[key] {
-            slot.running = true;
-            self.run.push_back(Token::Client(key));
+            go_on(&mut self.run, slot, Token::Client(key));
         }
     }
 
@@ -554,7 +566,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// more read.
     fn run_backend(&mut self, key: usize) {
         let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.running = false;
         let mut progress = Progress::Waiting;
         if self.hub.has_commands(key as u32) {
             progress = dispatch::pump(&mut self.hub, key as u32, b"");
@@ -569,10 +580,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_again(&mut self, key: usize) {
         let slot = self.backends[key].as_mut().expect("it runs, so it is there");
-        if !slot.running {
-            slot.running = true;
-            self.run.push_back(Token::Backend(key));
-        }
+        go_on(&mut self.run, slot, Token::Backend(key));
     }
 
     fn read_backend(&mut self, key: usize) -> Progress {
@@ -643,6 +651,21 @@ fn put<S>(slots: &mut Vec<Option<Slot<S>>>, key: usize, stream: S) {
         slots.resize_with(key + 1, || None);
     }
     slots[key] = Some(Slot::new(stream));
+}
+
+/// The connection is to be run again in the next turn. It stands in `run` once, however often it is called
+/// before.
+fn go_on<S>(run: &mut VecDeque<Token>, slot: &mut Slot<S>, token: Token) {
+    if !std::mem::replace(&mut slot.running, true) {
+        run.push_back(token);
+    }
+}
+
+/// The connection does not stand in `run` any more.
+fn unmark<S>(slots: &mut [Option<Slot<S>>], key: usize) {
+    if let Some(slot) = slots.get_mut(key).and_then(Option::as_mut) {
+        slot.running = false;
+    }
 }
 
 fn would_block(error: &io::Error) -> bool {

@@ -115,9 +115,11 @@ impl Outbox {
         self.cut = self.skip_whole_frames(sent, spool);
     }
 
-    /// Drops all but the frame in flight, which stays to be finished.
+    /// Drops all but the frame in flight, which stays to be finished, or the response that comes before
+    /// any frame.
     pub fn drop_unsent(&mut self, spool: &mut Spool) {
-        let whole = if self.cut == 0 { 0 } else { self.unit_len(spool) };
+        let begun = self.cut > 0 || self.first.segment & OPAQUE != 0;
+        let whole = if begun { self.unit_len(spool) } else { 0 };
         for range in self.more.take().into_iter().flat_map(|more| *more) {
             spool.release(plain(range).segment);
         }
@@ -157,6 +159,14 @@ impl Outbox {
     /// Ranges queued.
     pub fn ranges(&self) -> usize {
         usize::from(!self.first.is_empty()) + self.more.as_ref().map_or(0, |more| more.len())
+    }
+
+    /// Its ranges, each with whether it is opaque, and how much of the first frame has gone: for the audit.
+    pub(crate) fn parts(&self) -> (impl Iterator<Item = (Range, bool)> + '_, u32) {
+        let first = (!self.first.is_empty()).then_some(self.first);
+        let rest = self.more.iter().flat_map(|more| more.iter().copied());
+        let part = |range: Range| (plain(range), range.segment & OPAQUE != 0);
+        (first.into_iter().chain(rest).map(part), self.cut)
     }
 
     fn drop_first(&mut self, spool: &mut Spool) {
@@ -245,6 +255,18 @@ mod tests {
         outbox.consume(4, &mut spool);
         outbox.drop_unsent(&mut spool);
         assert_eq!(waiting(&outbox, &spool), b"/1.1 101 Yes\r\n\r\n");
+    }
+
+    #[test]
+    fn frames_are_dropped_behind_a_response_that_has_not_begun() {
+        let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+        let response = spool.append_bytes(Lane::Private, b"HTTP/1.1 101 Yes\r\n\r\n");
+        outbox.push_opaque(response);
+        spool.hold(response.segment, 1);
+        let range = spool.append_frame(Lane::Private, true, Opcode::Text, b"x");
+        push(&mut outbox, &mut spool, range);
+        outbox.drop_unsent(&mut spool);
+        assert_eq!(waiting(&outbox, &spool), b"HTTP/1.1 101 Yes\r\n\r\n");
     }
 
     #[derive(Clone, Debug)]

@@ -123,6 +123,11 @@ impl Spool {
         self.segments.iter().map(|segment| segment.holds as usize).sum()
     }
 
+    /// Holds and stored bytes of each segment, for the audit.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
+        self.segments.iter().map(|segment| (segment.holds, segment.bytes.len()))
+    }
+
     fn append(&mut self, lane: Lane, len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Range {
         let index = self.segment_for(lane, len);
         let bytes = &mut self.segments[index as usize].bytes;

@@ -19,29 +19,29 @@ use std::collections::VecDeque;
 /// Clients to flush, and the broadcasts not yet handed out.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    urgent: VecDeque<u32>,
-    bulk: VecDeque<u32>,
-    pending: Option<Pending>,
-    throttle: Throttle,
+    pub(super) urgent: VecDeque<u32>,
+    pub(super) bulk: VecDeque<u32>,
+    pub(super) pending: Option<Pending>,
+    pub(super) throttle: Throttle,
     /// Scratch of `settle`: clients that were over their limit.
     overflown: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Pending {
-    range: Range,
+pub(super) struct Pending {
+    pub(super) range: Range,
     messages: u32,
 }
 
 /// Holds broadcasting backends back while clients that do read have not yet been sent what was broadcast
 /// before. Without it a backend that is faster than all sockets together would overflow healthy clients.
 #[derive(Debug, Default)]
-struct Throttle {
+pub(super) struct Throttle {
     /// Bytes broadcast and not yet offered to everybody.
     burst_bytes: usize,
     /// Clients that ever entered and left the bulk queue.
-    pushed: u64,
-    popped: u64,
+    pub(super) pushed: u64,
+    pub(super) popped: u64,
     /// `popped` at which everybody was offered [`FLUSH_BYTES`] once more; none while no round is on.
     round_end: Option<u64>,
 }
@@ -76,12 +76,14 @@ impl Hub {
     /// Queues a message for one client. False when it is not open or could not take it.
     pub fn send_direct(&mut self, to: ClientId, kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
+        self.settle(); // which may close it
         self.is_open(to) && self.deliver(to.key, false, kind.opcode(), message)
     }
 
     /// Queues a message for all clients of a token. False when none took it.
     pub fn send_to_token(&mut self, token: &[u8], kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
+        self.settle(); // which may close the first of them
         match self.tokens.first(token) {
             Some(first) => self.deliver(first, true, kind.opcode(), message),
             None => false,
@@ -89,8 +91,8 @@ impl Hub {
     }
 
     /// Encodes a frame once and queues it for a client, and for the rest of its token's chain.
+    /// No broadcast is pending.
     fn deliver(&mut self, first: u32, chain: bool, opcode: Opcode, message: &[u8]) -> bool {
-        self.settle();
         let range = self.spool.append_frame(Lane::Private, true, opcode, message);
         // Held while it is handed out: closing a client could free the segment under it.
         self.spool.hold(range.segment, 1);
