@@ -137,6 +137,11 @@ fn program(name: &str) -> PathBuf {
 /// Builds all examples in the folder of this profile.
 fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells a test about its package would be taken for a change, and everything be built anew.
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
+        cargo.env_remove(name);
+    }
     cargo.args(["build", "--quiet", "--examples", "--target-dir"]);
     cargo.arg(profile.parent().expect("the target folder"));
     if profile.ends_with("release") {
