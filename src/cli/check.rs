@@ -5,16 +5,12 @@
 
 use super::args::Args;
 use super::{Exit, Outcome, load, say, warn};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use wsson::config::{LogTarget, Settings, TlsFiles};
 use wsson::net::Address;
-
-/// More than any chain of certificates.
-const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::settings(args)?;
@@ -57,8 +53,7 @@ fn wrong(settings: &Settings) -> Vec<String> {
     }
     wrong.extend(bad_accounts(settings));
     if let Some(TlsFiles { certificate, key }) = &settings.tls {
-        wrong.extend(bad_pem("certificate", certificate, "CERTIFICATE"));
-        wrong.extend(bad_pem("key", key, "PRIVATE KEY"));
+        wrong.extend(wsson::net::tls::load(certificate, key).err().filter(|_| cfg!(feature = "tls")));
     }
     wrong
 }
@@ -129,18 +124,6 @@ fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Res
         Err(error) => wsson::sys::describe(&error),
     };
     Some(format!("cannot use {name:?} for \"{key}\": {why}"))
-}
-
-/// Whether the file can be read and is what it should be; whether the two belong together is told by the start.
-fn bad_pem(key: &str, path: &Path, label: &str) -> Option<String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_string(&mut text));
-    let why = match read {
-        Err(error) => wsson::sys::describe(&error),
-        Ok(_) if text.contains("-----BEGIN ") && text.contains(&format!("{label}-----")) => return None,
-        Ok(_) => format!("it has no {} in PEM form", label.to_ascii_lowercase()),
-    };
-    Some(format!("cannot use the {key} {}: {why}", path.display()))
 }
 
 fn key_warning(settings: &Settings) -> Option<String> {

@@ -120,27 +120,34 @@ impl Hub {
     }
 
     /// Hands pending broadcasts to all open clients.
+    #[inline]
     pub(crate) fn settle(&mut self) {
-        let Some(Pending { range, messages }) = self.queues.pending.take() else { return };
+        if let Some(pending) = self.queues.pending.take() {
+            self.hand_out(pending);
+        }
+    }
+
+    fn hand_out(&mut self, Pending { range, messages }: Pending) {
         let mut holds = 0;
         let mut receivers: u32 = 0;
+        let bulk_before = self.queues.bulk.len();
         let outbox_bytes_max = self.settings.limits.outbox_bytes;
         for (key, client) in &mut self.clients {
-            if !client.accepts_data() {
-                continue;
-            }
-            if is_over(client.waiting_bytes(), range.len(), outbox_bytes_max) {
+            let State::Open { rare, .. } = &mut client.state else { continue };
+            let held = rare.as_mut().and_then(|rare| rare.hold.as_mut()).map(|hold| &mut hold.outbox);
+            let waiting = client.outbox.bytes() + held.as_ref().map_or(0, |outbox| outbox.bytes());
+            if is_over(waiting, range.len(), outbox_bytes_max) {
                 self.queues.overflown.push(key as u32);
                 continue;
             }
             receivers += 1;
-            holds += u32::from(client.data_outbox().push(range));
+            holds += u32::from(held.unwrap_or(&mut client.outbox).push(range));
             if !client.queued_bulk {
                 client.queued_bulk = true;
                 self.queues.bulk.push_back(key as u32);
-                self.queues.throttle.pushed += 1;
             }
         }
+        self.queues.throttle.pushed += (self.queues.bulk.len() - bulk_before) as u64;
         self.stats.messages_out += u64::from(receivers) * u64::from(messages);
         self.spool.hold(range.segment, holds);
         self.spool.release(range.segment); // the hold of `pending`
@@ -219,10 +226,14 @@ impl Hub {
     }
 
     /// Over `limits.queued`, those that hold back most are closed until it fits.
+    #[inline]
     fn relieve(&mut self) {
-        if self.spool.bytes() <= self.settings.limits.queued_bytes {
-            return;
+        if self.spool.bytes() > self.settings.limits.queued_bytes {
+            self.close_the_worst();
         }
+    }
+
+    fn close_the_worst(&mut self) {
         let waiting = self.clients.iter().filter(|(_, client)| client.accepts_data());
         let mut worst: Vec<(u32, u32)> = waiting
             .map(|(key, client)| (client.waiting_bytes(), key as u32))
@@ -286,6 +297,12 @@ impl Hub {
         }
     }
 
+    /// The first of what waits for a client, and whether that is all.
+    #[inline]
+    pub(crate) fn client_chunk(&self, key: u32) -> (&[u8], bool) {
+        self.clients[key as usize].outbox.first_chunk(&self.spool)
+    }
+
     /// What waits for a client, in order.
     pub(crate) fn client_chunks(&self, key: u32) -> impl Iterator<Item = &[u8]> {
         self.clients[key as usize].outbox.chunks(&self.spool)
@@ -312,12 +329,14 @@ impl Hub {
     }
 
     /// What is to be done once a flush is over.
+    #[inline]
     pub(crate) fn after_flush(&mut self, key: u32) -> After {
         let client = &mut self.clients[key as usize];
         if !client.outbox.is_empty() {
             return After::More;
         }
         match client.state {
+            State::Open { rare: None, .. } => After::Idle,
             State::Lingering { .. } => After::ShutDown,
             State::Finishing { .. } => After::End,
             _ => {
