@@ -372,6 +372,7 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
     /// Something on top of a socket, whose timeouts are set.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     Over(Box<dyn Over>),
 }
 

@@ -99,7 +99,7 @@ mod with_tls {
         let server = setup.limit("control_payload = 4000000").start();
         for versions in [TLS12, TLS13] {
             let mut client = Tls::connect(&server, &trusting(versions)).open();
-            let message: Vec<u8> = (0..LEN as u32).map(|place| (place * 7 >> 3) as u8).collect();
+            let message: Vec<u8> = (0..LEN as u32).map(|place| ((place * 7) >> 3) as u8).collect();
             for _ in 0..3 {
                 client.send(&frame(0x80 | 2, &message));
             }
