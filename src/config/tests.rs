@@ -391,7 +391,7 @@ fn every_listed_key_is_read() {
 fn what_is_rendered_is_read_back() {
     let text = "servers=['tcp://127.0.0.1:1','tls://[::]:2','unix:///s']\ndomains='d:1'\npid=''\nlog='/var/\"log\"'\n\
         secret_file=['a','b']\norigins=['http://a','file://']\non_message='echo'\nuser='u'\ngroup='g'\n\
-        trusted_proxies=['10.0.0.0/8','::1']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
+        trusted_proxies=['10.0.0.0/8','::1','unix']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
         [limits]\nclients=7\nunauthenticated=3\nhead=1000\n[timeouts]\nidle=0.25\n[tls]\ncertificate='c'\nkey='k'\n\
         [sockets]\ncontrol_mode='0600'\nowner='o'";
     let settings = good(text);
