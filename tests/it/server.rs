@@ -428,10 +428,16 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Over(stream) => stream.read(buffer),
+        loop {
+            let done = match self {
+                Self::Tcp(stream) => stream.read(buffer),
+                Self::Unix(stream) => stream.read(buffer),
+                Self::Over(stream) => stream.read(buffer),
+            };
+            // A signal for this process is no answer of the server.
+            if !done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+                return done;
+            }
         }
     }
 }
