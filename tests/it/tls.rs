@@ -1,7 +1,9 @@
 //! operations.md, `tls://` listeners: two versions of TLS, cut records, clean ends, other protocols on the port,
 //! handshakes that stall, new certificates, and starts that are refused.
 
-use crate::server::{Address, Setup, free_port};
+use crate::server::Setup;
+#[cfg(feature = "tls")]
+use crate::server::{Address, free_port};
 
 /// A certificate is of no use to a wsson that was built without TLS, and this is said before anything else.
 #[cfg(not(feature = "tls"))]
@@ -12,6 +14,7 @@ fn without_tls_it_does_not_start() {
     assert!(told.contains("was built without TLS"), "{told}");
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn a_certificate_must_be_named() {
     let setup = Setup::new().endpoint(Address::Tls(free_port()));
