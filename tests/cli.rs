@@ -235,6 +235,7 @@ fn the_environment_replaces_the_secret() {
     assert_eq!(theirs, systemd, "one newline at the end does not count");
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn what_the_configuration_names_must_be_there() {
     let site = Site::new(

@@ -136,7 +136,8 @@ fn limits(settings: &Settings, reader: &mut Reader<'_>) {
 fn tls(settings: &Settings, reader: &mut Reader<'_>) {
     let listens = settings.servers.iter().any(|server| server.starts_with("tls://"));
     if listens && !cfg!(feature = "tls") {
-        reader.fail("servers", "\"servers\": this wsson was built without TLS; put a proxy in front of it");
+        return reader
+            .fail("servers", "\"servers\": this wsson was built without TLS; put a proxy in front of it");
     }
     match &settings.tls {
         None if listens => {

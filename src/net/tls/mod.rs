@@ -7,6 +7,8 @@
 
 mod load;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use load::load;
 pub use session::Session;

@@ -30,9 +30,9 @@ pub struct Session {
     socket: TcpStream,
     tls: UnbufferedServerConnection,
     /// The beginning of a record whose rest has not come, or of a handshake message.
-    incoming: Vec<u8>,
+    pub(super) incoming: Vec<u8>,
     /// Records that the kernel has not taken, but for their first `sent` bytes.
-    outgoing: Vec<u8>,
+    pub(super) outgoing: Vec<u8>,
     sent: usize,
     speaks: Speaks,
     /// The last read filled its buffer.
