@@ -180,7 +180,7 @@ impl Settings {
         let limits = &self.limits;
         if limits.control_payload_bytes > limits.outbox_bytes as usize {
             warnings.push(
-                "limits.control_payload is more than limits.outbox: a broadcast of that size would close every client"
+                "limits.control_payload is more than limits.outbox: a message of that size closes a client for which another one waits"
                     .into(),
             );
         }
