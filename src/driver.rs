@@ -10,11 +10,15 @@
 //! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
 //! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
 
+mod audit;
+
 use crate::client::{ClientId, Peer};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
 use crate::handshake::Reject;
-use crate::hub::{After, FLUSH_BYTES, Hub};
+use crate::hub::{After, FLUSH_BYTES, Hub, Written};
+use crate::outbox::Outbox;
+use crate::spool::Spool;
 use crate::timers::Now;
 use log::{debug, warn};
 use std::collections::VecDeque;
@@ -236,6 +240,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// Changes the most client sockets it may hold.
     pub fn set_sockets_max(&mut self, sockets_max: usize) {
         self.sockets_max = sockets_max;
+        self.accept_again();
     }
 
     /// Whether the drain is over.
@@ -301,6 +306,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         self.costly_left = COSTLY_MAX;
         while self.costly_left > 0 {
             let Some(key) = self.later.pop_front() else { return };
+            unmark(&mut self.clients, key);
             self.run_client(key);
         }
     }
@@ -308,8 +314,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn run_leftovers(&mut self) {
         for _ in 0..self.run.len().min(RUNS_MAX) {
             match self.run.pop_front() {
-                Some(Token::Client(key)) => self.run_client(key),
-                Some(Token::Backend(key)) => self.run_backend(key),
+                Some(Token::Client(key)) => {
+                    unmark(&mut self.clients, key);
+                    self.run_client(key);
+                }
+                Some(Token::Backend(key)) => {
+                    unmark(&mut self.backends, key);
+                    self.run_backend(key);
+                }
                 Some(Token::Listener(_)) | None => {}
             }
         }
@@ -346,9 +358,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             freed = true;
         }
         if freed {
-            let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
-            self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
+            self.accept_again();
         }
+    }
+
+    /// There is room, or may be.
+    fn accept_again(&mut self) {
+        let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
+        self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
     }
 
     // Arrival.
@@ -429,7 +446,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_client(&mut self, key: usize) {
         let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.running = false;
         let Some(id) = self.hub.client_id(key as u32).filter(|_| slot.readable && !slot.eof) else { return };
         if slot.stream.is_costly() {
             if self.costly_left == 0 {
@@ -447,8 +463,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             Ok(len) => {
                 slot.readable = len == SCRATCH_BYTES || slot.closing || slot.stream.has_more();
                 if slot.readable {
-                    slot.running = true;
-                    self.run.push_back(Token::Client(key));
+                    go_on(&mut self.run, slot, Token::Client(key));
                 }
                 let input = &mut self.scratch[SCRATCH_OFFSET..SCRATCH_OFFSET + len];
                 handler::pump(&mut self.hub, &mut self.handler, id, input);
@@ -461,8 +476,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_client_again(&mut self, key: usize) {
         if let Some(slot) = &mut self.clients[key] {
-            slot.running = true;
-            self.run.push_back(Token::Client(key));
+            go_on(&mut self.run, slot, Token::Client(key));
         }
     }
 
@@ -488,22 +502,39 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn flush_client(&mut self, key: u32, bulk: bool) {
         let Some(slot) = self.clients[key as usize].as_mut() else { return };
-        let Some(id) = self.hub.client_id(key) else { return };
-        if slot.writable {
-            let written = write(&mut slot.stream, self.hub.client_chunks(key));
-            match written {
-                Ok(Written { sent, all }) => {
-                    self.hub.client_sent(key, sent);
+        let after = if slot.writable {
+            match self.hub.flush_client(key, |outbox, spool| write(&mut slot.stream, outbox, spool)) {
+                Ok((true, After::Idle)) => return,
+                Ok((all, after)) => {
                     slot.writable = all;
+                    after
                 }
-                Err(error) if would_block(&error) => slot.writable = false,
-                Err(error) => return self.client_broken(id, &error),
+                Err(error) if would_block(&error) => {
+                    slot.writable = false;
+                    self.hub.after_flush(key)
+                }
+                Err(error) => return self.flush_failed(key, &error),
             }
-        }
+        } else {
+            self.hub.after_flush(key)
+        };
         if !slot.writable {
             self.hub.client_blocked(key);
         }
-        match self.hub.after_flush(key) {
+        self.flushed(key, bulk, after);
+    }
+
+    fn flush_failed(&mut self, key: u32, error: &io::Error) {
+        if let Some(id) = self.hub.client_id(key) {
+            self.client_broken(id, error);
+        }
+    }
+
+    /// What follows a flush that left something to do.
+    fn flushed(&mut self, key: u32, bulk: bool, after: After) {
+        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let Some(id) = self.hub.client_id(key) else { return };
+        match after {
             After::Idle => {}
             After::More if slot.writable => self.hub.requeue_flush(key, bulk),
             After::More => {} // the event that it can be written to queues it again
@@ -536,7 +567,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// more read.
     fn run_backend(&mut self, key: usize) {
         let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.running = false;
         let mut progress = Progress::Waiting;
         if self.hub.has_commands(key as u32) {
             progress = dispatch::pump(&mut self.hub, key as u32, b"");
@@ -551,10 +581,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_again(&mut self, key: usize) {
         let slot = self.backends[key].as_mut().expect("it runs, so it is there");
-        if !slot.running {
-            slot.running = true;
-            self.run.push_back(Token::Backend(key));
-        }
+        go_on(&mut self.run, slot, Token::Backend(key));
     }
 
     fn read_backend(&mut self, key: usize) -> Progress {
@@ -592,8 +619,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         let was_paused = self.hub.owes_replies(key);
         if slot.writable {
             let chunk = self.hub.backend_chunk(key);
-            let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
-            match write(&mut slot.stream, std::iter::once(chunk)) {
+            match write_one(&mut slot.stream, chunk) {
                 Ok(Written { sent, all }) => {
                     self.hub.backend_sent(key, sent);
                     slot.writable = all;
@@ -628,37 +654,69 @@ fn put<S>(slots: &mut Vec<Option<Slot<S>>>, key: usize, stream: S) {
     slots[key] = Some(Slot::new(stream));
 }
 
+/// The connection is to be run again in the next turn. It stands in `run` once, however often it is called
+/// before.
+fn go_on<S>(run: &mut VecDeque<Token>, slot: &mut Slot<S>, token: Token) {
+    if !std::mem::replace(&mut slot.running, true) {
+        run.push_back(token);
+    }
+}
+
+/// The connection does not stand in `run` any more.
+fn unmark<S>(slots: &mut [Option<Slot<S>>], key: usize) {
+    if let Some(slot) = slots.get_mut(key).and_then(Option::as_mut) {
+        slot.running = false;
+    }
+}
+
 fn would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }
 
-struct Written {
-    sent: usize,
-    /// The kernel took everything that it was offered.
-    all: bool,
+/// Offers one turn's share of what waits for a client, in one call.
+#[inline]
+fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
+    match outbox.first_chunk(spool) {
+        (chunk, true) => write_one(stream, chunk),
+        (_, false) => write_several(stream, outbox.chunks(spool)),
+    }
 }
 
-/// Offers what the stream still holds, then one turn's share, in one call.
-fn write<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8]>) -> io::Result<Written> {
-    if !stream.flush()? {
-        return Ok(Written { sent: 0, all: false });
-    }
+/// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
+#[inline]
+fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
+    let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
+    offer(stream, &[IoSlice::new(chunk)], chunk.len())
+}
+
+fn write_several<'b, S: Stream>(
+    stream: &mut S,
+    chunks: impl Iterator<Item = &'b [u8]>,
+) -> io::Result<Written> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let (mut count, mut offered) = (0, 0);
+    let (mut count, mut left) = (0, FLUSH_BYTES);
     for chunk in chunks.take(SLICES_MAX) {
-        let chunk = &chunk[..chunk.len().min(FLUSH_BYTES - offered)];
+        let chunk = &chunk[..chunk.len().min(left)];
         if chunk.is_empty() {
             break;
         }
         slices[count] = IoSlice::new(chunk);
-        (count, offered) = (count + 1, offered + chunk.len());
+        (count, left) = (count + 1, left - chunk.len());
     }
-    if count == 0 {
+    offer(stream, &slices[..count], FLUSH_BYTES - left)
+}
+
+#[inline]
+fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>], len: usize) -> io::Result<Written> {
+    if stream.has_unsent() && !stream.flush()? {
+        return Ok(Written { sent: 0, all: false });
+    }
+    if len == 0 {
         return Ok(Written { sent: 0, all: true });
     }
     loop {
-        match stream.write(&slices[..count]) {
-            Ok(sent) => return Ok(Written { sent, all: sent == offered && !stream.has_unsent() }),
+        match stream.write(slices) {
+            Ok(sent) => return Ok(Written { sent, all: sent == len && !stream.has_unsent() }),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

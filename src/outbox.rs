@@ -76,6 +76,16 @@ impl Outbox {
         assert!(self.push(marked), "an opaque range joins nothing");
     }
 
+    /// The first of [`chunks`](Self::chunks), and whether it is the only one. Empty when nothing waits.
+    #[inline]
+    pub fn first_chunk<'s>(&self, spool: &'s Spool) -> (&'s [u8], bool) {
+        if self.is_empty() {
+            return (&[], true);
+        }
+        let range = Range { start: self.first.start + self.cut, ..self.first };
+        (spool.get(plain(range)), self.more.is_none())
+    }
+
     /// What waits, in order, as slices of the spool.
     pub fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
         let start = self.first.start + self.cut;
@@ -85,8 +95,17 @@ impl Outbox {
     }
 
     /// The peer took the first `sent` bytes.
+    #[inline]
     pub fn consume(&mut self, sent: u32, spool: &mut Spool) {
         debug_assert!(sent <= self.bytes, "no more is sent than was queued");
+        if sent == self.bytes && self.more.is_none() {
+            // Nearly always: one range, and the kernel took it all.
+            if !self.first.is_empty() {
+                spool.release(plain(self.first).segment);
+                *self = Self::default();
+            }
+            return;
+        }
         self.bytes -= sent;
         let mut sent = sent + self.cut;
         while !self.first.is_empty() && sent >= self.first.len() {
@@ -96,9 +115,11 @@ impl Outbox {
         self.cut = self.skip_whole_frames(sent, spool);
     }
 
-    /// Drops all but the frame in flight, which stays to be finished.
+    /// Drops all but the frame in flight, which stays to be finished, or the response that comes before
+    /// any frame.
     pub fn drop_unsent(&mut self, spool: &mut Spool) {
-        let whole = if self.cut == 0 { 0 } else { self.unit_len(spool) };
+        let begun = self.cut > 0 || self.first.segment & OPAQUE != 0;
+        let whole = if begun { self.unit_len(spool) } else { 0 };
         for range in self.more.take().into_iter().flat_map(|more| *more) {
             spool.release(plain(range).segment);
         }
@@ -138,6 +159,14 @@ impl Outbox {
     /// Ranges queued.
     pub fn ranges(&self) -> usize {
         usize::from(!self.first.is_empty()) + self.more.as_ref().map_or(0, |more| more.len())
+    }
+
+    /// Its ranges, each with whether it is opaque, and how much of the first frame has gone: for the audit.
+    pub(crate) fn parts(&self) -> (impl Iterator<Item = (Range, bool)> + '_, u32) {
+        let first = (!self.first.is_empty()).then_some(self.first);
+        let rest = self.more.iter().flat_map(|more| more.iter().copied());
+        let part = |range: Range| (plain(range), range.segment & OPAQUE != 0);
+        (first.into_iter().chain(rest).map(part), self.cut)
     }
 
     fn drop_first(&mut self, spool: &mut Spool) {
@@ -226,6 +255,18 @@ mod tests {
         outbox.consume(4, &mut spool);
         outbox.drop_unsent(&mut spool);
         assert_eq!(waiting(&outbox, &spool), b"/1.1 101 Yes\r\n\r\n");
+    }
+
+    #[test]
+    fn frames_are_dropped_behind_a_response_that_has_not_begun() {
+        let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
+        let response = spool.append_bytes(Lane::Private, b"HTTP/1.1 101 Yes\r\n\r\n");
+        outbox.push_opaque(response);
+        spool.hold(response.segment, 1);
+        let range = spool.append_frame(Lane::Private, true, Opcode::Text, b"x");
+        push(&mut outbox, &mut spool, range);
+        outbox.drop_unsent(&mut spool);
+        assert_eq!(waiting(&outbox, &spool), b"HTTP/1.1 101 Yes\r\n\r\n");
     }
 
     #[derive(Clone, Debug)]

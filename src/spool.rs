@@ -98,6 +98,7 @@ impl Spool {
     }
 
     /// One outbox entry on this segment is gone. The last one frees it.
+    #[inline]
     pub fn release(&mut self, segment: u32) {
         let slot = &mut self.segments[segment as usize];
         slot.holds -= 1;
@@ -107,6 +108,7 @@ impl Spool {
     }
 
     /// The bytes of a range.
+    #[inline]
     pub fn get(&self, range: Range) -> &[u8] {
         &self.segments[range.segment as usize].bytes[range.start as usize..range.end as usize]
     }
@@ -119,6 +121,11 @@ impl Spool {
     /// Ranges that hold something, over all segments. For the invariants of tests.
     pub fn holds(&self) -> usize {
         self.segments.iter().map(|segment| segment.holds as usize).sum()
+    }
+
+    /// Holds and stored bytes of each segment, for the audit.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
+        self.segments.iter().map(|segment| (segment.holds, segment.bytes.len()))
     }
 
     fn append(&mut self, lane: Lane, len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Range {

@@ -393,6 +393,11 @@ pub fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Resu
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value)
 }
 
+/// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
+pub fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+}
+
 fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
     let (fd, len) = (socket.as_raw_fd(), mem::size_of::<libc::c_int>() as libc::socklen_t);
     // SAFETY: `value` is an int, `len` its size; every option set here takes an int.

@@ -177,6 +177,11 @@ impl Timers {
         ahead.map(|slots| self.cursor.ms() + slots as u64 * TICK_MS)
     }
 
+    /// When `key` comes up, for the audit; `None` when it is not armed.
+    pub(crate) fn armed_ms(&self, key: u32) -> Option<u64> {
+        Some(self.tick_of(key)).filter(|tick| *tick != UNARMED).map(Tick::ms)
+    }
+
     /// Takes the next slot's list out to be popped. After a long sleep each slot is seen once, not once
     /// for every revolution that was missed.
     fn advance(&mut self, now: Tick) {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 /// Backends to flush.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
-    queue: VecDeque<u32>,
+    pub(super) queue: VecDeque<u32>,
 }
 
 impl Hub {
@@ -27,7 +27,10 @@ impl Hub {
         if bytes > 0 {
             let backend = &mut self.backends[key as usize];
             backend.heard = self.now.tick();
-            backend.pinged = false;
+            // The next ping may be due before what the wheel waits for.
+            if std::mem::take(&mut backend.pinged) {
+                self.rearm_backend(key);
+            }
         }
     }
 
@@ -117,11 +120,14 @@ impl Hub {
         self.backends[key as usize].waiting()
     }
 
-    /// The kernel took `sent` bytes of replies: the backend reads, so it lives.
+    /// The kernel took `sent` bytes of replies. While commands wait for that, or after the last one, it is
+    /// the only sign of life there can be; else it is none: the kernel takes our ping from a dead peer too.
     pub(crate) fn backend_sent(&mut self, key: u32, sent: usize) {
         let now = self.now.tick();
         let backend = &mut self.backends[key as usize];
         backend.consume(sent);
-        backend.heard = backend.heard.max(now);
+        if backend.unfinished || backend.state != State::Open {
+            backend.heard = backend.heard.max(now);
+        }
     }
 }

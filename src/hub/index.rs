@@ -99,6 +99,12 @@ impl Index {
         &padded[..len]
     }
 
+    /// Every inserted key, for the audit.
+    pub(super) fn keys(&self) -> impl Iterator<Item = u32> + '_ {
+        let chain = |head: &u32| std::iter::successors(Some(*head), |key| self.after(*key));
+        self.first.iter().flat_map(chain)
+    }
+
     /// Distinct names.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

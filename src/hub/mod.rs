@@ -17,7 +17,9 @@
 //! | `control` | backends' replies and their end |
 //! | `index` | tokens and users |
 //! | `proxy` | the visitor's address behind a proxy |
+//! | `audit` | everything recounted from scratch, for the tests |
 
+mod audit;
 mod control;
 mod index;
 mod lock;
@@ -41,7 +43,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
-pub(crate) use send::{After, FLUSH_BYTES};
+pub(crate) use send::{After, FLUSH_BYTES, Written};
 
 /// The registry. See the module's head.
 #[derive(Debug)]
@@ -148,6 +150,7 @@ impl Hub {
         let shape = (self.settings.auth.token_length, self.settings.auth.identity);
         self.settings = HubSettings::from(settings);
         (self.settings.auth.token_length, self.settings.auth.identity) = shape;
+        self.rearm_all();
     }
 
     /// Notes what a reload has done, for the status.
@@ -407,9 +410,11 @@ impl Hub {
     pub(crate) fn heard(&mut self, id: ClientId, bytes: usize) {
         let now = self.now.tick();
         self.stats.bytes_in += bytes as u64;
-        if let Some(client) = self.client_mut(id) {
-            client.heard = now;
-            client.pinged = false;
+        let Some(client) = self.client_mut(id) else { return };
+        client.heard = now;
+        // The wheel waits for the pong's deadline, and the next ping may be due before that.
+        if std::mem::take(&mut client.pinged) && client.accepts_data() {
+            self.timers.arm_by(id.key, now.ms() + self.settings.timeouts.idle_ms);
         }
     }
 
@@ -485,10 +490,10 @@ impl Hub {
 
     /// Begins the closing handshake. Does nothing for a client that is not open.
     pub fn close(&mut self, id: ClientId, code: CloseCode, reason: &str) {
+        self.settle(); // which may close it
         if !self.is_open(id) {
             return;
         }
-        self.settle();
         self.leave_open(id.key, code.0);
         self.queue_close(id.key, Some(code), reason);
         self.begin_closing(id.key);
@@ -535,10 +540,10 @@ impl Hub {
 
     /// The peer shut its side down, or the connection is broken.
     pub(crate) fn client_lost(&mut self, id: ClientId) {
+        self.settle(); // which may close it
         match self.client(id).map(|client| &client.state) {
             Some(State::Handshaking { .. }) => self.vanish(id.key, "gone_before_request"),
             Some(State::Open { .. }) => {
-                self.settle();
                 self.leave_open(id.key, 1006);
                 self.end(id.key);
             }

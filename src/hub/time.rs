@@ -92,6 +92,16 @@ impl Hub {
         }
     }
 
+    /// Sets every deadline anew: other timeouts are in force.
+    pub(super) fn rearm_all(&mut self) {
+        for key in self.clients.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
+            self.rearm(key);
+        }
+        for key in self.backends.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
+            self.rearm_backend(key);
+        }
+    }
+
     // The end.
 
     /// Begins to shut down: every client is told 1001, handshakes are refused, backends' replies go out.

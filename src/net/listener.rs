@@ -116,6 +116,7 @@ impl Listener {
             Address::Tcp(addr) | Address::Tls(addr) => {
                 let listener =
                     sys::listen_tcp(*addr, reuseport).map_err(|error| tcp_error(address, error))?;
+                prepare(&listener).map_err(|error| tcp_error(address, error))?;
                 Socket::Tcp(TcpListener::from_std(listener))
             }
             Address::Unix(path) => bind_unix(path, permissions)?,
@@ -131,6 +132,7 @@ impl Listener {
             Address::Tcp(_) | Address::Tls(_) => {
                 let listener = std::net::TcpListener::from(inherited.fd);
                 listener.set_nonblocking(true).map_err(os)?;
+                prepare(&listener).map_err(os)?;
                 Socket::Tcp(TcpListener::from_std(listener))
             }
             Address::Unix(_) => {
@@ -177,9 +179,6 @@ impl Listen for Listener {
         let (mut transport, peer) = match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, addr) = listener.accept()?;
-                // Both fail only on a connection that is gone, which the first read will tell.
-                let _ = stream.set_nodelay(true);
-                let _ = sys::set_tcp_user_timeout(stream.as_fd(), USER_TIMEOUT_MS);
                 let transport = match &self.tls {
                     Some(config) => Transport::Tls(Box::new(config.accept(stream)?)),
                     None => Transport::Tcp(stream),
@@ -191,6 +190,12 @@ impl Listen for Listener {
         transport.register(&self.registry, super::mio_token(token))?;
         Ok((transport, peer))
     }
+}
+
+/// Sets what every accepted connection inherits: two system calls less for each.
+fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
+    sys::set_tcp_nodelay(listener.as_fd())?;
+    sys::set_tcp_user_timeout(listener.as_fd(), USER_TIMEOUT_MS)
 }
 
 fn tcp_error(address: &Address, error: io::Error) -> BindError {

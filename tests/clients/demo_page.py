@@ -92,7 +92,7 @@ class Tab:
             self.call(f"{domain}.enable")
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=url)
-        wait("the page is there", lambda: self.run("!!document.getElementById('state')"))
+        wait("the page is there", lambda: self.run("location.href !== 'about:blank' && document.readyState") == "complete")
 
     def call(self, method, **params):
         self.count += 1

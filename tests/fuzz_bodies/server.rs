@@ -1,5 +1,5 @@
 //! Fuzz body: the whole server between fake sockets. Whatever clients and backends send, in whatever pieces, and
-//! however slowly they read: it never panics, its counters add up after every turn, what it sends is whole frames in
+//! however slowly they read: it never panics, its audit finds nothing after any turn, what it sends is whole frames in
 //! a lawful order, it comes to rest, and a drain ends it in time.
 //!
 //! Input: a byte that chooses the settings, then operations: a byte for what is done (with bit 7 the server gets no
@@ -376,6 +376,9 @@ impl World {
             }
         }
         self.driver.turn(self.now);
+        if let Err(what) = self.driver.audit(self.now) {
+            panic!("{what}");
+        }
         self.check();
     }
 

@@ -1,0 +1,103 @@
+//! What browsers and backends of a world share: the messages ever sent, and the moment.
+
+use crate::net::Shared;
+use crate::plan::Plan;
+use crate::rng::Rng;
+use wsson::timers::Now;
+
+/// Who sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Party {
+    Browser(usize),
+    Backend(usize),
+}
+
+/// Whom it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    All,
+    Token(usize),
+    Browser(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Unknown,
+    /// The server said that it took it.
+    Acked,
+    /// The server said that nobody was there to take it.
+    Refused,
+}
+
+/// A message, named by its number, which its first eight bytes tell.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) from: Party,
+    pub(crate) target: Target,
+    pub(crate) text: bool,
+    pub(crate) bytes: Vec<u8>,
+    /// When it began to be sent.
+    pub(crate) step: usize,
+    pub(crate) fate: Fate,
+    /// Whether all of it was sent.
+    pub(crate) whole: bool,
+}
+
+/// What an actor sees of its world.
+pub(crate) struct Context<'w> {
+    pub(crate) rng: &'w mut Rng,
+    pub(crate) net: &'w Shared,
+    pub(crate) messages: &'w mut Vec<Message>,
+    pub(crate) plan: &'w Plan,
+    pub(crate) now: Now,
+    pub(crate) step: usize,
+    /// How often the wall clock jumped.
+    pub(crate) jumps: usize,
+    /// Browsers so far.
+    pub(crate) crowd: usize,
+    /// The server has as many sockets as it may.
+    pub(crate) full: bool,
+    pub(crate) draining: bool,
+    /// Bytes in all messages so far.
+    pub(crate) bytes: &'w mut usize,
+    /// Tokens that were ever locked.
+    pub(crate) locked: &'w mut [bool],
+    /// The faults are over: nothing new is begun.
+    pub(crate) healing: bool,
+}
+
+impl Context<'_> {
+    /// A new message with content of its own; `op` tells the application what to do with it.
+    pub(crate) fn compose(&mut self, from: Party, target: Target, op: u8, text: bool, len: usize) -> usize {
+        let number = self.messages.len();
+        let mut bytes = format!("{number:08x}").into_bytes();
+        bytes.push(op);
+        let tail = len.saturating_sub(bytes.len());
+        bytes.extend(if text { self.text(tail) } else { self.binary(tail) });
+        *self.bytes += bytes.len() + 14;
+        let (step, fate) = (self.step, Fate::Unknown);
+        self.messages.push(Message { from, target, text, bytes, step, fate, whole: true });
+        number
+    }
+
+    pub(crate) fn text(&mut self, len: usize) -> Vec<u8> {
+        let words =
+            ["a", "z{}\"", "\u{e9}", "\u{20ac}", "\u{1f600}", "0123456789", "lorem ipsum dolor sit amet "];
+        let mut out = String::new();
+        while out.len() < len {
+            let long = len - out.len() > 2000;
+            out.push_str(&if long { "long text ".repeat(150) } else { self.rng.pick(&words).to_owned() });
+        }
+        out.into_bytes()
+    }
+
+    fn binary(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = self.rng.next().to_le_bytes().repeat(len.div_ceil(8));
+        bytes.truncate(len);
+        bytes
+    }
+
+    pub(crate) fn size(&mut self) -> usize {
+        self.rng.pick(self.plan.sizes)
+    }
+}

@@ -1,0 +1,487 @@
+//! One world: the real driver and hub, the fake network, the models, and virtual time.
+
+use crate::backend::Backend;
+use crate::browser::{Browser, number};
+use crate::common::{Context, Message, Party};
+use crate::net::{FakeListener, Faults, Net, Shared};
+use crate::plan::Plan;
+use crate::rng::{Rng, begin_trace, trace, trace_hash};
+use std::collections::BTreeMap;
+use std::hash::RandomState;
+use wsson::driver::Driver;
+use wsson::frame::{CloseCode, Kind};
+use wsson::stats::Process;
+use wsson::timers::{Now, TICK_MS};
+use wsson::{ClientId, Handler, Hub};
+
+/// Turns, one after the other, before the world counts as never at rest.
+const ROUNDS_MAX: usize = 3000;
+
+/// The application: it does what the ninth byte of a message says.
+#[derive(Default)]
+struct App {
+    /// Who is open, and the number of the last message of each.
+    open: Vec<(ClientId, Option<usize>)>,
+    farewell: bool,
+    wrong: Option<String>,
+}
+
+impl App {
+    fn message(&mut self, hub: &mut Hub, id: ClientId, kind: Kind, bytes: &[u8]) {
+        let Some((_, last)) = self.open.iter_mut().find(|(open, _)| *open == id) else {
+            self.wrong = Some("a message of a client that is not open".into());
+            return;
+        };
+        let number = number(bytes);
+        if number.is_none() || number <= *last && number != Some(u32::MAX as usize) {
+            self.wrong = Some(format!("message {number:?} arrives behind {last:?}"));
+        }
+        if number != Some(u32::MAX as usize) {
+            *last = number;
+        }
+        match bytes.get(8) {
+            Some(b'e') => drop(hub.send_direct(id, kind, bytes)),
+            Some(b'b') => drop(hub.send_broadcast(kind, bytes)),
+            Some(b'x') => hub.close(id, CloseCode::NORMAL, "bye"),
+            _ => {}
+        }
+    }
+}
+
+impl Handler for App {
+    fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {
+        if !hub.is_open(id) || self.open.iter().any(|(open, _)| *open == id) {
+            self.wrong = Some("opened and not open, or twice".into());
+        }
+        self.open.push((id, None));
+    }
+
+    fn on_text_message(&mut self, hub: &mut Hub, id: ClientId, text: &str) {
+        self.message(hub, id, Kind::Text, text.as_bytes());
+    }
+
+    fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {
+        self.message(hub, id, Kind::Binary, data);
+    }
+
+    fn on_close(&mut self, hub: &mut Hub, id: ClientId) {
+        let before = self.open.len();
+        self.open.retain(|(open, _)| *open != id);
+        if before != self.open.len() + 1 || hub.is_open(id) {
+            self.wrong = Some("closed and not open, or still open".into());
+        }
+        if self.farewell {
+            hub.send_broadcast(Kind::Text, b"farewell");
+        }
+    }
+}
+
+struct World {
+    plan: Plan,
+    rng: Rng,
+    net: Shared,
+    driver: Driver<FakeListener, App>,
+    now: Now,
+    step: usize,
+    jumps: usize,
+    draining: Option<u64>,
+    healing: bool,
+    browsers: Vec<Browser>,
+    backends: Vec<Backend>,
+    messages: Vec<Message>,
+    bytes: usize,
+    locked: Vec<bool>,
+}
+
+/// Runs one seed to its end; returns the hash of its trace.
+pub(crate) fn run(seed: u64) -> Result<u64, String> {
+    begin_trace();
+    let mut rng = Rng::new(seed);
+    let plan = Plan::new(&mut rng);
+    let mut world = World::new(seed, plan, rng);
+    let result = world.play();
+    let plan = &world.plan;
+    let told = |what: String| {
+        let (limits, timeouts) = (&plan.settings.limits, &plan.settings.timeouts);
+        format!("{what}\nplan: {:?} {:?}\n{limits:?}\n{timeouts:?}", plan.can, plan.faults)
+    };
+    result.map_err(told)?;
+    Ok(trace_hash())
+}
+
+fn no_process() -> Process {
+    Process::default()
+}
+
+impl World {
+    fn new(seed: u64, plan: Plan, rng: Rng) -> Self {
+        let net = Net::new(seed, plan.faults.clone(), 3);
+        let mut hub = Hub::new(&plan.settings, RandomState::new(), no_process);
+        hub.add_listener("unix:///one".into(), None);
+        hub.add_listener("unix:///two".into(), Some("ws.example.com".into()));
+        let app = App { farewell: plan.can.farewell, ..App::default() };
+        let mut driver = Driver::new(hub, app, plan.sockets_max);
+        for (place, of_clients) in [(0, Some(0)), (1, Some(1)), (2, None)] {
+            driver.add_listener(FakeListener { net: net.clone(), place }, of_clients);
+        }
+        let now = Now { ms: 5, unix_s: 1_700_000_000 };
+        driver.start(now);
+        Self {
+            locked: vec![false; plan.tokens],
+            plan,
+            rng,
+            net,
+            driver,
+            now,
+            step: 0,
+            jumps: 0,
+            draining: None,
+            healing: false,
+            browsers: Vec::new(),
+            backends: Vec::new(),
+            messages: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        for _ in 0..self.plan.steps {
+            self.step += 1;
+            self.act()?;
+            self.net.borrow_mut().travel(false);
+            self.serve_or_wait()?;
+        }
+        self.heal()?;
+        self.judge()?;
+        if self.draining.is_some() || self.rng.chance(40) {
+            self.finish_draining()
+        } else {
+            self.fall_silent()
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let net = self.net.borrow();
+        let here = |b: &&Browser| net.is_accepted(b.conn) && !net.server_closed(b.conn);
+        self.browsers.iter().filter(here).count() >= self.plan.sockets_max
+    }
+
+    fn split(&mut self) -> (Context<'_>, &mut Vec<Browser>, &mut Vec<Backend>) {
+        let full = self.is_full();
+        let cx = Context {
+            full,
+            rng: &mut self.rng,
+            net: &self.net,
+            messages: &mut self.messages,
+            plan: &self.plan,
+            now: self.now,
+            step: self.step,
+            jumps: self.jumps,
+            crowd: self.browsers.len(),
+            draining: self.draining.is_some(),
+            bytes: &mut self.bytes,
+            locked: &mut self.locked,
+            healing: self.healing,
+        };
+        (cx, &mut self.browsers, &mut self.backends)
+    }
+
+    // What happens.
+
+    fn act(&mut self) -> Result<(), String> {
+        for _ in 0..self.rng.below(4) {
+            let (browsers_max, backends_max) = (self.plan.browsers, self.plan.backends);
+            let (mut cx, browsers, backends) = self.split();
+            let active = browsers.iter().filter(|browser| browser.is_active()).count();
+            let connected = backends.iter().filter(|backend| backend.is_active()).count();
+            match cx.rng.below(20) {
+                0..=3 if active < browsers_max && browsers.len() < 25 => {
+                    trace("browser", browsers.len(), 0);
+                    browsers.push(Browser::new(browsers.len(), &mut cx));
+                }
+                4..=5 if connected < backends_max && backends.len() < 10 => {
+                    trace("backend", backends.len(), 0);
+                    backends.push(Backend::new(backends.len(), &mut cx));
+                }
+                6..=12 if !browsers.is_empty() => {
+                    let at = cx.rng.below(browsers.len());
+                    browsers[at].act(&mut cx);
+                }
+                _ if !backends.is_empty() => {
+                    let at = cx.rng.below(backends.len());
+                    backends[at].act(&mut cx);
+                }
+                _ => {}
+            }
+        }
+        self.upset();
+        self.read()
+    }
+
+    /// What the administrator and the clock do.
+    fn upset(&mut self) {
+        let can = self.plan.can;
+        if can.jump && self.rng.chance(3) {
+            self.jumps += 1;
+            self.now.unix_s += self.rng.between(0, 200_000) as i64 - 100_000;
+            trace("clock", 0, self.now.unix_s as u64);
+        }
+        if can.drain && self.draining.is_none() && self.rng.chance(1) {
+            self.drain();
+        }
+        if can.reload && self.rng.chance(3) {
+            self.reload();
+        }
+    }
+
+    fn drain(&mut self) {
+        trace("drain", 0, 0);
+        let drain_ms = self.plan.settings.timeouts.drain_ms;
+        self.draining = Some(self.now.ms + drain_ms);
+        self.driver.drain(self.now, drain_ms);
+    }
+
+    /// Other timeouts, and more room.
+    fn reload(&mut self) {
+        trace("reload", 0, 0);
+        if self.plan.can.stall {
+            let timeouts = &mut self.plan.settings.timeouts;
+            timeouts.idle_ms = self.rng.pick(&[800, 4000, 20_000]);
+            timeouts.pong_ms = self.rng.pick(&[800, 4000, 20_000]);
+            timeouts.control_ms = self.rng.pick(&[800, 4000, 20_000]);
+            timeouts.lock_ms = self.rng.pick(&[800, 4000, 20_000]);
+        }
+        self.plan.sockets_max += 1;
+        self.driver.hub.apply(&self.plan.settings);
+        self.driver.set_sockets_max(self.plan.sockets_max);
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let (mut cx, browsers, backends) = self.split();
+        for browser in browsers {
+            browser.read(&mut cx)?;
+        }
+        for backend in backends {
+            backend.read(&mut cx)?;
+        }
+        Ok(())
+    }
+
+    // The server's turns.
+
+    fn serve_or_wait(&mut self) -> Result<(), String> {
+        if self.rng.chance(10) {
+            return Ok(()); // the server is slow; more comes together
+        }
+        let can_leap = self.plan.can.stall && self.rng.chance(4);
+        let ms =
+            if can_leap { self.rng.pick(&[500, 3000, 20_000]) } else { self.rng.pick(&[0, 0, 1, 5, 20]) };
+        self.pass(ms)
+    }
+
+    /// So much time passes; the server wakes whenever it has asked to or something happens.
+    fn pass(&mut self, ms: u64) -> Result<(), String> {
+        let until_ms = self.now.ms + ms;
+        for _ in 0..ROUNDS_MAX {
+            if self.driver.is_drained() {
+                return Ok(()); // the process ends
+            }
+            let timeout_ms = self.driver.timeout_ms(self.now);
+            let wakes_ms = timeout_ms.map_or(u64::MAX, |timeout_ms| self.now.ms + timeout_ms);
+            if self.net.borrow().has_events() || wakes_ms <= self.now.ms {
+                self.turn()?;
+                if self.now.ms >= until_ms {
+                    return Ok(());
+                }
+                continue;
+            }
+            let next_ms = wakes_ms.min(until_ms);
+            let passed_ms = next_ms - self.now.ms;
+            self.now.ms = next_ms;
+            self.now.unix_s += (passed_ms / 1000) as i64;
+            if wakes_ms > until_ms {
+                self.net.borrow_mut().now_ms = self.now.ms;
+                return Ok(());
+            }
+        }
+        Err("the server spins".into())
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        self.net.borrow_mut().now_ms = self.now.ms;
+        let events = self.net.borrow_mut().poll();
+        trace("turn", events.len(), self.now.ms);
+        for (token, ready) in events {
+            self.driver.ready(token, ready, self.now);
+            let race = self.net.borrow().faults.race;
+            if self.rng.chance(race) {
+                self.net.borrow_mut().travel(false);
+            }
+        }
+        self.driver.turn(self.now);
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.driver.audit(self.now)?;
+        match self.driver.handler.wrong.take() {
+            Some(wrong) => return Err(wrong),
+            None => self.check_silence()?,
+        }
+        let open = self.driver.handler.open.len();
+        if open < self.driver.hub.clients() {
+            return Err(format!("{} are open, the application knows {open}", self.driver.hub.clients()));
+        }
+        let late = self.draining.is_some_and(|until_ms| self.now.ms > until_ms + TICK_MS);
+        if late && !self.driver.is_drained() {
+            return Err("the drain does not end".into());
+        }
+        Ok(())
+    }
+
+    /// Whoever says nothing is gone in time.
+    fn check_silence(&self) -> Result<(), String> {
+        if self.plan.can.reload {
+            return Ok(());
+        }
+        let timeouts = &self.plan.settings.timeouts;
+        let net = self.net.borrow();
+        let slack_ms = timeouts.close_ms + 4 * TICK_MS;
+        let client_ms = (timeouts.idle_ms + timeouts.pong_ms).max(timeouts.handshake_ms) + slack_ms;
+        let backend_ms = 2 * timeouts.control_ms + slack_ms;
+        let silent_ms = |conn: usize| {
+            if !net.is_accepted(conn) || net.server_closed(conn) || net.has_unread_input(conn) {
+                return 0;
+            }
+            self.now.ms - net.conn(conn).last_read_ms
+        };
+        // A backend that takes its replies lives.
+        let idle_ms = |conn: usize| silent_ms(conn).min(self.now.ms - net.conn(conn).last_write_ms);
+        if let Some(browser) = self.browsers.iter().find(|browser| silent_ms(browser.conn) > client_ms) {
+            return Err(format!("browser {} is silent and still there", browser.me));
+        }
+        if let Some(backend) = self.backends.iter().find(|backend| idle_ms(backend.conn) > backend_ms) {
+            return Err(format!("backend {} is silent and still there", backend.me));
+        }
+        Ok(())
+    }
+
+    // The end.
+
+    /// The faults are over: whatever waits must come, without the help of a long time.
+    fn heal(&mut self) -> Result<(), String> {
+        trace("heal", 0, 0);
+        self.healing = true;
+        let spurious = self.net.borrow().faults.spurious;
+        self.net.borrow_mut().faults = Faults { spurious: spurious / 20, ..Faults::none() };
+        self.net.borrow_mut().widen();
+        self.step += 1;
+        let (mut cx, browsers, backends) = self.split();
+        browsers.iter_mut().for_each(Browser::heal);
+        backends.iter_mut().for_each(|backend| backend.heal(&mut cx));
+        // Descriptors that were missing are looked for again after a pause.
+        for pause_ms in [0, 110, 110] {
+            self.pass(pause_ms)?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Until nobody has anything to do.
+    fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS_MAX {
+            self.net.borrow_mut().travel(true);
+            let before = trace_hash();
+            self.read()?;
+            self.net.borrow_mut().travel(true);
+            let drained = self.driver.is_drained();
+            if !drained && (self.net.borrow().has_events() || self.driver.timeout_ms(self.now) == Some(0)) {
+                self.turn()?;
+            } else if before == trace_hash() {
+                return Ok(());
+            }
+        }
+        Err("the world is never at rest".into())
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
+        let (cx, browsers, backends) = self.split();
+        let healthy = |browser: &Browser| browser.is_healthy();
+        let executed = |party: Party| match party {
+            Party::Browser(at) => healthy(&browsers[at]),
+            Party::Backend(at) => backends[at].is_executed(&cx) && !cx.draining,
+        };
+        for browser in browsers.iter() {
+            browser.judge(&cx, executed)?;
+        }
+        for backend in backends.iter() {
+            backend.judge(&cx)?;
+        }
+        let conns = browsers.iter().map(|browser| browser.conn).chain(backends.iter().map(|b| b.conn));
+        let net = cx.net.borrow();
+        for conn in conns {
+            if net.peer_left(conn) && net.is_accepted(conn) && !net.server_closed(conn) {
+                return Err(format!("the peer of connection {conn} has left and the server keeps it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// SIGTERM: everybody is told, and everything ends in time.
+    fn finish_draining(&mut self) -> Result<(), String> {
+        if self.draining.is_none() {
+            self.drain();
+        }
+        self.settle()?;
+        let until_ms = self.draining.unwrap_or(0) + TICK_MS;
+        self.pass(until_ms.saturating_sub(self.now.ms))?;
+        self.settle()?;
+        if !self.driver.is_drained() {
+            return Err("it is not drained".into());
+        }
+        self.nothing_is_left()
+    }
+
+    /// Nobody says anything any more: everybody is gone in time.
+    fn fall_silent(&mut self) -> Result<(), String> {
+        self.plan.can.stall = true;
+        self.browsers.iter_mut().for_each(Browser::go_mute);
+        self.backends.iter_mut().for_each(Backend::go_mute);
+        let timeouts = self.plan.settings.timeouts.clone();
+        let client_ms = (timeouts.idle_ms + timeouts.pong_ms).max(timeouts.handshake_ms);
+        let mut left_ms = client_ms.max(2 * timeouts.control_ms) + timeouts.close_ms + 10 * TICK_MS;
+        if self.plan.can.expire || self.plan.can.jump || self.plan.can.reload {
+            left_ms += 60_000;
+        }
+        // Whom no place was free for comes in when the others are gone.
+        left_ms *= 1 + self.waiting_outside() as u64;
+        while left_ms > 0 {
+            let ms = left_ms.min(200);
+            self.pass(ms)?;
+            left_ms -= ms;
+            if left_ms % 5 == 0 {
+                self.settle()?;
+            }
+        }
+        self.settle()?;
+        self.nothing_is_left()
+    }
+
+    fn waiting_outside(&self) -> usize {
+        let net = self.net.borrow();
+        self.browsers.iter().filter(|browser| net.is_outside(browser.conn)).count()
+    }
+
+    fn nothing_is_left(&mut self) -> Result<(), String> {
+        let found = BTreeMap::from([
+            ("sockets", self.net.borrow().sockets()),
+            ("clients", self.driver.hub.clients()),
+            ("known to the application", self.driver.handler.open.len()),
+            ("outside", if self.draining.is_some() { 0 } else { self.waiting_outside() }),
+        ]);
+        if found.values().any(|count| *count > 0) {
+            return Err(format!("at the end there are left: {found:?}"));
+        }
+        Ok(())
+    }
+}
