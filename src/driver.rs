@@ -4,7 +4,8 @@
 //! does the same with sockets of its own. Readiness is edge-triggered, so the law is: who stops reading,
 //! writing or accepting before the kernel said `WouldBlock` (or gave less than asked for, which on a
 //! stream socket says the same) leaves a note, in `run`, in a flush queue, or in the port's state; a turn
-//! that leaves a note makes the next poll not sleep.
+//! that leaves a note makes the next poll not sleep. A stream that holds bytes of its own (TLS) says so:
+//! `has_more` is a note to read on, `has_unsent` means that the event of being writable is waited for.
 //!
 //! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
 //! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
