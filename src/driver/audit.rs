@@ -77,7 +77,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn audit_backend(&self, key: usize, slot: &Slot<L::Stream>) -> Verdict {
         let view = self.hub.audit_backend_flush(key as u32);
-        check(!view.waits || view.queued || !slot.writable, || "replies wait and nobody flushes them".into())?;
+        check(!view.waits || view.queued || !slot.writable, || {
+            "replies wait and nobody flushes them".into()
+        })?;
         let paused = self.hub.is_paused(key as u32);
         check(!slot.readable || slot.eof || slot.running || paused, || "there is more to read".into())?;
         let commands = self.hub.has_commands(key as u32);

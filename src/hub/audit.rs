@@ -92,7 +92,8 @@ impl Hub {
         let mut ranges: Vec<Range> = Vec::new();
         for (_, client) in &self.clients {
             ranges.extend(client.outbox.parts().0.map(|(range, _)| range));
-            ranges.extend(client.hold().iter().flat_map(|hold| hold.outbox.parts().0.map(|(range, _)| range)));
+            ranges
+                .extend(client.hold().iter().flat_map(|hold| hold.outbox.parts().0.map(|(range, _)| range)));
         }
         ranges.extend(self.queues.pending.map(|pending| pending.range));
         let mut bytes = 0;
@@ -107,7 +108,9 @@ impl Hub {
             check(holds > 0 || stored == 0, || format!("segment {segment} is kept by nobody"))?;
             bytes += stored;
         }
-        check(self.spool.bytes() == bytes, || format!("{} bytes in the spool, {bytes} stored", self.spool.bytes()))
+        check(self.spool.bytes() == bytes, || {
+            format!("{} bytes in the spool, {bytes} stored", self.spool.bytes())
+        })
     }
 
     /// A client holds if and only if exactly one backend's lock names it.
@@ -133,7 +136,9 @@ impl Hub {
             let stands = |queue: &VecDeque<u32>| queue.contains(&(key as u32));
             check(!client.queued_urgent || stands(&self.queues.urgent), || format!("{key} is not urgent"))?;
             check(!client.queued_bulk || stands(&self.queues.bulk), || format!("{key} is not in bulk"))?;
-            check(!matches!(client.state, State::Gone), || format!("client {key} is gone and was not reaped"))?;
+            check(!matches!(client.state, State::Gone), || {
+                format!("client {key} is gone and was not reaped")
+            })?;
             let waits = matches!(client.state, State::Handshaking { .. });
             check(!waits || self.newcomers.contains(&self.id(key as u32)), || {
                 format!("client {key} is not among the newcomers")
@@ -184,7 +189,9 @@ impl Hub {
     /// Armed no later than the nearest deadline, and found by who asks when to come back.
     fn audit_timer(&self, kind: &str, key: usize, armed_ms: Option<u64>, due_ms: Option<u64>) -> Verdict {
         let (Some(armed_ms), Some(due_ms)) = (armed_ms, due_ms) else {
-            return check(armed_ms == due_ms, || format!("{kind} {key} is armed {armed_ms:?}, due {due_ms:?}"));
+            return check(armed_ms == due_ms, || {
+                format!("{kind} {key} is armed {armed_ms:?}, due {due_ms:?}")
+            });
         };
         // A deadline that is past already is armed for the next tick.
         let latest_ms = Tick::at(due_ms).ms().max(self.now.ms + 2 * TICK_MS);

@@ -9,9 +9,20 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug)]
 enum Expect {
     /// To `c`: a message, or none when only presence was asked for.
-    Confirm { token: usize, message: Option<usize> },
-    Lock { token: usize, message: usize, second: bool },
-    Fragment { message: Option<usize>, refuse: bool, last: bool },
+    Confirm {
+        token: usize,
+        message: Option<usize>,
+    },
+    Lock {
+        token: usize,
+        message: usize,
+        second: bool,
+    },
+    Fragment {
+        message: Option<usize>,
+        refuse: bool,
+        last: bool,
+    },
     Letter(u8),
 }
 
@@ -189,7 +200,8 @@ impl Backend {
     fn misbehave(&mut self, cx: &mut Context<'_>) {
         trace("backend_misbehaves", self.me, 0);
         self.malformed = true;
-        let bytes = cx.rng.pick(&[&b"POST /0p5bHELLO HTTP/1.1\r\n"[..], b"2b\xFF\xFE", b"0z", b"9999999b", b"3dabc"]);
+        let bytes =
+            cx.rng.pick(&[&b"POST /0p5bHELLO HTTP/1.1\r\n"[..], b"2b\xFF\xFE", b"0z", b"9999999b", b"3dabc"]);
         cx.net.borrow_mut().send(self.conn, bytes);
     }
 
@@ -354,7 +366,13 @@ impl Backend {
         if fits { Ok(()) } else { Err(format!("{} {payload:?} to {expect:?}", letter as char)) }
     }
 
-    fn locked(&mut self, cx: &mut Context<'_>, message: usize, second: bool, yes: bool) -> Result<bool, String> {
+    fn locked(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: usize,
+        second: bool,
+        yes: bool,
+    ) -> Result<bool, String> {
         if second {
             self.unsure = false;
             // The first one may have been lost to silence, or with its last client; then nobody knows any more what belongs to what.
@@ -380,7 +398,7 @@ impl Backend {
         trace("backend_ends", self.me, 0);
         self.ended = true;
         let said_all = self.fin;
-        self.orderly = (said_all || self.quit || self.error) && !cx.net.borrow().was_reset(self.conn);
+        self.orderly = said_all || self.quit || self.error;
         if !self.fin {
             self.fin = true;
             cx.net.borrow_mut().shut_down(self.conn);
@@ -424,12 +442,18 @@ impl Backend {
     /// Whether every command that it sent is known to be executed.
     pub(crate) fn is_executed(&self, cx: &Context<'_>) -> bool {
         // One that is dropped for its silence may have had commands under way.
-        let heard = !self.ended || self.orderly;
-        !self.left && heard && self.was_accepted(cx) && self.expects.is_empty() && (!self.malformed || self.error)
+        let heard = !self.ended || self.orderly && !cx.net.borrow().was_reset(self.conn);
+        !self.left
+            && heard
+            && self.was_accepted(cx)
+            && self.expects.is_empty()
+            && (!self.malformed || self.error)
     }
 
     pub(crate) fn judge(&self, cx: &Context<'_>) -> Result<(), String> {
-        let waits = !self.expects.is_empty() || self.malformed && !self.error || (self.quit || self.fin) && !self.ended;
+        let waits = !self.expects.is_empty()
+            || self.malformed && !self.error
+            || (self.quit || self.fin) && !self.ended;
         if waits && self.is_active() && !cx.plan.can.stall && !cx.draining {
             return Err(format!("backend {} waits: {self:?}", self.me));
         }
@@ -437,7 +461,13 @@ impl Backend {
     }
 }
 
-fn fragment_answered(cx: &mut Context<'_>, message: Option<usize>, refuse: bool, last: bool, letter: u8) -> bool {
+fn fragment_answered(
+    cx: &mut Context<'_>,
+    message: Option<usize>,
+    refuse: bool,
+    last: bool,
+    letter: u8,
+) -> bool {
     if let Some(message) = message.map(|message| &mut cx.messages[message]) {
         if letter == b'a' && message.fate == Fate::Refused {
             return false;

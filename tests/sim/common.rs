@@ -81,7 +81,8 @@ impl Context<'_> {
     }
 
     pub(crate) fn text(&mut self, len: usize) -> Vec<u8> {
-        let words = ["a", "z{}\"", "\u{e9}", "\u{20ac}", "\u{1f600}", "0123456789", "lorem ipsum dolor sit amet "];
+        let words =
+            ["a", "z{}\"", "\u{e9}", "\u{20ac}", "\u{1f600}", "0123456789", "lorem ipsum dolor sit amet "];
         let mut out = String::new();
         while out.len() < len {
             let long = len - out.len() > 2000;

@@ -316,7 +316,11 @@ impl Net {
         } else if none {
             (ready.readable, ready.writable) = (spurious, !spurious);
         }
-        trace("event", id, u64::from(ready.readable) | u64::from(ready.writable) << 1 | u64::from(ready.closed) << 2);
+        trace(
+            "event",
+            id,
+            u64::from(ready.readable) | u64::from(ready.writable) << 1 | u64::from(ready.closed) << 2,
+        );
         conn.token.map(|token| (token, ready))
     }
 

@@ -153,7 +153,11 @@ impl World {
         }
         self.heal()?;
         self.judge()?;
-        if self.draining.is_some() || self.rng.chance(40) { self.finish_draining() } else { self.fall_silent() }
+        if self.draining.is_some() || self.rng.chance(40) {
+            self.finish_draining()
+        } else {
+            self.fall_silent()
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -270,7 +274,8 @@ impl World {
             return Ok(()); // the server is slow; more comes together
         }
         let can_leap = self.plan.can.stall && self.rng.chance(4);
-        let ms = if can_leap { self.rng.pick(&[500, 3000, 20_000]) } else { self.rng.pick(&[0, 0, 1, 5, 20]) };
+        let ms =
+            if can_leap { self.rng.pick(&[500, 3000, 20_000]) } else { self.rng.pick(&[0, 0, 1, 5, 20]) };
         self.pass(ms)
     }
 
