@@ -1,7 +1,9 @@
 //! Sends every message back to the client it came from.
 //!
-//! `cargo run --example echo`, then in a browser's console, on any page:
+//! `cargo run --example echo`, then in a browser's console, on about:blank:
 //! `s = new WebSocket("ws://127.0.0.1:8099/"); s.onmessage = e => console.log(e.data); s.onopen = () => s.send("hi")`
+//!
+//! Another address than this one can be given: `cargo run --example echo tcp://127.0.0.1:9000`
 
 use wsson::frame::Kind;
 use wsson::{ClientId, Handler, Hub, Identity, Reject, Request, Server, Settings};
@@ -28,8 +30,13 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::temp_dir().join(format!("wsson-echo-{}", std::process::id()));
-    let settings = Settings { control: format!("unix://{}.sock", folder.display()), ..Settings::default() };
+    let address = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:8099".into());
+    let control = std::env::temp_dir().join(format!("wsson-echo-{}.sock", std::process::id()));
+    let settings = Settings {
+        servers: vec![address],
+        control: format!("unix://{}", control.display()),
+        ..Settings::default()
+    };
     let mut server = Server::bind(&settings, Echo)?;
     server.handle_signals()?;
     println!("echo on {}", server.addresses().next().unwrap_or_default());

@@ -14,7 +14,10 @@ mod audit;
 use crate::client::{ClientId, Peer};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
-use crate::hub::{After, FLUSH_BYTES, Hub};
+use crate::handshake::Reject;
+use crate::hub::{After, FLUSH_BYTES, Hub, Written};
+use crate::outbox::Outbox;
+use crate::spool::Spool;
 use crate::timers::Now;
 use log::{debug, warn};
 use std::collections::VecDeque;
@@ -22,10 +25,12 @@ use std::io::{self, ErrorKind, IoSlice};
 
 /// One end of a connection. It never blocks.
 pub trait Stream {
-    /// As `read(2)`: fewer bytes than asked for mean that there are no more now.
+    /// As `read(2)`: fewer bytes than asked for mean that there are no more now, unless
+    /// [`has_more`](Self::has_more) says so.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there; anything else ends the connection.
+    /// `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. A [`Reject`] inside
+    /// an error is the answer that the peer gets; anything else ends the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// As `writev(2)`; one slice is sent with `send(2)`.
@@ -34,8 +39,33 @@ pub trait Stream {
     /// `WouldBlock` when nothing can be taken; anything else ends the connection.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends our side.
+    /// Ends our side, as soon as what it still holds is out.
     fn shut_down(&mut self);
+
+    // A stream that holds bytes of its own between the socket and us, as TLS does, has more to tell.
+
+    /// Whether there may be more to read although the last read gave less than asked for.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Whether the next read does much computing: only few of these happen in a turn.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
+    /// Whether it holds bytes that the kernel has not taken. They are its own, or were written.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    /// Offers those bytes to the kernel: true when all are out, false when it takes no more now.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), but for `WouldBlock`.
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 /// Where connections come from. It never blocks.
@@ -79,6 +109,9 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 const SCRATCH_OFFSET: usize = 2;
 /// Accepted connections a listener and turn: one accept costs as much as a message.
 const ACCEPTS_MAX: usize = 64;
+/// Costly reads in a turn. The signature of a TLS handshake with an RSA key takes a millisecond: this many
+/// may delay a message by a few of them.
+const COSTLY_MAX: usize = 4;
 /// Connections that get a second share in a turn.
 const RUNS_MAX: usize = 256;
 /// Deadlines handled in a turn.
@@ -105,7 +138,7 @@ struct Slot<S> {
     eof: bool,
     /// Our side is shut down.
     shut: bool,
-    /// It stands in `run`.
+    /// It stands in `run`, or in `later`.
     running: bool,
 }
 
@@ -154,6 +187,9 @@ pub struct Driver<L: Listen, H> {
     backends: Vec<Option<Slot<L::Stream>>>,
     /// Connections that have more to read, or commands not executed yet.
     run: VecDeque<Token>,
+    /// Clients whose next read is costly, for the turns to come; and how many more fit into this one.
+    later: VecDeque<usize>,
+    costly_left: usize,
     scratch: Box<[u8]>,
     /// Sockets of clients in all states together; beyond it accepting pauses.
     sockets_max: usize,
@@ -172,6 +208,8 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             clients: Vec::new(),
             backends: Vec::new(),
             run: VecDeque::new(),
+            later: VecDeque::new(),
+            costly_left: COSTLY_MAX,
             scratch: vec![0; SCRATCH_OFFSET + SCRATCH_BYTES].into_boxed_slice(),
             sockets_max,
             late: false,
@@ -233,6 +271,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// Everything that is not an event's direct consequence.
     pub fn turn(&mut self, now: Now) {
         self.hub.set_now(now);
+        self.run_costly();
         self.run_leftovers();
         self.accept(now);
         self.late = self.hub.expire(EXPIRES_MAX);
@@ -246,7 +285,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
     pub fn timeout_ms(&self, now: Now) -> Option<u64> {
         let ready = self.ports.iter().any(|port| port.accepting == Accepting::Ready);
-        if ready || self.late || !self.run.is_empty() || self.hub.has_flush() || self.hub.has_replies() {
+        if ready || self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.has_replies() {
             return Some(0);
         }
         let pauses = self.ports.iter().filter_map(|port| match port.accepting {
@@ -255,6 +294,20 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         });
         let next = pauses.chain(self.hub.next_deadline_ms()).chain(self.drain_until_ms).min();
         next.map(|at_ms| at_ms.saturating_sub(now.ms))
+    }
+
+    fn has_leftovers(&self) -> bool {
+        !self.run.is_empty() || !self.later.is_empty()
+    }
+
+    /// Those that waited come before those that the next events bring.
+    fn run_costly(&mut self) {
+        self.costly_left = COSTLY_MAX;
+        while self.costly_left > 0 {
+            let Some(key) = self.later.pop_front() else { return };
+            unmark(&mut self.clients, key);
+            self.run_client(key);
+        }
     }
 
     fn run_leftovers(&mut self) {
@@ -384,16 +437,30 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             slot.writable = true;
             self.hub.queue_flush(key as u32);
         }
-        self.run_client(key);
+        // Who waits for a second share does not get one before the others by sending more.
+        if !slot.running {
+            self.run_client(key);
+        }
     }
 
     fn run_client(&mut self, key: usize) {
         let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
         let Some(id) = self.hub.client_id(key as u32).filter(|_| slot.readable && !slot.eof) else { return };
-        match slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]) {
+        if slot.stream.is_costly() {
+            if self.costly_left == 0 {
+                slot.running = true;
+                return self.later.push_back(key);
+            }
+            self.costly_left -= 1;
+        }
+        let read = slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]);
+        if slot.stream.has_unsent() {
+            self.hub.queue_flush(key as u32);
+        }
+        match read {
             Ok(0) => self.client_eof(id),
             Ok(len) => {
-                slot.readable = len == SCRATCH_BYTES || slot.closing;
+                slot.readable = len == SCRATCH_BYTES || slot.closing || slot.stream.has_more();
                 if slot.readable {
                     go_on(&mut self.run, slot, Token::Client(key));
                 }
@@ -401,10 +468,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                 handler::pump(&mut self.hub, &mut self.handler, id, input);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                go_on(&mut self.run, slot, Token::Client(key));
-            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.run_client_again(key),
             Err(error) => self.client_broken(id, &error),
+        }
+    }
+
+    fn run_client_again(&mut self, key: usize) {
+        if let Some(slot) = &mut self.clients[key] {
+            go_on(&mut self.run, slot, Token::Client(key));
         }
     }
 
@@ -419,28 +490,50 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     }
 
     fn client_broken(&mut self, id: ClientId, error: &io::Error) {
+        let reject = error.get_ref().and_then(|inner| inner.downcast_ref::<Reject>());
+        if let Some(reject) = reject.filter(|_| self.hub.is_handshaking(id)) {
+            self.hub.refuse(id, *reject);
+            return self.run_client_again(id.key as usize); // what else it sends is discarded
+        }
         debug!("connection_lost reason=\"{error}\"");
         self.hub.client_lost(id);
     }
 
     fn flush_client(&mut self, key: u32, bulk: bool) {
         let Some(slot) = self.clients[key as usize].as_mut() else { return };
-        let Some(id) = self.hub.client_id(key) else { return };
-        if slot.writable {
-            let written = write(&mut slot.stream, self.hub.client_chunks(key));
-            match written {
-                Ok(Written { sent, offered }) => {
-                    self.hub.client_sent(key, sent);
-                    slot.writable = sent == offered;
+        let after = if slot.writable {
+            match self.hub.flush_client(key, |outbox, spool| write(&mut slot.stream, outbox, spool)) {
+                Ok((true, After::Idle)) => return,
+                Ok((all, after)) => {
+                    slot.writable = all;
+                    after
                 }
-                Err(error) if would_block(&error) => slot.writable = false,
-                Err(error) => return self.client_broken(id, &error),
+                Err(error) if would_block(&error) => {
+                    slot.writable = false;
+                    self.hub.after_flush(key)
+                }
+                Err(error) => return self.flush_failed(key, &error),
             }
-        }
+        } else {
+            self.hub.after_flush(key)
+        };
         if !slot.writable {
             self.hub.client_blocked(key);
         }
-        match self.hub.after_flush(key) {
+        self.flushed(key, bulk, after);
+    }
+
+    fn flush_failed(&mut self, key: u32, error: &io::Error) {
+        if let Some(id) = self.hub.client_id(key) {
+            self.client_broken(id, error);
+        }
+    }
+
+    /// What follows a flush that left something to do.
+    fn flushed(&mut self, key: u32, bulk: bool, after: After) {
+        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let Some(id) = self.hub.client_id(key) else { return };
+        match after {
             After::Idle => {}
             After::More if slot.writable => self.hub.requeue_flush(key, bulk),
             After::More => {} // the event that it can be written to queues it again
@@ -449,7 +542,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             After::ShutDown => {
                 slot.shut = true;
                 slot.stream.shut_down();
+                slot.writable &= !slot.stream.has_unsent();
             }
+            After::End if slot.stream.has_unsent() => {} // that event brings us here again
             After::End => self.hub.client_lost(id),
         }
     }
@@ -523,11 +618,10 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         let was_paused = self.hub.owes_replies(key);
         if slot.writable {
             let chunk = self.hub.backend_chunk(key);
-            let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
-            match write(&mut slot.stream, std::iter::once(chunk)) {
-                Ok(Written { sent, offered }) => {
+            match write_one(&mut slot.stream, chunk) {
+                Ok(Written { sent, all }) => {
                     self.hub.backend_sent(key, sent);
-                    slot.writable = sent == offered;
+                    slot.writable = all;
                 }
                 Err(error) if would_block(&error) => slot.writable = false,
                 Err(error) => {
@@ -578,29 +672,50 @@ fn would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }
 
-struct Written {
-    sent: usize,
-    offered: usize,
+/// Offers one turn's share of what waits for a client, in one call.
+#[inline]
+fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
+    match outbox.first_chunk(spool) {
+        (chunk, true) => write_one(stream, chunk),
+        (_, false) => write_several(stream, outbox.chunks(spool)),
+    }
 }
 
-/// Offers one turn's share to the socket, in one call.
-fn write<'b, S: Stream>(stream: &mut S, chunks: impl Iterator<Item = &'b [u8]>) -> io::Result<Written> {
+/// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
+#[inline]
+fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
+    let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
+    offer(stream, &[IoSlice::new(chunk)], chunk.len())
+}
+
+fn write_several<'b, S: Stream>(
+    stream: &mut S,
+    chunks: impl Iterator<Item = &'b [u8]>,
+) -> io::Result<Written> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let (mut count, mut offered) = (0, 0);
+    let (mut count, mut left) = (0, FLUSH_BYTES);
     for chunk in chunks.take(SLICES_MAX) {
-        let chunk = &chunk[..chunk.len().min(FLUSH_BYTES - offered)];
+        let chunk = &chunk[..chunk.len().min(left)];
         if chunk.is_empty() {
             break;
         }
         slices[count] = IoSlice::new(chunk);
-        (count, offered) = (count + 1, offered + chunk.len());
+        (count, left) = (count + 1, left - chunk.len());
     }
-    if count == 0 {
-        return Ok(Written { sent: 0, offered: 0 });
+    offer(stream, &slices[..count], FLUSH_BYTES - left)
+}
+
+#[inline]
+fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>], len: usize) -> io::Result<Written> {
+    if stream.has_unsent() && !stream.flush()? {
+        return Ok(Written { sent: 0, all: false });
+    }
+    if len == 0 {
+        return Ok(Written { sent: 0, all: true });
     }
     loop {
-        match stream.write(&slices[..count]) {
-            Ok(sent) => return Ok(Written { sent, offered }),
+        match stream.write(slices) {
+            Ok(sent) => return Ok(Written { sent, all: sent == len && !stream.has_unsent() }),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

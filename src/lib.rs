@@ -1,4 +1,105 @@
-//! wsson: pushes messages from any web backend to logged-in browsers over WebSocket.
+//! wsson pushes messages from any web backend to logged-in browsers over WebSocket.
+//!
+//! Most people want the program of the same name: README.md tells how to run it, COMMANDS.md what backends say to it. This
+//! library is what the program is made of, and a server with an application of its own is a [`Handler`]:
+//!
+//! ```no_run
+//! use wsson::frame::Kind;
+//! use wsson::{ClientId, Handler, Hub, Server, Settings};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     fn on_text_message(&mut self, hub: &mut Hub, id: ClientId, text: &str) {
+//!         hub.send_direct(id, Kind::Text, text.as_bytes());
+//!     }
+//! }
+//!
+//! let text = "secret_file = 'secret'\norigins = 'https://example.com'";
+//! let mut settings = Settings::parse(text, "/etc/wsson".as_ref()).map_err(|errors| errors[0].clone())?;
+//! settings.auth.secrets = vec![wsson::auth::Secret::new(std::fs::read("/etc/wsson/secret")?.trim_ascii_end())];
+//! let mut server = Server::bind(&settings, Echo)?;
+//! server.handle_signals()?;
+//! server.run()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Server::remote`] gives a handle that sends from other threads. The examples echo, broadcast and terminal are whole
+//! programs.
+//!
+//! # The map of the house
+//!
+//! One process, one thread, one event loop. The idea is a *hub without sockets* and a *thin reactor*: the hub is the whole
+//! server as plain data (bytes in, frames queued, time passed in), and the reactor is the only code that waits for sockets.
+//! So everything that a stranger can send is parsed by pure code, which is tested, fuzzed and simulated in memory.
+//!
+//! Two kinds of peers: *clients* are browsers, *backends* are the site's own programs on the control socket. A *frame* is
+//! RFC 6455's, a *command* and its *reply* are the control protocol's.
+//!
+//! ## Layers
+//!
+//! Each layer knows those above it in this list, never those below; `tests/layers.rs` reads the source and says so.
+//!
+//! **0: bytes and parts.** Pure. They know nobody, and mention no socket, file, thread, clock or randomness.
+//!
+//! * [`frame`]: the frames of RFC 6455, both directions.
+//! * [`handshake`]: a request head becomes a [`Request`] or a [`Reject`], which knows its response.
+//! * [`auth`]: cookies, digest and origin; who is there.
+//! * [`control`]: the codec of the control protocol.
+//! * [`spool`]: encoded frames that all outboxes share. [`outbox`]: one client's queue of ranges in it.
+//! * [`timers`]: a wheel of deadlines, one entry a peer.
+//! * [`config`]: the settings, their defaults, and the reason of every limit.
+//! * [`stats`]: counters, and the status as JSON.
+//!
+//! **1: peers.** Pure state machines. [`client`] is one browser connection, `backend` one control connection.
+//!
+//! **2: the registry.** [`hub`] holds all peers and indexes, and queues what is to be sent. `dispatch` executes a backend's
+//! commands on it. [`handler`] has the trait of applications and turns a client's bytes into its callbacks.
+//!
+//! **3: sockets.** [`driver`] is one turn of the loop over any kind of socket; the simulator brings its own. [`net`] has
+//! addresses, listeners and transports (TCP, Unix, TLS). [`remote`] sends from other threads. [`reactor`] holds the poll, and
+//! is the [`Server`] that everything is reached by. [`sys`] is the only file with unsafe code: what libc alone can do.
+//!
+//! **4: the process.** [`daemon`] has the PID file, detaching, privileges, reload, logs and systemd. The command line is no
+//! part of the library: `main.rs` and `cli/`.
+//!
+//! ## One turn
+//!
+//! The reactor polls, and sleeps until the next deadline unless something is left over. It takes the time once. Then:
+//!
+//! 1. *Events.* What is readable is read into one scratch buffer, and pumped through the hub into callbacks or commands. They
+//!    only queue. What became writable is remembered.
+//! 2. *Run.* Peers that had more to do than their share in an earlier turn get another one.
+//! 3. *Accept*, a bounded number for each listener.
+//! 4. *Time.* Deadlines that have come: pings, expired logins, dead peers, lost locks.
+//! 5. *Flush.* What was queued leaves, in fair order and one bounded piece for each peer. What is meant for one client goes
+//!    before broadcasts.
+//! 6. *Reap.* Peers that are over are removed.
+//!
+//! Nobody writes to a socket or removes a peer in any other place. Every loop has a bound. Readiness is edge-triggered, so
+//! whoever stops early leaves a note, and a turn that leaves a note makes the next poll not sleep.
+//!
+//! ## How data flows
+//!
+//! * *A handshake:* accepted by the driver, a slot in the hub, read until the head is complete, [`handshake`], origin,
+//!   cookies, room; then 101 is queued and the client is in the indexes. Bytes behind the head are its first frames. A refusal
+//!   queues its response and lets the peer read it.
+//! * *A client's message:* decoded and unmasked in the scratch buffer, checked, given to the handler, which gets `&mut Hub`
+//!   because an event borrows the buffer and not the hub.
+//! * *A broadcast:* encoded once into the spool; consecutive ones are one range; every outbox gets the range, twelve bytes; the
+//!   flush spreads over as many turns as it takes. A backend that is faster than the sockets waits.
+//! * *A confirmed message:* the token is looked up, the frame queued for its connections or not, and `A` or `N` is queued for the
+//!   backend, in the order of its commands.
+//! * *The end:* listeners are closed, every client gets 1001, what waits is flushed, and the loop ends when all are gone or
+//!   `timeouts.drain` is over.
+//!
+//! ## What holds everywhere
+//!
+//! * An id ([`ClientId`]) has a generation: a stale one is an ordinary `false`, never another visitor's connection.
+//! * An open, silent client owns no heap buffer.
+//! * Every queue, buffer, loop and count has a named bound.
+//! * What peers do wrong is a value that knows its wire meaning, and ends one connection. Only the start and the poll itself
+//!   end the process.
 
 pub mod auth;
 mod backend;

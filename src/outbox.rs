@@ -76,6 +76,16 @@ impl Outbox {
         assert!(self.push(marked), "an opaque range joins nothing");
     }
 
+    /// The first of [`chunks`](Self::chunks), and whether it is the only one. Empty when nothing waits.
+    #[inline]
+    pub fn first_chunk<'s>(&self, spool: &'s Spool) -> (&'s [u8], bool) {
+        if self.is_empty() {
+            return (&[], true);
+        }
+        let range = Range { start: self.first.start + self.cut, ..self.first };
+        (spool.get(plain(range)), self.more.is_none())
+    }
+
     /// What waits, in order, as slices of the spool.
     pub fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
         let start = self.first.start + self.cut;
@@ -85,8 +95,17 @@ impl Outbox {
     }
 
     /// The peer took the first `sent` bytes.
+    #[inline]
     pub fn consume(&mut self, sent: u32, spool: &mut Spool) {
         debug_assert!(sent <= self.bytes, "no more is sent than was queued");
+        if sent == self.bytes && self.more.is_none() {
+            // Nearly always: one range, and the kernel took it all.
+            if !self.first.is_empty() {
+                spool.release(plain(self.first).segment);
+                *self = Self::default();
+            }
+            return;
+        }
         self.bytes -= sent;
         let mut sent = sent + self.cut;
         while !self.first.is_empty() && sent >= self.first.len() {

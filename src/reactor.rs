@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::driver::{Driver, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
-use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token};
+use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token, tls};
 use crate::remote::{Message, Remote};
 use crate::stats::Process;
 use crate::sys;
@@ -44,7 +44,7 @@ pub struct Server<H> {
     inbox: Receiver<Message>,
     inbox_left: bool,
     drain_ms: u64,
-    began: Instant,
+    clock: Clock,
     started: bool,
     /// Signals that arrived and were not given out.
     arrived: Vec<Signal>,
@@ -55,7 +55,7 @@ pub struct Server<H> {
 
 impl<H> fmt::Debug for Server<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("began", &self.began).finish_non_exhaustive()
+        f.debug_struct("Server").field("clock", &self.clock).finish_non_exhaustive()
     }
 }
 
@@ -66,8 +66,37 @@ struct Capacity {
 
 #[derive(Clone, Copy, Debug)]
 struct Ticker {
-    every: Duration,
-    next: Instant,
+    every_ms: u64,
+    next_ms: u64,
+}
+
+/// How old the wall clock's reading may be: it is for cookies, which count seconds.
+const WALL_MS: u64 = 100;
+
+/// The time of the turn. The clock is read once a turn, after the poll; the wall clock less often.
+#[derive(Debug)]
+struct Clock {
+    began: Instant,
+    now: Now,
+    wall_due_ms: u64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let mut clock = Self { began: Instant::now(), now: Now::default(), wall_due_ms: 0 };
+        clock.read();
+        clock
+    }
+
+    fn read(&mut self) -> Now {
+        self.now.ms = self.began.elapsed().as_millis() as u64;
+        if self.now.ms >= self.wall_due_ms {
+            let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.now.unix_s = unix.as_secs() as i64;
+            self.wall_due_ms = self.now.ms + WALL_MS;
+        }
+        self.now
+    }
 }
 
 /// A signal that the process may act on.
@@ -107,6 +136,8 @@ pub enum StartError {
     Unasked(Address),
     /// The descriptor limit leaves no room for clients.
     Descriptors(u64),
+    /// The certificate or its key can not be used, or there is none and TLS is to be spoken.
+    Tls(String),
     /// What the system said.
     Os(&'static str, io::Error),
 }
@@ -114,7 +145,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(text) => f.write_str(text),
+            Self::Address(text) | Self::Tls(text) => f.write_str(text),
             Self::Bind(error) => write!(f, "{error}"),
             Self::Unasked(address) => write!(
                 f,
@@ -176,7 +207,7 @@ impl<H: Handler> Server<H> {
             inbox,
             inbox_left: false,
             drain_ms: settings.timeouts.drain_ms,
-            began: Instant::now(),
+            clock: Clock::new(),
             started: false,
             arrived: Vec::new(),
             tick: None,
@@ -187,6 +218,7 @@ impl<H: Handler> Server<H> {
     }
 
     fn listen(&mut self, settings: &Settings, mut inherited: Vec<Inherited>) -> Result<(), StartError> {
+        let tls = load_tls(settings)?;
         let sockets = &settings.sockets;
         let permissions =
             |mode| Permissions { mode, owner: sockets.owner.clone(), group: sockets.group.clone() };
@@ -201,6 +233,11 @@ impl<H: Handler> Server<H> {
             self.driver.hub.add_listener(address, settings.domains.get(place).cloned());
         }
         open(self, &settings.control, None, sockets.control_mode, false)?;
+        if let Some(tls) = tls {
+            let speaks_tls = settings.servers.iter().map(|text| text.starts_with("tls://"));
+            let listeners = self.driver.listeners().zip(speaks_tls);
+            listeners.filter(|(_, speaks)| *speaks).for_each(|(listener, _)| _ = listener.use_tls(&tls));
+        }
         match inherited.pop() {
             Some(unasked) => Err(StartError::Unasked(unasked.address)),
             None => Ok(()),
@@ -244,7 +281,8 @@ impl<H: Handler> Server<H> {
 
     /// Makes [`next`](Self::next) return [`Wake::Tick`] at this interval.
     pub fn set_tick(&mut self, every: Duration) {
-        self.tick = Some(Ticker { every, next: Instant::now() + every });
+        let every_ms = every.as_millis().max(1) as u64;
+        self.tick = Some(Ticker { every_ms, next_ms: self.clock.read().ms + every_ms });
     }
 
     /// Serves until drained: by [`Remote::drain`], or by the first SIGTERM or SIGINT if signals are
@@ -270,7 +308,7 @@ impl<H: Handler> Server<H> {
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> io::Result<Wake> {
         if !std::mem::replace(&mut self.started, true) {
-            let now = self.now();
+            let now = self.clock.read();
             self.driver.start(now);
         }
         loop {
@@ -289,8 +327,8 @@ impl<H: Handler> Server<H> {
 
     fn tick_is_due(&mut self) -> bool {
         match &mut self.tick {
-            Some(tick) if tick.next <= Instant::now() => {
-                tick.next = Instant::now() + tick.every;
+            Some(tick) if tick.next_ms <= self.clock.now.ms => {
+                tick.next_ms = self.clock.now.ms + tick.every_ms;
                 true
             }
             _ => false,
@@ -303,7 +341,7 @@ impl<H: Handler> Server<H> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => result?,
         }
-        let now = self.now();
+        let now = self.clock.read();
         for event in &self.events {
             let ready = Ready {
                 readable: event.is_readable(),
@@ -324,13 +362,15 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
+    /// Reckoned from the beginning of the turn: too long by what the turn took, which no timer minds.
     fn timeout(&self) -> Option<Duration> {
         if self.inbox_left {
             return Some(Duration::ZERO);
         }
-        let turn = self.driver.timeout_ms(self.now()).map(Duration::from_millis);
-        let tick = self.tick.map(|tick| tick.next.saturating_duration_since(Instant::now()));
-        turn.into_iter().chain(tick).min()
+        let now = self.clock.now;
+        let tick_ms = self.tick.map(|tick| tick.next_ms.saturating_sub(now.ms));
+        let timeout_ms = self.driver.timeout_ms(now).into_iter().chain(tick_ms).min();
+        timeout_ms.map(Duration::from_millis)
     }
 
     fn read_inbox(&mut self, now: Now) {
@@ -351,17 +391,12 @@ impl<H: Handler> Server<H> {
         self.inbox_left = true;
     }
 
-    fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { ms: self.began.elapsed().as_millis() as u64, unix_s: unix.as_secs() as i64 }
-    }
-
     // What the process may do from outside.
 
     /// Stops accepting, removes Unix sockets, tells every client 1001 and flushes; [`next`](Self::next)
     /// returns [`Wake::Drained`] when all are gone, after `timeouts.drain` at the latest.
     pub fn drain(&mut self) {
-        let now = self.now();
+        let now = self.clock.read();
         self.driver.drain(now, self.drain_ms);
     }
 
@@ -378,9 +413,19 @@ impl<H: Handler> Server<H> {
         self.driver.hub.apply(&settings);
     }
 
+    /// Gives TLS listeners what [`load_tls`] read, for the connections to come; true when one of them had
+    /// another certificate.
+    pub fn use_tls(&mut self, config: &tls::Config) -> bool {
+        let mut changed = false;
+        for listener in self.driver.listeners().filter(|listener| listener.has_tls()) {
+            changed |= listener.use_tls(config);
+        }
+        changed
+    }
+
     /// The status of this moment as JSON (operations.md, "Status fields").
     pub fn status_json(&mut self) -> String {
-        let now = self.now();
+        let now = self.clock.read();
         self.driver.hub.set_now(now);
         self.driver.hub.report_json()
     }
@@ -404,6 +449,20 @@ impl<H: Handler> Server<H> {
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.driver.handler
     }
+}
+
+/// Reads the certificate and its key, if there are `tls://` listeners. Before it is used nothing changes.
+///
+/// # Errors
+/// [`StartError::Tls`].
+pub fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> {
+    if !settings.servers.iter().any(|text| text.starts_with("tls://")) {
+        return Ok(None);
+    }
+    let Some(files) = &settings.tls else {
+        return Err(StartError::Tls("a tls:// listener needs certificate and key in [tls]".into()));
+    };
+    tls::load(&files.certificate, &files.key).map(Some).map_err(StartError::Tls)
 }
 
 impl Capacity {

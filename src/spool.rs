@@ -98,6 +98,7 @@ impl Spool {
     }
 
     /// One outbox entry on this segment is gone. The last one frees it.
+    #[inline]
     pub fn release(&mut self, segment: u32) {
         let slot = &mut self.segments[segment as usize];
         slot.holds -= 1;
@@ -107,6 +108,7 @@ impl Spool {
     }
 
     /// The bytes of a range.
+    #[inline]
     pub fn get(&self, range: Range) -> &[u8] {
         &self.segments[range.segment as usize].bytes[range.start as usize..range.end as usize]
     }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-pub use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGKILL, SIGTERM, SIGUSR1};
+pub use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGTERM};
 
 /// The kernel caps this at `net.core.somaxconn`; asking for more than it allows costs nothing.
 const BACKLOG: i32 = 65_535;
@@ -62,12 +62,6 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
 }
 
 // ── locks ──
-
-/// Takes an exclusive flock(2) on an open file without waiting. `false`: someone else has it.
-pub fn flock(file: &File) -> io::Result<bool> {
-    // SAFETY: the descriptor is open for as long as `file` is borrowed.
-    held_elsewhere(check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }))
-}
 
 /// Takes the record lock of a whole file for this process, without waiting. `false`: another process has it.
 ///
@@ -117,8 +111,27 @@ pub struct User {
     pub gid: u32,
 }
 
-/// Looks a user up by name. `None`: there is no such user.
+/// Looks a user up by name or, if no name is like that, by number. `None`: there is no such user.
 pub fn user(name: &str) -> io::Result<Option<User>> {
+    match (user_named(name)?, name.parse()) {
+        (None, Ok(uid)) => user_numbered(uid),
+        (found, _) => Ok(found),
+    }
+}
+
+fn user_numbered(uid: u32) -> io::Result<Option<User>> {
+    lookup(|buffer| {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut found = ptr::null_mut();
+        let (text, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: all pointers are valid for the call and `len` is the buffer's true length.
+        let code = unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), text, len, &mut found) };
+        // SAFETY: a non-null `found` points to `entry`, which the call has filled.
+        (code, unsafe { found.as_ref() }.map(|e| User { uid: e.pw_uid, gid: e.pw_gid }))
+    })
+}
+
+fn user_named(name: &str) -> io::Result<Option<User>> {
     let name = c_string(name)?;
     lookup(|buffer| {
         let mut entry = MaybeUninit::<libc::passwd>::uninit();
@@ -131,8 +144,12 @@ pub fn user(name: &str) -> io::Result<Option<User>> {
     })
 }
 
-/// Looks a group up by name. `None`: there is no such group.
+/// Looks a group up by name; a number needs no entry. `None`: there is no such group.
 pub fn group(name: &str) -> io::Result<Option<u32>> {
+    Ok(group_named(name)?.or_else(|| name.parse().ok()))
+}
+
+fn group_named(name: &str) -> io::Result<Option<u32>> {
     let name = c_string(name)?;
     lookup(|buffer| {
         let mut entry = MaybeUninit::<libc::group>::uninit();
@@ -303,13 +320,6 @@ fn poll(fd: BorrowedFd<'_>, events: libc::c_short, at_most: Duration) -> io::Res
     }
 }
 
-/// Sends a signal to one process by its number; never to a group and never to all.
-pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
-    // SAFETY: integers only.
-    check(unsafe { libc::kill(to_pid(pid)?, signal) })?;
-    Ok(())
-}
-
 /// A number that names one process: 0 and negative numbers mean groups to the kernel.
 fn to_pid(pid: u32) -> io::Result<libc::pid_t> {
     match libc::pid_t::try_from(pid) {
@@ -381,6 +391,11 @@ fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
 pub fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
     let value = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value)
+}
+
+/// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
+pub fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
 fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
@@ -529,16 +544,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_second_open_file_does_not_get_the_flock() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let again = file.reopen().unwrap();
-        assert!(flock(file.as_file()).unwrap());
-        assert!(!flock(&again).unwrap());
-        drop(file);
-        assert!(flock(&again).unwrap());
-    }
-
-    #[test]
     fn the_record_lock_tells_its_holder() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(lock_holder(file.as_file()).unwrap(), None);
@@ -551,9 +556,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn users_and_groups_are_found_by_name() {
+    fn users_and_groups_are_found_by_name_and_number() {
         assert_eq!(user("root").unwrap(), Some(User { uid: 0, gid: 0 }));
         assert_eq!(group("root").unwrap(), Some(0));
+        assert_eq!(user("0").unwrap(), Some(User { uid: 0, gid: 0 }));
+        assert_eq!(group("4294967294").unwrap(), Some(4_294_967_294));
+        assert_eq!(user("4294967294").unwrap(), None, "whose group would not be known");
         assert_eq!(user("no-such-user").unwrap(), None);
         assert_eq!(group("no-such-group").unwrap(), None);
         assert!(user("a\0b").is_err());
@@ -607,10 +615,9 @@ pub(crate) mod tests {
 
     #[test]
     fn groups_of_processes_are_never_signalled() {
-        assert!(kill(0, 0).is_err());
-        assert!(kill(u32::MAX, 0).is_err());
         assert!(Process::open(0).is_err());
-        kill(std::process::id(), 0).unwrap();
+        assert!(Process::open(u32::MAX).is_err());
+        Process::open(std::process::id()).unwrap().signal(0).unwrap();
     }
 
     #[test]

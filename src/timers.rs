@@ -73,6 +73,9 @@ pub struct Timers {
     cursor: Tick,
     /// The list of the slot under the cursor, taken out while it is being popped.
     due: u32,
+    /// No armed key is due before this moment; `u64::MAX` when nothing is armed. Both questions of a turn,
+    /// what is due and how long to sleep, are answered by it without a look at the wheel.
+    soonest_ms: u64,
     links: Vec<Link>,
 }
 
@@ -83,6 +86,7 @@ impl Default for Timers {
             occupied: [0; SLOTS / 64],
             cursor: Tick(0),
             due: NIL,
+            soonest_ms: u64::MAX,
             links: Vec::new(),
         }
     }
@@ -126,7 +130,19 @@ impl Timers {
     }
 
     /// Takes out one key whose deadline has come, in no particular order among those.
+    #[inline]
     pub fn pop(&mut self, now_ms: u64) -> Option<u32> {
+        if now_ms < self.soonest_ms { None } else { self.pop_due(now_ms) }
+    }
+
+    /// The moment to look again: no armed key is due before it. `None` while nothing is armed. It may be
+    /// too early, by a key that was cancelled, never too late.
+    #[inline]
+    pub fn next_ms(&self) -> Option<u64> {
+        (self.soonest_ms != u64::MAX).then_some(self.soonest_ms)
+    }
+
+    fn pop_due(&mut self, now_ms: u64) -> Option<u32> {
         let now = Tick((now_ms / TICK_MS).min(u64::from(NIL - 1)) as u32);
         loop {
             while self.due != NIL {
@@ -139,17 +155,15 @@ impl Timers {
                 self.insert(key, tick); // a later revolution
             }
             if self.cursor > now {
+                self.soonest_ms = self.next_occupied_ms().unwrap_or(u64::MAX);
                 return None;
             }
             self.advance(now);
         }
     }
 
-    /// The moment to look again: no armed key is due before it. `None` while nothing is armed.
-    pub fn next_ms(&self) -> Option<u64> {
-        if self.due != NIL {
-            return Some(0);
-        }
+    /// The moment of the first slot that is not empty, `due` being empty.
+    fn next_occupied_ms(&self) -> Option<u64> {
         let here = self.cursor.slot();
         let ahead = (0..=SLOTS / 64).find_map(|step| {
             let word = (here / 64 + step) % (SLOTS / 64);
@@ -194,6 +208,7 @@ impl Timers {
         }
         self.links[index] = Link { prev: NIL, next, tick };
         self.set_head(tick.slot(), key);
+        self.soonest_ms = self.soonest_ms.min(tick.ms());
     }
 
     fn set_head(&mut self, slot: usize, key: u32) {
@@ -228,7 +243,7 @@ mod tests {
         timers.arm(3, 1000);
         assert_eq!(timers.pop(999), None);
         assert_eq!(timers.pop(1000 + TICK_MS), Some(3));
-        assert_eq!(timers.next_ms(), None);
+        assert_eq!((timers.pop(1000 + TICK_MS), timers.next_ms()), (None, None));
     }
 
     #[test]
@@ -305,8 +320,8 @@ mod tests {
                     }
                 }
                 let nearest = model.values().min().copied();
-                prop_assert_eq!(timers.next_ms().is_some(), nearest.is_some());
-                if let (Some(next), Some(nearest)) = (timers.next_ms(), nearest) {
+                if let Some(nearest) = nearest {
+                    let next = timers.next_ms().expect("something is armed");
                     prop_assert!(next <= Tick::at(nearest).ms().max(now + TICK_MS));
                 }
             }

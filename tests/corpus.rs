@@ -8,8 +8,20 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+#[path = "fuzz_bodies/config.rs"]
+mod config;
+#[path = "fuzz_bodies/control.rs"]
+mod control;
+#[path = "fuzz_bodies/control_frames.rs"]
+mod control_frames;
+#[path = "fuzz_bodies/cookies.rs"]
+mod cookies;
 #[path = "fuzz_bodies/frames.rs"]
 mod frames;
+#[path = "fuzz_bodies/head.rs"]
+mod head;
+#[path = "fuzz_bodies/server.rs"]
+mod server;
 #[path = "fuzz_bodies/utf8.rs"]
 mod utf8;
 
@@ -17,8 +29,38 @@ mod utf8;
 const MUTATIONS: u64 = 5000;
 
 #[test]
+fn config() {
+    replay("config", config::body);
+}
+
+#[test]
+fn control() {
+    replay("control", control::body);
+}
+
+#[test]
+fn control_frames() {
+    replay("control_frames", control_frames::body);
+}
+
+#[test]
+fn cookies() {
+    replay("cookies", cookies::body);
+}
+
+#[test]
 fn frames() {
     replay("frames", frames::body);
+}
+
+#[test]
+fn head() {
+    replay("head", head::body);
+}
+
+#[test]
+fn server() {
+    replay("server", server::body);
 }
 
 #[test]

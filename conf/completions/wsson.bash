@@ -2,13 +2,14 @@
 
 _wsson_options() {
     case $1 in
-        run | start | restart) echo "--config --allow-weak --help" ;;
-        stop | reload) echo "--config --help" ;;
+        run | start | restart) echo "--config --allow-weak --verbose --help" ;;
+        stop) echo "--config --help" ;;
         status) echo "--config --control --json --help" ;;
-        check) echo "--config --allow-weak --help" ;;
+        reload) echo "--config --allow-weak --help" ;;
+        check) echo "--config --allow-weak --bind --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
         send) echo "--config --control --token --all --binary --confirm --help" ;;
-        demo) echo "--help" ;;
+        demo) echo "--port --help" ;;
         help | version) echo "--help" ;;
         *) echo "--config --help --version" ;;
     esac
@@ -28,7 +29,7 @@ _wsson() {
         -c | --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         --format) mapfile -t COMPREPLY < <(compgen -W "js header curl json" -- "$word"); return ;;
         --control) mapfile -t COMPREPLY < <(compgen -W "unix:// tcp://" -- "$word"); return ;;
-        --token | --user | --time | --verify) return ;;
+        --port | --token | --user | --time | --verify) return ;;
     esac
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_wsson_options "$command")" -- "$word")

@@ -60,6 +60,8 @@ const VERBOSE: Opt =
 const CONTROL: Opt = Opt::with("control", "ADDRESS", "the control socket, instead of the configuration's");
 const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
 
+const BIND: Opt = Opt::flag("bind", "try the addresses as well: one that a server has already is wrong");
+
 const SERVE_OPTIONS: &[&Opt] = &[&CONFIG, &ALLOW_WEAK, &VERBOSE];
 
 const COOKIE_OPTIONS: &[&Opt] = &[
@@ -140,7 +142,7 @@ const COMMANDS: &[Command] = &[
         name: "check",
         summary: "verify the configuration and show the settings that hold, secrets masked",
         words: "",
-        options: &[&CONFIG, &ALLOW_WEAK],
+        options: &[&CONFIG, &ALLOW_WEAK, &BIND],
         details: "Exit codes: 0 all is right, 1 a folder or file is wrong, 6 the configuration is.\n",
         run: check::run,
     },

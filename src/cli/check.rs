@@ -1,25 +1,26 @@
 //! `wsson check`: is the configuration right, and is what it names there?
 //!
-//! Everything that is wrong is told at once. It creates nothing and binds nothing, so a running server is not
-//! disturbed.
+//! Everything that is wrong is told at once. It creates nothing and, without `--bind`, binds nothing: a running server is
+//! not disturbed.
 
 use super::args::Args;
 use super::{Exit, Outcome, load, say, warn};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use wsson::config::{LogTarget, Settings, TlsFiles};
-
-/// More than any chain of certificates.
-const PEM_BYTES_MAX: u64 = 1024 * 1024;
+use wsson::net::Address;
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::settings(args)?;
     for warning in settings.warnings().iter().chain(&key_warning(&settings)) {
         warn(&format_args!("wsson: warning: {warning}"));
     }
-    let wrong = wrong(&settings);
+    let mut wrong = wrong(&settings);
+    if args.has("bind") {
+        wrong.extend(settings.servers.iter().chain([&settings.control]).filter_map(|text| occupied(text)));
+    }
     for problem in &wrong {
         warn(&format_args!("wsson: {problem}"));
     }
@@ -52,8 +53,7 @@ fn wrong(settings: &Settings) -> Vec<String> {
     }
     wrong.extend(bad_accounts(settings));
     if let Some(TlsFiles { certificate, key }) = &settings.tls {
-        wrong.extend(bad_pem("certificate", certificate, "CERTIFICATE"));
-        wrong.extend(bad_pem("key", key, "PRIVATE KEY"));
+        wrong.extend(wsson::net::tls::load(certificate, key).err().filter(|_| cfg!(feature = "tls")));
     }
     wrong
 }
@@ -71,6 +71,22 @@ fn bad_folder(what: &str, file: &Path) -> Option<String> {
             let why = wsson::sys::describe(&error);
             Some(format!("cannot make {what} {}: the folder {}: {why}", file.display(), folder.display()))
         }
+    }
+}
+
+/// Why an address cannot be listened on now. A port is bound for a moment, a Unix socket is only asked.
+fn occupied(text: &str) -> Option<String> {
+    let cannot = |why: String| Some(format!("cannot listen on {text}: {why}"));
+    match Address::parse(text) {
+        Err(why) => cannot(why),
+        Ok(Address::Tcp(address) | Address::Tls(address)) => match wsson::sys::listen_tcp(address, false) {
+            Ok(_) => None,
+            Err(error) => cannot(wsson::sys::describe(&error)),
+        },
+        Ok(Address::Unix(path)) => match UnixStream::connect(path) {
+            Ok(_) => cannot("a server answers there".into()),
+            Err(_) => None,
+        },
     }
 }
 
@@ -108,18 +124,6 @@ fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Res
         Err(error) => wsson::sys::describe(&error),
     };
     Some(format!("cannot use {name:?} for \"{key}\": {why}"))
-}
-
-/// Whether the file can be read and is what it should be; whether the two belong together is told by the start.
-fn bad_pem(key: &str, path: &Path, label: &str) -> Option<String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_string(&mut text));
-    let why = match read {
-        Err(error) => wsson::sys::describe(&error),
-        Ok(_) if text.contains("-----BEGIN ") && text.contains(&format!("{label}-----")) => return None,
-        Ok(_) => format!("it has no {} in PEM form", label.to_ascii_lowercase()),
-    };
-    Some(format!("cannot use the {key} {}: {why}", path.display()))
 }
 
 fn key_warning(settings: &Settings) -> Option<String> {

@@ -6,7 +6,7 @@
 //! the page by pointing a name of its own here.
 
 use super::args::Args;
-use super::{Exit, Failure, Outcome, cookie};
+use super::{Exit, Failure, Outcome, cookie, json};
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
@@ -193,35 +193,43 @@ impl Demo {
         ));
     }
 
-    fn page(&self, hub: &Hub, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
-        let (token, cookies) = match hub.verify_cookies(request) {
-            Ok(identity) => (identity.token.to_owned(), Vec::new()),
-            Err(_) => {
-                let rules = &self.settings.auth;
-                let token = cookie::random_token(rules.token_length)?;
-                let cookies = auth::issue(rules, &token, "", hub.now().unix_s);
-                (token, cookies)
-            }
-        };
-        let nonce = cookie::random_token(RANDOM_CHARS)?;
-        let mut fields = format!(
-            "Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: {}\r\n\
-             X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n",
-            policy(&nonce, request.host())
+    /// The page, or, for its script, who the visitor is and how to reach him. Either logs him in.
+    fn answer(&self, hub: &Hub, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+        let mut fields = String::from(
+            "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n",
         );
-        for (name, value) in cookies {
-            let lifetime_s = self.settings.auth.lifetime_s;
+        let token = match hub.verify_cookies(request) {
+            Ok(identity) => identity.token.to_owned(),
+            Err(_) => self.log_in(hub, &mut fields)?,
+        };
+        if request.header("accept") == Some(b"application/json") {
+            fields += "Content-Type: application/json\r\n";
+            return Ok(response("200 OK", &fields, &self.details(&token)));
+        }
+        let nonce = cookie::random_token(RANDOM_CHARS)?;
+        let policy = policy(&nonce, request.host());
+        let _ =
+            write!(fields, "Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: {policy}\r\n");
+        Ok(response("200 OK", &fields, &PAGE.replace("@NONCE@", &nonce)))
+    }
+
+    /// Issues cookies for a new token.
+    fn log_in(&self, hub: &Hub, fields: &mut String) -> Result<String, Failure> {
+        let rules = &self.settings.auth;
+        let token = cookie::random_token(rules.token_length)?;
+        for (name, value) in auth::issue(rules, &token, "", hub.now().unix_s) {
             let _ = write!(
                 fields,
-                "Set-Cookie: {name}={value}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict\r\n"
+                "Set-Cookie: {name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict\r\n",
+                rules.lifetime_s
             );
         }
-        let page = PAGE
-            .replace("@NONCE@", &nonce)
-            .replace("@TOKEN@", &token)
-            .replace("@PROGRAM@", &escape(&self.program))
-            .replace("@CONTROL@", &escape(self.control_path()));
-        Ok(response("200 OK", &fields, &page))
+        Ok(token)
+    }
+
+    fn details(&self, token: &str) -> String {
+        let [token, control, program] = [token, self.control_path(), &self.program].map(json::quote);
+        format!("{{\"token\":{token},\"control\":{control},\"program\":{program}}}\n")
     }
 
     /// Whether the browser asked for a name of ours. A page under another name is another site's (DNS rebinding).
@@ -238,7 +246,7 @@ impl Handler for Demo {
             return Some(response("421 Misdirected Request", TEXT, "The demo does not go by this name.\n"));
         }
         match request.target() {
-            "/" => Some(self.page(hub, request).unwrap_or_else(|failure| {
+            "/" => Some(self.answer(hub, request).unwrap_or_else(|failure| {
                 response("500 Internal Server Error", TEXT, &format!("{}\n", failure.text))
             })),
             _ => Some(response("404 Not Found", TEXT, "The demo has one page, at /.\n")),
@@ -265,11 +273,6 @@ fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
         .into_bytes()
-}
-
-/// For an attribute in double quotes.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
 }
 
 /// `wsson` if a shell would find this very program under that name, else its path.

@@ -57,6 +57,16 @@ pub(crate) fn addresses(args: &Args) -> Result<Settings, Failure> {
     }
 }
 
+/// Settings for ending a server: a file with mistakes will do as long as it tells where the PID file is. The server
+/// was started with a better one.
+pub(crate) fn to_stop(args: &Args) -> Result<Settings, Failure> {
+    addresses(args).or_else(|failure| {
+        let (path, _) = args.config();
+        let (text, _) = read_config(&path)?;
+        Settings::parse_to_stop(&text, path.parent().unwrap_or(Path::new("/"))).ok_or(failure)
+    })
+}
+
 /// The control socket that `--control` names, else that of the settings.
 pub(crate) fn control_address(args: &Args, settings: &Settings) -> Result<String, Failure> {
     let Some(address) = args.value("control")? else { return Ok(settings.control.clone()) };

@@ -55,7 +55,7 @@ fn begin(args: &Args, settings: Settings) -> Outcome {
 }
 
 pub(crate) fn stop(args: &Args) -> Outcome {
-    let settings = load::addresses(args)?;
+    let settings = load::to_stop(args)?;
     match end(&settings)? {
         true => Ok(Exit::Done),
         false => say("wsson: no server runs\n"),

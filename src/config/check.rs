@@ -136,7 +136,8 @@ fn limits(settings: &Settings, reader: &mut Reader<'_>) {
 fn tls(settings: &Settings, reader: &mut Reader<'_>) {
     let listens = settings.servers.iter().any(|server| server.starts_with("tls://"));
     if listens && !cfg!(feature = "tls") {
-        reader.fail("servers", "\"servers\": this wsson was built without TLS; put a proxy in front of it");
+        return reader
+            .fail("servers", "\"servers\": this wsson was built without TLS; put a proxy in front of it");
     }
     match &settings.tls {
         None if listens => {
@@ -179,7 +180,7 @@ impl Settings {
         let limits = &self.limits;
         if limits.control_payload_bytes > limits.outbox_bytes as usize {
             warnings.push(
-                "limits.control_payload is more than limits.outbox: a broadcast of that size would close every client"
+                "limits.control_payload is more than limits.outbox: a message of that size closes a client for which another one waits"
                     .into(),
             );
         }

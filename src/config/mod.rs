@@ -39,7 +39,7 @@ pub struct Settings {
     pub group: Option<String>,
     /// Where the log goes.
     pub log: LogTarget,
-    /// Proxies (an address or a CIDR block each) whose `X-Forwarded-For` is believed in the log.
+    /// Proxies (an address, a CIDR block, or `unix`) whose `X-Forwarded-For` is believed in the log.
     pub trusted_proxies: Vec<String>,
     /// Whether TCP listeners set `SO_REUSEPORT`, for several processes on one port.
     pub reuseport: bool,

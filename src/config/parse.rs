@@ -96,6 +96,18 @@ impl Settings {
     pub fn parse_allowing_weak(text: &str, base_dir: &Path) -> Result<Self, Vec<ConfigError>> {
         read(text, base_dir, true)
     }
+
+    /// As much as can be read of a text with mistakes, for ending a server that runs. `None` when a mistake may be
+    /// about `pid`: another server's PID file must not be taken for this one's.
+    pub fn parse_to_stop(text: &str, base_dir: &Path) -> Option<Self> {
+        let document = toml_span::parse(text).ok()?;
+        let mut reader = Reader { text, base_dir, places: BTreeMap::new(), errors: Vec::new() };
+        let mut settings = Self { allow_weak_secret: true, ..Self::default() };
+        reader.document(&mut settings, &document);
+        // Messages name the key, and for an unknown one the key that may have been meant.
+        let about_pid = reader.errors.iter().any(|error| error.message.contains("\"pid\""));
+        (!about_pid).then_some(settings)
+    }
 }
 
 fn read(text: &str, base_dir: &Path, allow_weak: bool) -> Result<Settings, Vec<ConfigError>> {

@@ -129,7 +129,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ("domains = 'a b'", "must be a host and port"),
     (
         "servers = 'tls://127.0.0.1:1'",
-        "line 1: \"servers\": a tls:// listener needs certificate and key in [tls]",
+        if cfg!(feature = "tls") {
+            "line 1: \"servers\": a tls:// listener needs certificate and key in [tls]"
+        } else {
+            "line 1: \"servers\": this wsson was built without TLS"
+        },
     ),
     ("[tls]\nkey = 'k.pem'", "[tls] needs \"certificate\", the path of a PEM file"),
     ("[tls]\ncertificate = 'c.pem'", "[tls] needs \"key\", the path of a PEM file"),
@@ -391,10 +395,11 @@ fn every_listed_key_is_read() {
 fn what_is_rendered_is_read_back() {
     let text = "servers=['tcp://127.0.0.1:1','tls://[::]:2','unix:///s']\ndomains='d:1'\npid=''\nlog='/var/\"log\"'\n\
         secret_file=['a','b']\norigins=['http://a','file://']\non_message='echo'\nuser='u'\ngroup='g'\n\
-        trusted_proxies=['10.0.0.0/8','::1']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
+        trusted_proxies=['10.0.0.0/8','::1','unix']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
         [limits]\nclients=7\nunauthenticated=3\nhead=1000\n[timeouts]\nidle=0.25\n[tls]\ncertificate='c'\nkey='k'\n\
         [sockets]\ncontrol_mode='0600'\nowner='o'";
-    let settings = good(text);
+    let text = if cfg!(feature = "tls") { text.to_owned() } else { text.replace("tls://", "tcp://") };
+    let settings = good(&text);
     assert_eq!((settings.auth.identity, settings.auth.digest), (IdentityKind::User, Digest::HmacSha256));
     assert_eq!(good(&settings.render_masked()), settings);
     assert_eq!(good(&Settings::default().render_masked()), Settings::default());
@@ -426,5 +431,16 @@ proptest::proptest! {
         if let Err(errors) = parse(&text) {
             proptest::prop_assert!(!errors.is_empty());
         }
+    }
+}
+
+#[test]
+fn a_server_can_be_stopped_with_a_file_that_has_mistakes() {
+    let pid = |text: &str| Settings::parse_to_stop(text, Path::new("/srv")).map(|settings| settings.pid);
+    assert_eq!(pid("pid = 'a.pid'\ncolour = 1\nservers = 7"), Some(Some("/srv/a.pid".into())));
+    assert_eq!(pid("colour = 1"), Some(Some("/run/wsson/wsson.pid".into())));
+    assert_eq!(pid("pid = ''\ncolour = 1"), Some(None));
+    for unsure in ["pid = 7", "pdi = 'a.pid'", "pids = 'a.pid'", "pid = 'a.pid"] {
+        assert_eq!(pid(unsure), None, "{unsure}");
     }
 }

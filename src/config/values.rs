@@ -93,7 +93,10 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 /// A proxy: one address, or a block in CIDR notation.
 pub(super) fn network(text: &str) -> Result<String, String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-    let wrong = || format!("{text:?} must be an IP address or a block, like 10.0.0.0/8");
+    if text == "unix" {
+        return Ok(text.to_owned());
+    }
+    let wrong = || format!("{text:?} must be an IP address or a block, like 10.0.0.0/8, or \"unix\"");
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
     let bits_max = if address.is_ipv4() { 32 } else { 128 };
     let Some(prefix) = prefix else { return Ok(address.to_string()) };

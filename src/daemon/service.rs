@@ -15,7 +15,7 @@ use super::{Failure, activation, folders, log, privileges};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::Exit;
 use crate::net::Address;
-use crate::reactor::StartError;
+use crate::reactor::{StartError, load_tls};
 use crate::sys::{self, User};
 use crate::{Server, Signal, Wake};
 use ::log::{error, info, warn};
@@ -231,10 +231,16 @@ impl Service {
 
     /// What can fail comes first, so that a reload happens as a whole or not at all.
     fn apply(&mut self, file: &Settings) -> Result<Plan, Failure> {
-        let plan = Plan::new(&self.settings, file);
+        let mut plan = Plan::new(&self.settings, file);
         let merged = Plan::merge(&self.settings, file);
+        // What the files hold may have changed although their names have not.
+        let tls = load_tls(&merged).map_err(|error| start_failure(&error))?;
         if plan.applied.contains(&"log") {
             log::direct(&log_target(&merged.log, self.detached))?;
+        }
+        let new_certificate = tls.is_some_and(|tls| self.server.use_tls(&tls));
+        if new_certificate && !plan.applied.contains(&"tls") {
+            plan.applied.push("tls");
         }
         self.server.apply(&merged);
         self.server.handler_mut().on_message = merged.on_message;
@@ -274,7 +280,9 @@ fn start_failure(error: &StartError) -> Failure {
     let denied = match error {
         StartError::Bind(error) => error.kind() == Some(ErrorKind::PermissionDenied),
         StartError::Os(_, error) => error.kind() == ErrorKind::PermissionDenied,
-        StartError::Address(_) | StartError::Unasked(_) | StartError::Descriptors(_) => false,
+        StartError::Address(_) | StartError::Unasked(_) | StartError::Descriptors(_) | StartError::Tls(_) => {
+            false
+        }
     };
     Failure::new(if denied { Exit::NotPermitted } else { Exit::Failed }, error.to_string())
 }

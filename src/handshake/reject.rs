@@ -27,6 +27,8 @@ pub enum Reject {
     NoUpgrade,
     /// The origin is not one of ours: 403.
     Origin(&'static str),
+    /// Plain HTTP where TLS is spoken: 400, in plain text.
+    PlainHttp,
     /// The head was not complete in time: 408.
     Timeout,
     /// More than [`HEADERS_MAX`](super::HEADERS_MAX) fields: 431.
@@ -43,7 +45,7 @@ pub enum Reject {
 
 /// The names of all rules, so that counters can be an array with [`Reject::index`] as the index. The last one, `other`,
 /// stands for a rule that a handler of its own made up. The names of the cookies' rules are those of `auth::Denied`.
-pub const RULES: [&str; 50] = [
+pub const RULES: [&str; 51] = [
     "bad_digest",
     "bad_first_byte",
     "bad_header",
@@ -85,6 +87,7 @@ pub const RULES: [&str; 50] = [
     "nul",
     "origin_not_allowed",
     "other_upgrade",
+    "plain_http_on_tls",
     "timeout",
     "too_many_headers",
     "too_many_token",
@@ -105,7 +108,7 @@ impl Reject {
     /// The status code of the response.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadUpgrade(_) | Self::Malformed(_) => 400,
+            Self::BadUpgrade(_) | Self::Malformed(_) | Self::PlainHttp => 400,
             Self::Cookies(_) | Self::Origin(_) => 403,
             Self::Method => 405,
             Self::Timeout => 408,
@@ -126,6 +129,7 @@ impl Reject {
             Self::HeadTooLarge => "head_too_large",
             Self::Method => "method",
             Self::NoUpgrade => "no_upgrade",
+            Self::PlainHttp => "plain_http_on_tls",
             Self::Timeout => "timeout",
             Self::TooManyHeaders => "too_many_headers",
             Self::TooManyToken => "too_many_token",
@@ -156,6 +160,9 @@ impl Reject {
     /// The reason phrase and the body, which ends with a line feed so that a terminal shows it well.
     fn texts(self) -> (&'static str, &'static str) {
         match self.status() {
+            400 if self == Self::PlainHttp => {
+                ("Bad Request", "This port speaks TLS: use wss:// or https://.\n")
+            }
             400 => ("Bad Request", "This is not a request that opens a WebSocket.\n"),
             403 => ("Forbidden", "You may not open a WebSocket here.\n"),
             405 => ("Method Not Allowed", "A WebSocket is opened with GET.\n"),

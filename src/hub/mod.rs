@@ -43,7 +43,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
-pub(crate) use send::{After, FLUSH_BYTES};
+pub(crate) use send::{After, FLUSH_BYTES, Written};
 
 /// The registry. See the module's head.
 #[derive(Debug)]
@@ -421,7 +421,7 @@ impl Hub {
     /// Decodes the next event of `input`, and answers control frames itself. `None`: all is used, or the
     /// connection is not one that sends messages (any more).
     pub(crate) fn receive<'b>(&mut self, id: ClientId, input: &mut &'b mut [u8]) -> Option<Event<'b>> {
-        loop {
+        while !input.is_empty() {
             let message_bytes_max = self.settings.limits.message_bytes;
             let client = self.client_mut(id)?;
             let (State::Open { decoder, .. } | State::Closing { decoder, .. }) = &mut client.state else {
@@ -440,6 +440,7 @@ impl Hub {
                 Err(error) => self.fail(id, error),
             }
         }
+        None
     }
 
     fn pong(&mut self, id: ClientId, payload: &[u8]) {

@@ -5,7 +5,7 @@
 
 use crate::client::Peer;
 use crate::handshake::Request;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// A block of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,21 @@ fn within(block: IpAddr, bits: u8, addr: IpAddr) -> bool {
 
 /// The visitor's address, when the request tells one.
 pub(crate) fn forwarded(trusted: &[Network], request: &Request<'_>) -> Option<Peer> {
-    let value = request.header("x-forwarded-for")?;
-    let hops = std::str::from_utf8(value).ok()?;
-    let visitor = |hop: &str| hop.trim().parse().ok().map(Peer::Forwarded);
-    hops.rsplit(',').map_while(visitor).find(|peer| !trusted.iter().any(|network| network.contains(*peer)))
+    // Some proxies append to the visitor's own field, others add one behind it: RFC 9110 section 5.3 makes
+    // them one list, of which only the end was written by somebody we trust.
+    let fields: Vec<&[u8]> = request.values("x-forwarded-for").collect();
+    let hops = fields.iter().rev().flat_map(|field| field.rsplit(|byte| *byte == b','));
+    hops.map_while(address)
+        .map(Peer::Forwarded)
+        .find(|peer| !trusted.iter().any(|network| network.contains(*peer)))
+}
+
+/// An address, which some proxies write with the port behind it. What is none ends the search: nobody knows
+/// what lies before it.
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
+    let addr = hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|with_port| with_port.ip())).ok()?;
+    Some(addr.to_canonical())
 }
 
 #[cfg(test)]
@@ -85,5 +96,31 @@ mod tests {
         assert_eq!(Network::parse("10.0.0.0/33"), None);
         assert_eq!(Network::parse("proxy.example.com"), None);
         assert!(Network::parse("unix").unwrap().contains(Peer::Unix));
+    }
+
+    #[test]
+    fn the_visitor_is_the_last_whom_no_trusted_proxy_is() {
+        let trusted = ["unix", "10.0.0.0/8", "2001:db8::1"].map(|text| Network::parse(text).unwrap());
+        for (fields, visitor) in [
+            (&[][..], None),
+            (&["203.0.113.9"][..], Some("203.0.113.9")),
+            (&["198.51.100.1, 203.0.113.9"], Some("203.0.113.9")),
+            (&["198.51.100.1, 203.0.113.9 ,10.1.1.1,  2001:db8::1"], Some("203.0.113.9")),
+            // Who writes the field himself is overruled by the one behind it.
+            (&["198.51.100.1", "203.0.113.9"], Some("203.0.113.9")),
+            (&["203.0.113.9", "10.1.1.1"], Some("203.0.113.9")),
+            (&["203.0.113.9:4711"], Some("203.0.113.9")),
+            (&["[2001:db8::2]:80"], Some("2001:db8::2")),
+            (&["::ffff:203.0.113.9"], Some("203.0.113.9")),
+            (&["10.0.0.1"], None),
+            (&["203.0.113.9, unknown"], None),
+            (&["203.0.113.9, "], None),
+        ] {
+            let fields: String = fields.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let request = crate::handshake::parse_head(head.as_bytes()).unwrap();
+            let expected = visitor.map(|text| Peer::Forwarded(text.parse().unwrap()));
+            assert_eq!(forwarded(&trusted, &request), expected, "{fields}");
+        }
     }
 }

@@ -11,7 +11,8 @@
 use super::Hub;
 use crate::client::{ClientId, State};
 use crate::frame::{CloseCode, Kind, Opcode, encode};
-use crate::spool::{Lane, Range};
+use crate::outbox::Outbox;
+use crate::spool::{Lane, Range, Spool};
 use log::info;
 use std::collections::VecDeque;
 
@@ -48,6 +49,15 @@ pub(super) struct Throttle {
 /// Bytes one client is sent in one turn at most, and so what one round of the bulk queue takes off every
 /// client that reads.
 pub(crate) const FLUSH_BYTES: usize = 64 * 1024;
+
+/// What became of an offer to the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Bytes that it took.
+    pub(crate) sent: usize,
+    /// It took everything that it was offered, and may take more.
+    pub(crate) all: bool,
+}
 
 /// What the driver does with a client once bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,27 +132,34 @@ impl Hub {
     }
 
     /// Hands pending broadcasts to all open clients.
+    #[inline]
     pub(crate) fn settle(&mut self) {
-        let Some(Pending { range, messages }) = self.queues.pending.take() else { return };
+        if let Some(pending) = self.queues.pending.take() {
+            self.hand_out(pending);
+        }
+    }
+
+    fn hand_out(&mut self, Pending { range, messages }: Pending) {
         let mut holds = 0;
         let mut receivers: u32 = 0;
+        let bulk_before = self.queues.bulk.len();
         let outbox_bytes_max = self.settings.limits.outbox_bytes;
         for (key, client) in &mut self.clients {
-            if !client.accepts_data() {
-                continue;
-            }
-            if is_over(client.waiting_bytes(), range.len(), outbox_bytes_max) {
+            let State::Open { rare, .. } = &mut client.state else { continue };
+            let held = rare.as_mut().and_then(|rare| rare.hold.as_mut()).map(|hold| &mut hold.outbox);
+            let waiting = client.outbox.bytes() + held.as_ref().map_or(0, |outbox| outbox.bytes());
+            if is_over(waiting, range.len(), outbox_bytes_max) {
                 self.queues.overflown.push(key as u32);
                 continue;
             }
             receivers += 1;
-            holds += u32::from(client.data_outbox().push(range));
+            holds += u32::from(held.unwrap_or(&mut client.outbox).push(range));
             if !client.queued_bulk {
                 client.queued_bulk = true;
                 self.queues.bulk.push_back(key as u32);
-                self.queues.throttle.pushed += 1;
             }
         }
+        self.queues.throttle.pushed += (self.queues.bulk.len() - bulk_before) as u64;
         self.stats.messages_out += u64::from(receivers) * u64::from(messages);
         self.spool.hold(range.segment, holds);
         self.spool.release(range.segment); // the hold of `pending`
@@ -221,10 +238,14 @@ impl Hub {
     }
 
     /// Over `limits.queued`, those that hold back most are closed until it fits.
+    #[inline]
     fn relieve(&mut self) {
-        if self.spool.bytes() <= self.settings.limits.queued_bytes {
-            return;
+        if self.spool.bytes() > self.settings.limits.queued_bytes {
+            self.close_the_worst();
         }
+    }
+
+    fn close_the_worst(&mut self) {
         let waiting = self.clients.iter().filter(|(_, client)| client.accepts_data());
         let mut worst: Vec<(u32, u32)> = waiting
             .map(|(key, client)| (client.waiting_bytes(), key as u32))
@@ -288,18 +309,23 @@ impl Hub {
         }
     }
 
-    /// What waits for a client, in order.
-    pub(crate) fn client_chunks(&self, key: u32) -> impl Iterator<Item = &[u8]> {
-        self.clients[key as usize].outbox.chunks(&self.spool)
-    }
-
-    /// The kernel took `sent` bytes.
-    pub(crate) fn client_sent(&mut self, key: u32, sent: usize) {
-        self.stats.bytes_out += sent as u64;
+    /// Lets `write` offer to the kernel what waits for a client, and takes note of what it took.
+    #[inline]
+    pub(crate) fn flush_client<E>(
+        &mut self,
+        key: u32,
+        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
+    ) -> Result<(bool, After), E> {
         let client = &mut self.clients[key as usize];
+        let Written { sent, all } = write(&client.outbox, &self.spool)?;
+        self.stats.bytes_out += sent as u64;
         client.outbox.consume(sent as u32, &mut self.spool);
         if client.stalled != Default::default() {
             client.stalled = if client.outbox.is_empty() { Default::default() } else { self.now.tick() };
+        }
+        match client.state {
+            State::Open { rare: None, .. } if client.outbox.is_empty() => Ok((all, After::Idle)),
+            _ => Ok((all, self.after_flush(key))),
         }
     }
 
@@ -313,7 +339,7 @@ impl Hub {
         self.timers.arm_by(key, self.now.ms + self.settings.timeouts.stalled_ms);
     }
 
-    /// What is to be done once a flush is over.
+    /// What is to be done with a client when no more can be written now.
     pub(crate) fn after_flush(&mut self, key: u32) -> After {
         let client = &mut self.clients[key as usize];
         if !client.outbox.is_empty() {

@@ -1,6 +1,6 @@
 //! Listening sockets: bound, accepted from, and cleaned up behind.
 
-use super::{Address, Transport};
+use super::{Address, Transport, tls};
 use crate::client::Peer;
 use crate::driver::{Listen, Token};
 use crate::sys;
@@ -22,6 +22,8 @@ const USER_TIMEOUT_MS: u32 = 30_000;
 pub struct Listener {
     socket: Socket,
     registry: Registry,
+    /// What connections are encrypted with, for `tls://`.
+    tls: Option<tls::Config>,
 }
 
 #[derive(Debug)]
@@ -114,11 +116,12 @@ impl Listener {
             Address::Tcp(addr) | Address::Tls(addr) => {
                 let listener =
                     sys::listen_tcp(*addr, reuseport).map_err(|error| tcp_error(address, error))?;
+                prepare(&listener).map_err(|error| tcp_error(address, error))?;
                 Socket::Tcp(TcpListener::from_std(listener))
             }
             Address::Unix(path) => bind_unix(path, permissions)?,
         };
-        Ok(Self { socket, registry })
+        Ok(Self { socket, registry, tls: None })
     }
 
     /// Takes a socket over. Its file, if it has one, is left to those who made it.
@@ -129,6 +132,7 @@ impl Listener {
             Address::Tcp(_) | Address::Tls(_) => {
                 let listener = std::net::TcpListener::from(inherited.fd);
                 listener.set_nonblocking(true).map_err(os)?;
+                prepare(&listener).map_err(os)?;
                 Socket::Tcp(TcpListener::from_std(listener))
             }
             Address::Unix(_) => {
@@ -137,7 +141,18 @@ impl Listener {
                 Socket::Unix { listener: UnixListener::from_std(listener), _file: None }
             }
         };
-        Ok(Self { socket, registry })
+        Ok(Self { socket, registry, tls: None })
+    }
+
+    /// Makes it a TLS listener, or gives a TLS listener another certificate for the connections to come.
+    /// True when it had another one.
+    pub(crate) fn use_tls(&mut self, config: &tls::Config) -> bool {
+        self.tls.replace(config.clone()).is_some_and(|before| before != *config)
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Registers it for its events.
@@ -164,16 +179,23 @@ impl Listen for Listener {
         let (mut transport, peer) = match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, addr) = listener.accept()?;
-                // Both fail only on a connection that is gone, which the first read will tell.
-                let _ = stream.set_nodelay(true);
-                let _ = sys::set_tcp_user_timeout(stream.as_fd(), USER_TIMEOUT_MS);
-                (Transport::Tcp(stream), Peer::Ip(addr.ip().to_canonical(), addr.port()))
+                let transport = match &self.tls {
+                    Some(config) => Transport::Tls(Box::new(config.accept(stream)?)),
+                    None => Transport::Tcp(stream),
+                };
+                (transport, Peer::Ip(addr.ip().to_canonical(), addr.port()))
             }
             Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), Peer::Unix),
         };
         transport.register(&self.registry, super::mio_token(token))?;
         Ok((transport, peer))
     }
+}
+
+/// Sets what every accepted connection inherits: two system calls less for each.
+fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
+    sys::set_tcp_nodelay(listener.as_fd())?;
+    sys::set_tcp_user_timeout(listener.as_fd(), USER_TIMEOUT_MS)
 }
 
 fn tcp_error(address: &Address, error: io::Error) -> BindError {

@@ -5,6 +5,11 @@
 
 mod address;
 mod listener;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+pub mod tls;
 mod transport;
 
 pub use address::Address;

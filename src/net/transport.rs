@@ -1,5 +1,6 @@
 //! The connections of both units: TCP, Unix, TLS behind one type.
 
+use super::tls::Session;
 use crate::driver::Stream;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -14,6 +15,8 @@ pub enum Transport {
     Tcp(TcpStream),
     /// A Unix stream socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<Session>),
 }
 
 // One of these per connection, idle or not. (mio adds its own checks to debug builds.)
@@ -30,6 +33,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, interest),
             Self::Unix(stream) => stream.register(registry, token, interest),
+            Self::Tls(session) => session.socket().register(registry, token, interest),
         }
     }
 }
@@ -39,6 +43,7 @@ impl Stream for Transport {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(session) => session.read(buffer),
         }
     }
 
@@ -46,6 +51,7 @@ impl Stream for Transport {
         match self {
             Self::Tcp(stream) => send(stream, slices),
             Self::Unix(stream) => send(stream, slices),
+            Self::Tls(session) => session.write(slices),
         }
     }
 
@@ -54,12 +60,32 @@ impl Stream for Transport {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(session) => return session.shut_down(),
         };
+    }
+
+    fn has_more(&self) -> bool {
+        matches!(self, Self::Tls(session) if session.has_more())
+    }
+
+    fn is_costly(&self) -> bool {
+        matches!(self, Self::Tls(session) if session.is_costly())
+    }
+
+    fn has_unsent(&self) -> bool {
+        matches!(self, Self::Tls(session) if session.has_unsent())
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Tls(session) => session.flush(),
+            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+        }
     }
 }
 
 /// The kernel handles one contiguous buffer faster than a vector of one.
-fn send<W: Write>(stream: &mut W, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn send<W: Write>(stream: &mut W, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match slices {
         [slice] => stream.write(slice),
         _ => stream.write_vectored(slices),

@@ -61,13 +61,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def browser(url, folder):
+def browser(url, folder, *flags):
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not program:
         return None
     with open(os.path.join(folder, "chromium.log"), "w") as log:
         # A group of its own, so that its helpers end with it.
-        return subprocess.Popen([program, *FLAGS, f"--user-data-dir={folder}/profile", url],
+        return subprocess.Popen([program, *FLAGS, *flags, f"--user-data-dir={folder}/profile", url],
                                 stdout=log, stderr=log, start_new_session=True)
 
 

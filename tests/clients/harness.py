@@ -20,6 +20,8 @@ SECRET = "client-tests-only-" + secrets.token_hex(16)
 PATIENCE_S = 30
 
 failed = 0
+# tests/run ends what takes too long: then what was started here has to end too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def ok(name):

@@ -1,13 +1,17 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [nginx] [backends]     all of them without a name
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [backends]
+
+All of them without a name.
 """
 import os
 import sys
 
 import chromium
+import demo_page
 import harness
 import nginx
+import snippets
 from harness import CACHE, Server, cookie_header, cookies, fresh_token, not_ok, ok, run
 from websockets.sync.client import connect
 
@@ -83,7 +87,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "nginx", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -94,6 +98,10 @@ def main():
         nginx.test()
     if "chromium" in names:
         chromium.test()
+    if "demo" in names:
+        demo_page.test()
+    if "snippets" in names:
+        snippets.test()
     harness.finish()
 
 

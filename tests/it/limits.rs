@@ -137,7 +137,8 @@ fn a_slow_consumer_gets_whole_frames_and_1013() {
 #[test]
 fn who_holds_back_most_is_closed_when_all_hold_back_too_much() {
     let limits = ["message = 1024", "outbox = 4000000", "queued = 4500000"];
-    let server = limits.iter().fold(Setup::new(), |setup, line| setup.limit(line)).start();
+    let setup = Setup::new().timeout("close = 0.3");
+    let server = limits.iter().fold(setup, |setup, line| setup.limit(line)).start();
     let (mut worst, mut slow) = (Client::connect(&server), Client::connect(&server));
     let mut backend = Backend::connect(&server);
     let size = 500_000;

@@ -6,6 +6,8 @@
 
 mod backend;
 mod client;
+#[cfg(feature = "tls")]
+mod secure;
 mod server;
 
 mod auth;
@@ -17,3 +19,4 @@ mod limits;
 mod locks;
 mod process;
 mod timers;
+mod tls;

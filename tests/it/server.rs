@@ -87,6 +87,22 @@ impl Setup {
         self
     }
 
+    /// Listens with TLS, on a port of its own, with a certificate of `tests/data`.
+    pub(crate) fn tls(mut self, certificate: &str) -> Self {
+        self.install(certificate);
+        self.tables.push(("tls", "certificate = \"server.pem\"\nkey = \"server.key\"".to_owned()));
+        let port = free_port();
+        self.endpoint(Address::Tls(port))
+    }
+
+    /// Puts a certificate and its key where [`Setup::tls`] has them.
+    pub(crate) fn install(&self, certificate: &str) {
+        for end in ["pem", "key"] {
+            fs::copy(data(&format!("{certificate}.{end}")), self.path(&format!("server.{end}")))
+                .expect("the test's certificates can be copied");
+        }
+    }
+
     pub(crate) fn timeout(mut self, line: &str) -> Self {
         self.tables.push(("timeouts", line.to_owned()));
         self
@@ -182,7 +198,7 @@ impl Setup {
         for line in &self.top {
             text += &format!("{line}\n");
         }
-        for table in ["auth", "limits", "timeouts"] {
+        for table in ["auth", "limits", "timeouts", "tls"] {
             let lines: Vec<&String> =
                 self.tables.iter().filter(|(name, _)| *name == table).map(|(_, line)| line).collect();
             if !lines.is_empty() {
@@ -315,9 +331,15 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
+pub(crate) fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Address {
     Tcp(u16),
+    /// Connecting to it gives the bare socket.
+    Tls(u16),
     Unix(PathBuf),
 }
 
@@ -325,13 +347,14 @@ impl Address {
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Tcp(port) => format!("tcp://127.0.0.1:{port}"),
+            Self::Tls(port) => format!("tls://127.0.0.1:{port}"),
             Self::Unix(path) => format!("unix://{}", path.display()),
         }
     }
 
     pub(crate) fn connect(&self) -> io::Result<Socket> {
         let socket = match self {
-            Self::Tcp(port) => {
+            Self::Tcp(port) | Self::Tls(port) => {
                 let stream = TcpStream::connect(("127.0.0.1", *port))?;
                 // Two small writes in a row would wait for the delayed acknowledgement of the first.
                 stream.set_nodelay(true)?;
@@ -348,6 +371,13 @@ impl Address {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Something on top of a socket, whose timeouts are set.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    Over(Box<dyn Over>),
+}
+
+pub(crate) trait Over: Read + Write + Send + std::fmt::Debug {
+    fn finish(&self) -> io::Result<()>;
 }
 
 impl Socket {
@@ -356,6 +386,7 @@ impl Socket {
         let done = match self {
             Self::Tcp(stream) => stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)),
             Self::Unix(stream) => stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)),
+            Self::Over(_) => Ok(()),
         };
         done.expect("timeouts can be set");
     }
@@ -366,6 +397,7 @@ impl Socket {
         let done = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Over(stream) => stream.finish(),
         };
         done.expect("the sending side can be shut down");
     }
@@ -374,6 +406,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Self::Tcp(stream.try_clone().expect("a second handle")),
             Self::Unix(stream) => Self::Unix(stream.try_clone().expect("a second handle")),
+            Self::Over(_) => panic!("what is on top of a socket has one handle"),
         }
     }
 
@@ -395,9 +428,16 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
+        loop {
+            let done = match self {
+                Self::Tcp(stream) => stream.read(buffer),
+                Self::Unix(stream) => stream.read(buffer),
+                Self::Over(stream) => stream.read(buffer),
+            };
+            // A signal for this process is no answer of the server.
+            if !done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+                return done;
+            }
         }
     }
 }
@@ -407,6 +447,7 @@ impl Write for Socket {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Over(stream) => stream.write(bytes),
         }
     }
 

@@ -19,12 +19,13 @@ fn at_least(begin: Instant, ms: u64) {
 #[test]
 fn a_silent_client_is_pinged_and_stays_while_it_answers() {
     let server = Setup::new().timeout("idle = 0.2").timeout("pong = 0.2").start();
+    let mut begin = Instant::now();
     let mut client = Client::connect(&server);
     for _ in 0..5 {
-        let begin = Instant::now();
         let ping = client.receive();
         assert_eq!((ping.fin, ping.opcode), (true, PING), "{ping:?}");
-        at_least(begin, 150);
+        at_least(begin, 200);
+        begin = Instant::now();
         client.send(&frame(0x80 | PONG, &ping.payload));
     }
 }
@@ -68,22 +69,21 @@ fn what_the_server_sends_does_not_keep_a_client_alive() {
 
 #[test]
 fn a_reader_that_stopped_is_closed() {
-    let server = Setup::new().tcp().timeout("stalled = 0.3").limit("outbox = 64000000").start();
+    let server = Setup::new().timeout("stalled = 0.3").limit("outbox = 64000000").start();
     let mut stopped = Client::connect(&server);
     let mut backend = Backend::connect(&server);
-    let message = "x".repeat(1_000_000);
-    for _ in 0..20 {
-        backend.to('d', &stopped.token, &message);
-    }
-    assert!(backend.status().number("queued_bytes") > 0, "the kernel took twenty megabytes");
     let begin = Instant::now();
+    // More than the kernel takes for a Unix socket.
+    for _ in 0..4 {
+        backend.to('d', &stopped.token, "x".repeat(1_000_000));
+    }
     eventually("the stopped reader is closed", || backend.status().number("clients") == 0);
-    at_least(begin, 250);
+    at_least(begin, 300);
     assert_eq!(backend.status().number("queued_bytes"), 0, "its messages are still held");
     // What the kernel had taken may still arrive; the connection then ends, perhaps inside a frame.
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(&mut stopped.socket, &mut bytes);
-    assert!(bytes.len() < 20_000_000);
+    assert!(bytes.len() < 4_000_000);
 }
 
 #[test]

@@ -150,11 +150,49 @@ impl Control {
                 if json.len() < length.parse().ok()? {
                     return None;
                 }
-                // The listeners' own counts come first and have the same name; the server's follows them.
-                let after = &json[json.rfind(']')?..];
-                let from = after.split_once("\"clients\":")?.1.trim_start();
-                from.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+                number_in(json, "clients")
             }
         }
+    }
+}
+
+/// The number under `key` of a JSON object itself, not of what is nested in it.
+fn number_in(json: &str, key: &str) -> Option<u64> {
+    let mut depth = 0;
+    let mut rest = json;
+    while let Some(at) = rest.find(['{', '}', '[', ']', '"']) {
+        let after = &rest[at + 1..];
+        rest = match rest.as_bytes()[at] {
+            b'"' => {
+                let (word, after) = after.split_once('"')?;
+                match after.trim_start().strip_prefix(':') {
+                    Some(value) if depth == 1 && word == key => {
+                        return value.trim_start().split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+                    }
+                    _ => after,
+                }
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                after
+            }
+            _ => {
+                depth -= 1;
+                after
+            }
+        };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_that_of_the_outer_object() {
+        let json = r#"{"a":[{"address":"tcp://[::1]:1","clients":7}],"b":{"clients":8},"clients":9,"c":[]}"#;
+        assert_eq!(number_in(json, "clients"), Some(9));
+        assert_eq!(number_in(json, "address"), None);
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod control;
 mod floor;
+mod folder;
 mod jobs;
 mod measure;
 mod options;
@@ -80,5 +81,5 @@ fn measure(mut options: Options) -> Result<()> {
         Some(path) => std::fs::write(path, text)?,
         None => print!("{text}"),
     }
-    if report.faults() > 0 { Err("frames were lost or damaged: see the table".into()) } else { Ok(()) }
+    if report.is_sound() { Ok(()) } else { Err("a job failed or got wrong content: see the table".into()) }
 }

@@ -14,7 +14,7 @@ usage: wsson-load bench|syscalls|instructions [options]
   --bin PATH       the binary to measure            (../../target/release/wsson)
   --jobs A,B       only these: memory, handshake, broadcast, echo, direct, latency, growth
   --quick          about two minutes: fewer rounds, at most 10,000 connections
-  --rounds N       rounds of every job              (9, quick 5)
+  --rounds N       rounds of every job              (21, quick 7)
   --control KIND   control socket: unix or tcp      (unix)
   --cores S,G      core of the server, of the generator (1,0)
   --subject KIND   wsson, or floor: the floor against itself, to see the noise of the machine
@@ -82,7 +82,7 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
         }
     }
     if options.rounds == 0 {
-        options.rounds = if options.quick { 5 } else { 9 };
+        options.rounds = if options.quick { 7 } else { 21 };
     }
     Ok(options)
 }

@@ -204,8 +204,13 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn faults(&self) -> u64 {
+    fn faults(&self) -> u64 {
         self.rows.iter().map(|row| row.faults.total()).sum()
+    }
+
+    /// Every job ran and every byte was right, whatever the figures are.
+    pub fn is_sound(&self) -> bool {
+        self.rows.iter().all(|row| row.error.is_none() && row.faults.total() == 0)
     }
 
     pub fn markdown(&self) -> String {

@@ -3,15 +3,15 @@
 //! Invariant: when a [`Server`] is dropped its process is gone and its folder too.
 
 use crate::control::Control;
+use crate::folder::Folder;
 use crate::options::{Kind, Options};
 use crate::wire::{ORIGIN, SECRET};
 use crate::{Address, Result, sys};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server under valgrind needs seconds to start.
@@ -25,26 +25,6 @@ pub struct Server {
     control: Address,
     child: Child,
     folder: Folder,
-}
-
-/// A temporary folder only we can enter.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("wsson-load-{}-{count}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What cannot be removed is left in the temporary folder, where it does no harm.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn free_port() -> Result<u16> {
@@ -63,11 +43,11 @@ impl Server {
         let port = free_port()?;
         let control = match options.control_tcp {
             true => Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?))),
-            false => Address::Unix(folder.0.join("control.sock")),
+            false => Address::Unix(folder.path().join("control.sock")),
         };
         let mut words: Vec<String> = wrapper.to_vec();
-        words.extend(command_line(options, kind, &folder.0, port, &control)?);
-        let child = spawn(options, &words, &folder.0)?;
+        words.extend(command_line(options, kind, folder.path(), port, &control)?);
+        let child = spawn(options, &words, folder.path())?;
         let mut server = Self { kind, port, control, child, folder };
         let control = server.wait_ready()?;
         Ok((server, control))
@@ -112,6 +92,11 @@ impl Server {
         self.field("status", "voluntary_ctxt_switches:")
     }
 
+    /// How often another process took its core away.
+    pub fn preempted(&self) -> Result<u64> {
+        self.field("status", "nonvoluntary_ctxt_switches:")
+    }
+
     fn field(&self, file: &str, name: &str) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid()))?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field in /proc")?;
@@ -120,7 +105,7 @@ impl Server {
 
     /// The end of what it wrote to standard error, for messages.
     pub fn said(&self) -> String {
-        let text = fs::read_to_string(self.folder.0.join("stderr")).unwrap_or_default();
+        let text = fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }

@@ -5,7 +5,7 @@
 //! others. There is no floor: a loop of `send()` answers nobody until it is through.
 
 use crate::Result;
-use crate::check::Check;
+use crate::check::{Check, Faults};
 use crate::client::Fleet;
 use crate::control::Control;
 use crate::measure::Arena;
@@ -59,6 +59,15 @@ impl Probes {
         self.control.flush()
     }
 
+    /// Sends the next one if its time has come.
+    fn send_due(&mut self, first: usize, due: &mut Instant) -> Result<()> {
+        if Instant::now() >= *due {
+            self.send(first, *due)?;
+            *due += EVERY;
+        }
+        Ok(())
+    }
+
     /// Notes the direct messages that came; the broadcasts' frames pass.
     fn poll(&mut self) -> Result<()> {
         let Self { fleet, input, due, took, wrong, .. } = self;
@@ -92,32 +101,38 @@ impl Probes {
     }
 }
 
-/// Runs for `span` and returns the latencies in milliseconds, sorted, and the broadcasts that went out.
-fn measure(arena: &mut Arena, probes: &mut Probes, span: Duration) -> Result<(Vec<f64>, u64)> {
-    arena.fleet.set_batch(BATCH);
-    let first = arena.fleet.len();
+/// What a span of time brought.
+struct Latencies {
+    /// In milliseconds, sorted.
+    took: Vec<f64>,
+    broadcasts: u64,
+    faults: Faults,
+    /// How often other processes of this machine took the server's core away.
+    preempted: u64,
+}
+
+impl Latencies {
+    fn at(&self, share: f64) -> f64 {
+        let place = (self.took.len() as f64 * share) as usize;
+        self.took.get(place.min(self.took.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Sends direct messages for `span`, with or without broadcasts beside them.
+fn measure(arena: &mut Arena, clients: usize, span: Duration, broadcasting: bool) -> Result<Latencies> {
+    let mut probes = Probes::new(arena, clients)?;
+    let preempted = arena.server.preempted()?;
     let start = Instant::now();
     let mut due = start;
     let mut broadcasts = 0;
     while start.elapsed() < span {
-        let seqs = arena.take_seqs(1);
-        let owed = arena.control.broadcast(seqs, SIZE).to_vec();
-        arena.check.begin(first);
-        let deadline = Instant::now() + TAIL;
-        while arena.check.done() < first && Instant::now() < deadline {
-            arena.control.flush()?;
-            let Arena { fleet, check, .. } = &mut *arena;
-            fleet.poll(|index, bytes| {
-                check.feed(index, bytes, &owed);
-            })?;
+        if broadcasting {
+            broadcast(arena, &mut probes, &mut due)?;
+            broadcasts += 1;
+        } else {
             probes.poll()?;
-            if Instant::now() >= due {
-                probes.send(first, due)?;
-                due += EVERY;
-            }
+            probes.send_due(clients, &mut due)?;
         }
-        settle(&mut arena.check, first, &owed);
-        broadcasts += 1;
     }
     let deadline = Instant::now() + TAIL;
     while probes.missing() > 0 && Instant::now() < deadline {
@@ -125,7 +140,31 @@ fn measure(arena: &mut Arena, probes: &mut Probes, span: Duration) -> Result<(Ve
     }
     let mut took: Vec<f64> = probes.took.iter().flatten().map(|took| took.as_secs_f64() * 1e3).collect();
     took.sort_by(f64::total_cmp);
-    Ok((took, broadcasts))
+    let mut faults = std::mem::take(&mut arena.check.faults);
+    faults.lost += probes.missing();
+    faults.damaged += probes.wrong;
+    probes.fleet.close()?;
+    Ok(Latencies { took, broadcasts, faults, preempted: arena.server.preempted()? - preempted })
+}
+
+/// One broadcast, from its command until all have it, with the direct messages that are due meanwhile.
+fn broadcast(arena: &mut Arena, probes: &mut Probes, due: &mut Instant) -> Result<()> {
+    let clients = arena.fleet.len();
+    let seqs = arena.take_seqs(1);
+    let Arena { fleet, check, control, .. } = arena;
+    let owed = control.broadcast(seqs, SIZE).to_vec();
+    check.begin(clients);
+    let deadline = Instant::now() + TAIL;
+    while check.done() < clients && Instant::now() < deadline {
+        control.flush()?;
+        fleet.poll(|index, bytes| {
+            check.feed(index, bytes, &owed);
+        })?;
+        probes.poll()?;
+        probes.send_due(clients, due)?;
+    }
+    settle(check, clients, &owed);
+    Ok(())
 }
 
 fn settle(check: &mut Check, clients: usize, owed: &[u8]) {
@@ -139,20 +178,30 @@ pub fn rows(options: &Options) -> Result<Vec<Row>> {
         return Ok(Vec::new());
     }
     let clients = if options.quick { 10_000 } else { 19_000 };
-    let span = Duration::from_secs(if options.quick { 3 } else { 8 });
+    let span = Duration::from_secs(if options.quick { 3 } else { 10 });
     let mut arena = Arena::new(options, Kind::Wsson)?;
     arena.fleet.grow(&arena.server, clients)?;
-    let mut probes = Probes::new(&arena, clients)?;
-    let (took, broadcasts) = measure(&mut arena, &mut probes, span)?;
-    let at = |share: f64| took.get(((took.len() as f64 * share) as usize).min(took.len() - 1)).copied();
+    arena.fleet.set_batch(BATCH);
+    let idle = measure(&mut arena, clients, span / 2, false)?;
+    arena.connect(clients)?;
+    let loaded = measure(&mut arena, clients, span, true)?;
     let mut rows = Vec::new();
     for (name, share, goal) in [("p50", 0.5, None), ("p99", 0.99, Some(GOAL_MS)), ("worst", 1.0, None)] {
         let job = format!("direct while a broadcast to {clients} goes out, {name}");
-        rows.push(Row::single(job, "ms", goal, at(share).ok_or("no direct message arrived")?));
+        rows.push(Row::single(job, "ms", goal, loaded.at(share)));
     }
-    rows[1].faults = arena.check.faults;
-    rows[1].faults.lost += probes.missing();
-    rows[1].faults.damaged += probes.wrong;
-    rows[1].note = format!("{} direct messages beside {broadcasts} broadcasts", took.len());
+    rows[1].faults = loaded.faults;
+    rows[1].faults.add(idle.faults);
+    rows[1].note = format!(
+        "{} direct messages beside {} broadcasts; without broadcasts p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms; \
+         other processes took the server's core {} times (without broadcasts {})",
+        loaded.took.len(),
+        loaded.broadcasts,
+        idle.at(0.5),
+        idle.at(0.99),
+        idle.at(1.0),
+        loaded.preempted,
+        idle.preempted
+    );
     Ok(rows)
 }

@@ -4,6 +4,7 @@
 use super::{PROBES, Probe};
 use crate::Result;
 use crate::check::Faults;
+use crate::folder::Folder;
 use crate::measure::Arena;
 use crate::options::{Kind, Options};
 use crate::report::{Report, Row};
@@ -14,15 +15,13 @@ use std::process::{Command, Stdio};
 pub fn run(options: &Options) -> Result<Report> {
     let title = "## User-space instructions per operation (callgrind)".into();
     let mut report = Report { title, rows: Vec::new() };
-    let folder = std::env::temp_dir().join(format!("wsson-load-callgrind-{}", std::process::id()));
-    std::fs::create_dir(&folder)?;
+    let folder = Folder::new()?;
     for probe in &PROBES {
         eprintln!("wsson-load: {}", probe.name);
         report
             .rows
-            .push(row(options, probe, &folder).unwrap_or_else(|error| Row::failed(probe.name, &error)));
+            .push(row(options, probe, folder.path()).unwrap_or_else(|error| Row::failed(probe.name, &error)));
     }
-    std::fs::remove_dir_all(folder)?;
     Ok(report)
 }
 

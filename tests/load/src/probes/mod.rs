@@ -85,7 +85,7 @@ pub const PROBES: [Probe; 10] = [
         times: 400,
         make: || Box::new(Direct::new('d', 64, 64)),
         each: 64.0,
-        goals: [Some(65.01), None],
+        goals: [Some(65.05), None],
     },
     Probe {
         name: "direct c, 1 under way",
@@ -101,7 +101,7 @@ pub const PROBES: [Probe; 10] = [
         times: 400,
         make: || Box::new(Direct::new('c', 64, 64)),
         each: 64.0,
-        goals: [Some(66.01), None],
+        goals: [Some(66.05), None],
     },
     Probe {
         name: "authorised handshake",

@@ -6,6 +6,7 @@
 
 use super::{PROBES, Probe};
 use crate::Result;
+use crate::folder::Folder;
 use crate::measure::Arena;
 use crate::options::{Kind, Options};
 use crate::report::{Report, Row};
@@ -23,7 +24,8 @@ pub fn run(options: &Options) -> Result<Report> {
     let title =
         "## System calls per operation (strace)\n\nWithout epoll_wait, which is among the notes.".into();
     let mut report = Report { title, rows: Vec::new() };
-    let file = std::env::temp_dir().join(format!("wsson-load-strace-{}", std::process::id()));
+    let folder = Folder::new()?;
+    let file = folder.path().join("strace");
     for probe in PROBES.iter().filter(|probe| probe.each > 1.0 || probe.clients > 50) {
         eprintln!("wsson-load: {}", probe.name);
         report.rows.push(row(options, probe, &file).unwrap_or_else(|error| Row::failed(probe.name, &error)));

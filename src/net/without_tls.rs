@@ -1,0 +1,51 @@
+//! Stands in for `tls` when wsson is built without it: nothing here can be made.
+
+use crate::driver::Stream;
+use mio::net::TcpStream;
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+/// What connections would be encrypted with; there is no value of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    never: Infallible,
+}
+
+/// An encrypted connection; there is no value of it.
+#[derive(Debug)]
+pub enum Session {}
+
+/// Always fails: this wsson was built without TLS.
+///
+/// # Errors
+/// A sentence for the administrator.
+pub fn load(_certificate: &Path, _key: &Path) -> Result<Config, String> {
+    Err("this wsson was built without TLS: put a proxy in front of it".into())
+}
+
+impl Config {
+    pub(crate) fn accept(&self, _socket: TcpStream) -> io::Result<Session> {
+        match self.never {}
+    }
+}
+
+impl Session {
+    pub(super) fn socket(&mut self) -> &mut TcpStream {
+        match *self {}
+    }
+}
+
+impl Stream for Session {
+    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    fn write(&mut self, _slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    fn shut_down(&mut self) {
+        match *self {}
+    }
+}

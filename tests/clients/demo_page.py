@@ -1,0 +1,241 @@
+"""The page of `wsson demo` in headless Chromium, driven over the DevTools protocol.
+
+Visits it with two tabs, reads what arrives, runs every command that it shows, restarts the demo under it, and looks for
+violations of the Content-Security-Policy. Prints `ok NAME` or `not ok NAME: why` as every client test does.
+SHOTS=FOLDER keeps screenshots of it there.
+"""
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import chromium
+import harness
+from harness import BINARY, PATIENCE_S, check, finish, free_port, not_ok, ok
+from websockets.sync.client import connect
+
+SHOTS = os.environ.get("SHOTS")
+NASTY = "it's \"quoted\" \\ $HOME `x` %s wörld 𐍈"
+
+
+# For the end, if a test does not get there.
+running = []
+
+
+class Demo:
+    """The demo, on a port that a second one can have again."""
+
+    def __init__(self, port):
+        self.folder = tempfile.mkdtemp(prefix="wsson-demo-test-")
+        self.process = subprocess.Popen(
+            [BINARY, "demo", "--port", str(port)],
+            stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": self.folder}, text=True,
+        )
+        running.append(self)
+        self.text = ""
+        while "Ctrl-C" not in self.text:
+            line = self.process.stdout.readline()
+            if not line:
+                sys.exit(f"the demo did not start: {self.text}")
+            self.text += line
+        self.control = re.search(r"nc -NU (\S+)", self.text)[1]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(PATIENCE_S)
+        running.remove(self)
+        left = os.listdir(self.folder)
+        shutil.rmtree(self.folder)
+        self.process.stdout.close()
+        return code, left
+
+
+class Browser:
+    """Headless Chromium with an empty profile."""
+
+    def __enter__(self):
+        self.profile = tempfile.mkdtemp(prefix="wsson-chromium-")
+        self.process = chromium.browser("about:blank", self.profile, "--remote-debugging-port=0")
+        if self.process is None:
+            sys.exit("not ok demo page: chromium is not installed")
+        path = os.path.join(self.profile, "profile", "DevToolsActivePort")
+        wait("chromium starts", lambda: os.path.exists(path) and open(path).read().count("\n") == 1)
+        self.port = int(open(path).readline())
+        self.tabs = contextlib.ExitStack()
+        return self
+
+    def tab(self, url, scheme="light"):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new?about:blank", method="PUT")
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            address = json.load(answer)["webSocketDebuggerUrl"]
+        return Tab(self.tabs.enter_context(connect(address, max_size=2**26, compression=None)), url, scheme)
+
+    def __exit__(self, *_):
+        self.tabs.close()
+        chromium.end(self.process)
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+
+class Tab:
+    def __init__(self, socket, url, scheme):
+        self.socket = socket
+        self.count, self.complaints = 0, []
+        for domain in ("Runtime", "Log", "Page"):
+            self.call(f"{domain}.enable")
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Page.navigate", url=url)
+        wait("the page is there", lambda: self.run("location.href !== 'about:blank' && document.readyState") == "complete")
+
+    def call(self, method, **params):
+        self.count += 1
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=PATIENCE_S))
+            if answer.get("id") == self.count:
+                return answer["result"]
+            self.note(answer)
+
+    def note(self, event):
+        if event["method"] == "Runtime.exceptionThrown":
+            self.complaints.append(event["params"]["exceptionDetails"].get("text", "an exception"))
+        elif event["method"] == "Log.entryAdded":
+            self.complaints.append(event["params"]["entry"]["text"])
+
+    def run(self, script):
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        return answer["result"].get("value")
+
+    def text(self, selector):
+        return self.run(f"document.querySelector({json.dumps(selector)})?.textContent")
+
+    def messages(self):
+        """The newest first."""
+        return self.run("Array.from(document.querySelectorAll('#log span'), entry => entry.textContent)")
+
+    def arrives(self, text):
+        return wait(f"arrives: {text}", lambda: text in self.messages())
+
+    def choose(self, to="all", kind="text", message=None):
+        for name, value in (("to", to), ("kind", kind)):
+            self.run(f"document.querySelector('input[name={name}][value={value}]').click()")
+        if message is not None:
+            field = "const field = document.getElementById('message');"
+            event = "field.dispatchEvent(new Event('input', {bubbles: true}))"
+            self.run("{" + f"{field} field.value = {json.dumps(message)}; {event}" + "}")
+
+    def shot(self, name, width, height):
+        if SHOTS:
+            # A tab behind another one is not painted.
+            self.call("Page.bringToFront")
+            self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+            data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+            with open(os.path.join(SHOTS, f"demo-{name}.png"), "wb") as file:
+                file.write(base64.b64decode(data))
+            self.call("Emulation.clearDeviceMetricsOverride")
+
+
+def wait(what, condition):
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    not_ok(f"demo page: {what}", f"not within {PATIENCE_S} s")
+    return False
+
+
+RUNNERS = {
+    "shell": ["sh", "-c"],
+    "wsson": ["sh", "-c"],
+    "php": ["php", "-r"],
+    "python": [sys.executable, "-c"],
+    "node": ["node", "-e"],
+}
+
+
+def run_shown(tabs, to, kind, message):
+    """Runs each command as the first tab shows it; each tells itself from the others by the message."""
+    for language, runner in RUNNERS.items():
+        marked = f"{language} to {to}, {kind}: {message}"
+        tabs[0].choose(to, kind, marked)
+        command = tabs[0].text(f"#{language}")
+        done = subprocess.run([*runner, command], capture_output=True, timeout=PATIENCE_S)
+        name = f"demo page: {language} sends {kind} to {to}"
+        if done.returncode:
+            not_ok(name, f"{command} ended with {done.returncode}: {done.stderr.decode()}")
+            continue
+        data = marked.encode()
+        expected = marked if kind == "text" else f"{len(data)} bytes: {data[:256].hex(' ')}"
+        if all(tab.arrives(expected) for tab in tabs):
+            ok(name)
+
+
+def visit(browser, port):
+    url = f"http://127.0.0.1:{port}/"
+    demo = Demo(port)
+    tabs = [browser.tab(url), browser.tab(url, "dark")]
+    for tab in tabs:
+        wait("it connects", lambda: tab.text("#state") == "Connected")
+        tab.arrives("Welcome. You are logged in, and this message was pushed to you.")
+    token = tabs[0].run("demo.token")
+    check("demo page: two tabs are one visitor", tabs[1].run("demo.token"), token)
+    check("demo page: scripts cannot read the cookies", tabs[0].run("document.cookie"), "")
+
+    tabs[0].choose("me", "text", "wörld")
+    check("demo page: the frame counts bytes", tabs[0].text("#frame"), f"38d{token}wörld")
+    run_shown(tabs, "all", "text", NASTY)
+    run_shown(tabs, "me", "text", NASTY)
+    run_shown(tabs, "all", "binary", "bytes")
+    run_shown(tabs, "me", "binary", "bytes")
+    markup = "<img src=x onerror=document.title=1> & <b>bold</b>"
+    send(demo.control, markup)
+    if tabs[0].arrives(markup):
+        check("demo page: what arrives is text", tabs[0].run("document.querySelectorAll('#log img, #log b').length"), 0)
+
+    for tab in tabs:
+        tab.choose("all", "text", "Hello, wörld")
+    tabs[0].shot("light", 1280, 900)
+    tabs[1].shot("dark", 1280, 900)
+    tabs[0].shot("phone", 390, 1400)
+    check("demo page: nothing to complain about", tabs[0].complaints + tabs[1].complaints, [])
+    check("demo page: the demo ends and leaves nothing", demo.stop(), (0, []))
+
+    wait("it sees the end", lambda: tabs[0].text("#state").startswith("Disconnected"))
+    tabs[0].shot("disconnected", 1280, 700)
+    demo = Demo(port)
+    for tab in tabs:
+        wait("it connects again", lambda: tab.text("#state") == "Connected")
+    fresh = tabs[0].run("demo.token")
+    check("demo page: logged in again after a restart", fresh == tabs[1].run("demo.token") != token, True)
+    check("demo page: it shows the new control socket", demo.control in tabs[1].text("#shell"), True)
+    send(demo.control, "back again")
+    if all(tab.arrives("back again") for tab in tabs):
+        ok("demo page: messages arrive after a restart")
+    check("demo page: the demo ends again", demo.stop(), (0, []))
+
+
+def send(control, message):
+    with harness.Backend(f"unix:{control}") as backend:
+        backend.command("b", message.encode())
+
+
+def test():
+    try:
+        with Browser() as browser:
+            visit(browser, free_port())
+    finally:
+        for demo in list(running):
+            demo.stop()
+
+
+if __name__ == "__main__":
+    test()
+    finish()

@@ -1,0 +1,301 @@
+"""Runs the code blocks of README.md and COMMANDS.md that a comment marks, and checks what they do.
+
+`<!-- run NAME -->` before a block: it is run as it stands, but for the places of a real installation, which are those of a
+server of this test. `<!-- tour FILE -->` marks the files and commands of the tour, which is taken from start to end.
+Each block must be expected here, and each expectation must have its block.
+"""
+import contextlib
+import hashlib
+import hmac
+import http.client
+import http.cookies
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import demo_page
+import harness
+from harness import BINARY, PATIENCE_S, ROOT, SECRET, Server, check, cookie_header, cookies, finish, free_port, not_ok, ok
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+# The one in the documents.
+TOKEN = "32febad1f0cf83f38aceb31ad63866c4"
+ORIGIN = "https://example.com"
+BLOCK = re.compile(r"<!-- (run|tour|php) (\S+) -->\n```(\w+)\n(.*?)```\n", re.S)
+
+WHOLE = ["Hello, everybody", "Hello, you"]
+# What the client with the documents' token gets, and what is printed.
+EXPECTED = {
+    "first": (["Hello"], ""),
+    "send": (WHOLE, ""),
+    "b-php": (["Hello, World!!!", b"\x00\xff"], ""),
+    "b-sh": (["Hello, World!!!", b"\x00\xff"], ""),
+    "d-php": (["New message!", b"\xff"], ""),
+    "d-sh": (["New message!", b"\xff"], ""),
+    "c-php": (["Direct", b"\x00\xff"], f"{TOKEN} has it\n" * 2),
+    "c-sh": (["Direct", b"\x00\xff"], f"32A{TOKEN}" * 2),
+    "there-php": ([], "online\n"),
+    "there-sh": ([], f"32A{TOKEN}"),
+    "lock-php": (["Hello, World!"], "aaa"),
+    "lock-sh": (["Hello, World!"], f"32A{TOKEN}0a0a0a"),
+    "lock-binary-php": ([b"\x00\x01\x02\x03"], "Aaaa"),
+    "lock-binary-sh": ([b"\x00\x01\x02\x03"], f"32A{TOKEN}0a0a0a"),
+    "single-php": (["in one piece"], "Aa"),
+    "single-sh": (["in one piece"], f"32A{TOKEN}0a"),
+    "m-php": ([], "ws1.example.com"),
+    "m-sh": ([], "15Mws1.example.com"),
+    "t-php": ([], "1 clients are open\n"),
+    "t-sh": ([], re.compile(r'\d+T\{"version":.*\}')),
+    "p-php": ([], "P"),
+    "p-sh": ([], "0P"),
+    "q-php": ([], "P and closed"),
+    "q-sh": ([], "0P"),
+    "push-sh": (WHOLE, ""),
+    "push-wsson": (WHOLE, ""),
+    "push-php": (WHOLE, ""),
+    "push-python": (WHOLE, ""),
+    "push-node": (WHOLE, ""),
+}
+RUNNERS = {"sh": ["sh", "-ec"], "python": [sys.executable, "-c"], "js": ["node", "-e"]}
+
+
+def blocks(kind):
+    """Marked blocks of both documents: name to (language, code)."""
+    found = {}
+    for name in ("README.md", "COMMANDS.md"):
+        with open(os.path.join(ROOT, name)) as document:
+            for mark, block, language, code in BLOCK.findall(document.read()):
+                if mark == kind:
+                    assert block not in found, f"two blocks are called {block}"
+                    found[block] = (language, code)
+    return found
+
+
+def run(language, code, **more):
+    """Runs a block of a language."""
+    if language == "php":
+        with tempfile.NamedTemporaryFile("w", suffix=".php") as file:
+            file.write(code)
+            file.flush()
+            return subprocess.run(["php", file.name], capture_output=True, timeout=PATIENCE_S, **more)
+    return subprocess.run([*RUNNERS[language], code], capture_output=True, timeout=PATIENCE_S, **more)
+
+
+class Place:
+    """A running server, and the documents' paths turned into its own."""
+
+    def __init__(self, server):
+        self.server = server
+        self.control = server.control.removeprefix("unix:")
+        self.secret = os.path.join(server.folder, "secret")
+        with open(os.open(self.secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(SECRET + "\n")
+        # `wsson`, without options, means this server.
+        self.bin = os.path.join(server.folder, "bin")
+        os.mkdir(self.bin)
+        with open(os.open(os.path.join(self.bin, "wsson"), os.O_CREAT | os.O_WRONLY, 0o755), "w") as file:
+            file.write(f'#!/bin/sh\ncommand=$1\nshift\nexec "{BINARY}" "$command" -c "{server.folder}/wsson.toml" "$@"\n')
+
+    def code(self, text):
+        return text.replace("/run/wsson/control.sock", self.control).replace("/etc/wsson/secret", self.secret)
+
+    def run(self, language, text):
+        if language == "php" and not text.startswith("<?php"):
+            text = blocks("php")["prelude"][1] + text
+        return run(language, self.code(text), env={**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"})
+
+    @contextlib.contextmanager
+    def client(self, header):
+        with connect(f"ws://127.0.0.1:{self.server.port}/", additional_headers={"Cookie": header}, origin=ORIGIN,
+                     compression=None) as client:
+            yield client
+
+
+def pushes(place):
+    """Each block that sends, with a client that should get what it sends."""
+    with place.client(cookie_header(cookies(TOKEN))) as client:
+        for name, (language, text) in blocks("run").items():
+            if name in EXPECTED:
+                push(place, client, name, language, text)
+
+
+def push(place, client, name, language, text):
+    wanted, printed = EXPECTED[name]
+    done = place.run(language, text)
+    if done.returncode:
+        return not_ok(f"snippet {name}", f"it ended with {done.returncode}: {done.stderr.decode()}")
+    output = done.stdout.decode()
+    if not (printed.fullmatch(output) if isinstance(printed, re.Pattern) else printed == output):
+        return not_ok(f"snippet {name}", f"it printed {output!r}")
+    # What follows the last message: without it one too many would not be seen.
+    with place.server.backend() as backend:
+        backend.command("b", b"end")
+    got = []
+    try:
+        while (message := client.recv(timeout=PATIENCE_S)) != "end":
+            got.append(message)
+    except TimeoutError:
+        return not_ok(f"snippet {name}", f"only {got!r} came")
+    # Two programs one after the other are two connections: their order is not promised.
+    check(f"snippet {name}", sorted(got, key=repr), sorted(wanted, key=repr))
+
+
+def served_by_php(code):
+    """The Set-Cookie values of a page under PHP's own web server."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "index.php"), "w") as file:
+            file.write(code)
+        with php_server(folder, folder) as port:
+            return fetch(port)[0]
+
+
+@contextlib.contextmanager
+def php_server(folder, site, host="127.0.0.1"):
+    port = free_port()
+    process = subprocess.Popen(["php", "-S", f"{host}:{port}", "-t", site], cwd=folder, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+def fetch(port):
+    """Set-Cookie values and body of the page, as soon as somebody listens."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        connection = http.client.HTTPConnection("localhost", port, timeout=PATIENCE_S)
+        try:
+            connection.request("GET", "/")
+            response = connection.getresponse()
+            return response.headers.get_all("Set-Cookie"), response.read().decode()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        finally:
+            connection.close()
+
+
+def cookie_values(fields):
+    jar = http.cookies.SimpleCookie()
+    for field in fields:
+        jar.load(field)
+    return {name: morsel.value for name, morsel in jar.items()}
+
+
+def login(place, name, fields):
+    """The cookies that a site set must open a WebSocket, and must be hidden from scripts."""
+    hidden = [field for field in fields if "httponly" in field.lower() and "samesite=lax" in field.lower()]
+    check(f"snippet {name}: three careful cookies", len(hidden), 3)
+    try:
+        with place.client(cookie_header(cookie_values(fields))):
+            ok(f"snippet {name}: they log in")
+    except InvalidStatus as error:
+        not_ok(f"snippet {name}: they log in", error)
+
+
+def logins(place):
+    marked = blocks("run")
+    login(place, "login-php", served_by_php(place.code(marked["login-php"][1])))
+    for name, show in (("login-python", "\nimport json\nprint(json.dumps(login_cookies()))"),
+                       ("login-node", "\nconsole.log(JSON.stringify(loginCookies()));")):
+        language, code = marked[name]
+        done = place.run(language, code + show)
+        if done.returncode:
+            not_ok(f"snippet {name}", done.stderr.decode())
+        else:
+            login(place, name, json.loads(done.stdout))
+
+
+def digests():
+    """The HMAC of each language, compared with Python's and judged by wsson."""
+    secret, token, issued = "a secret for tests only", TOKEN, str(int(time.time()))
+    values = {"secret": secret, "token": token, "time": issued, "issued": issued}
+    preludes = {
+        "php": "<?php " + "".join(f"${name} = '{value}'; " for name, value in values.items()),
+        "python": "import hmac\n" + "".join(f"{name} = {value!r}\n" for name, value in values.items()),
+        "js": "const crypto = require('crypto'), " + ", ".join(f"{n} = '{v}'" for n, v in values.items()) + ";\n",
+    }
+    shows = {"php": "echo $digest;", "python": "print(digest, end='')", "js": "process.stdout.write(digest);"}
+    expected = hmac.new(secret.encode(), f"{token}\n{issued}".encode(), hashlib.sha256).hexdigest()
+    for name, (language, code) in blocks("run").items():
+        if name.startswith("hmac-"):
+            done = run(language, preludes[language] + code + shows[language])
+            check(f"snippet {name}", done.stdout.decode() or done.stderr.decode(), expected)
+    with tempfile.TemporaryDirectory() as folder:
+        config = os.path.join(folder, "wsson.toml")
+        with open(os.open(config, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(f'secret = "{secret}"\norigins = "{ORIGIN}"\n[auth]\ndigest = "hmac-sha256"\n')
+        header = cookie_header({"token": token, "time": issued, "digest": expected})
+        done = subprocess.run([BINARY, "cookie", "-c", config, "--verify", header], capture_output=True)
+        check("snippet hmac: wsson accepts it", done.returncode, 0)
+
+
+def tour():
+    """The five-minute tour, with free ports, to the message in a browser."""
+    parts = blocks("tour")
+    folder = tempfile.mkdtemp(prefix="wsson-tour-")
+    os.mkdir(os.path.join(folder, "bin"))
+    os.symlink(BINARY, os.path.join(folder, "bin", "wsson"))
+    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    site_port, ws_port = free_port(), free_port()
+
+    def here(text):
+        return text.replace("8000", str(site_port)).replace("8099", str(ws_port))
+
+    def shell(code, cwd):
+        done = subprocess.run(["sh", "-ec", code], cwd=cwd, env=env, capture_output=True, timeout=PATIENCE_S)
+        check(f"tour: {code.splitlines()[0]}", (done.returncode, done.stderr.decode()), (0, ""))
+
+    shell(parts["secret"][1], folder)
+    place = os.path.join(folder, "tour")
+    for name in ("wsson.toml", "site/index.php"):
+        with open(os.path.join(place, name), "w") as file:
+            file.write(here(parts[name][1]))
+    *start, serve = here(parts["start"][1]).splitlines()
+    site = subprocess.Popen(["sh", "-c", f"exec {serve}"], cwd=place, env=env, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+    try:
+        for command in start:
+            shell(command, place)
+        token = re.search(r"<code>(\w+)</code>", fetch(site_port)[1])[1]
+        check("tour: the page shows a token", len(token), 32)
+        with demo_page.Browser() as browser:
+            tab = browser.tab(f"http://localhost:{site_port}/")
+            demo_page.wait("the tour's page is there", lambda: tab.run("socket.readyState") == 1)
+            shell(parts["send"][1], place)
+            items = "Array.from(document.querySelectorAll('#messages li'), item => item.textContent).sort()"
+            demo_page.wait("the tour's messages", lambda: len(tab.run(items)) == 2)
+            check("tour: the messages are in the page", tab.run(items), ["Hello", "Hello again"])
+        shell("wsson status -c wsson.toml", place)
+        shell("wsson stop -c wsson.toml", place)
+    finally:
+        site.terminate()
+        site.wait(PATIENCE_S)
+        # If something went wrong the server still runs.
+        subprocess.run(["wsson", "stop", "-c", "wsson.toml"], cwd=place, env=env, capture_output=True)
+        shutil.rmtree(folder)
+
+
+def test():
+    known = {*EXPECTED, "login-php", "login-python", "login-node", "hmac-php", "hmac-python", "hmac-node"}
+    check("snippets: each is tested", set(blocks("run")) ^ known, set())
+    with Server([ORIGIN], top=['domains = ["ws2.example.com:8099", "ws1.example.com"]']) as server:
+        place = Place(server)
+        pushes(place)
+        logins(place)
+    digests()
+    tour()
+
+
+if __name__ == "__main__":
+    test()
+    finish()

@@ -1,0 +1,257 @@
+//! `wsson demo` through the real binary: the page, its login, a push, and an end without a trace.
+//!
+//! The page in a real browser is tested by tests/clients/demo_page.py.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// Only a failing test waits that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running demo with a temporary folder of its own.
+struct Demo {
+    folder: tempfile::TempDir,
+    child: Child,
+    out: BufReader<ChildStdout>,
+    /// What it printed up to the line that says how it ends.
+    introduction: String,
+    port: u16,
+}
+
+impl Demo {
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wsson"))
+            .arg("demo")
+            .args(arguments)
+            .env("TMPDIR", folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut out = BufReader::new(child.stdout.take().expect("it was piped"));
+        let mut introduction = String::new();
+        while !introduction.contains("Ctrl-C") {
+            assert_ne!(out.read_line(&mut introduction).expect("text"), 0, "it ended: {introduction}");
+        }
+        let address = introduction.split("http://127.0.0.1:").nth(1).expect("it prints the address");
+        let port = address.split('/').next().and_then(|port| port.parse().ok()).expect("a port");
+        Self { folder, child, out, introduction, port }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
+        stream
+    }
+
+    /// The whole answer to a GET with these fields.
+    fn get(&self, target: &str, fields: &str) -> String {
+        let mut stream = self.connect();
+        write!(stream, "GET {target} HTTP/1.1\r\n{fields}\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers, in UTF-8, and closes");
+        answer
+    }
+
+    fn host(&self) -> String {
+        format!("Host: 127.0.0.1:{}\r\n", self.port)
+    }
+
+    /// The Cookie field that a browser would send after it got this page.
+    fn cookies(page: &str) -> String {
+        let set = page.lines().filter_map(|line| line.strip_prefix("Set-Cookie: "));
+        let pairs: Vec<&str> = set.filter_map(|line| line.split(';').next()).collect();
+        assert_eq!(pairs.len(), 3, "{page}");
+        format!("Cookie: {}\r\n", pairs.join("; "))
+    }
+
+    /// Asks for a WebSocket; returns the stream behind the response's head, and that head.
+    fn upgrade(&self, cookies: &str, origin: &str) -> (BufReader<TcpStream>, String) {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "GET / HTTP/1.1\r\n{}{cookies}Origin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.host()
+        )
+        .expect("it reads");
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(stream.read_line(&mut head).expect("text"), 0, "cut off: {head}");
+        }
+        (stream, head)
+    }
+
+    fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn control(&self) -> PathBuf {
+        let text = self.introduction.split("nc -NU ").nth(1).expect("it prints the control socket");
+        text.lines().next().expect("a line").into()
+    }
+
+    fn left_behind(&self) -> usize {
+        fs::read_dir(self.folder.path()).expect("the folder is ours").count()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The payload of a small unmasked text frame.
+#[track_caller]
+fn message(stream: &mut impl Read) -> String {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a frame");
+    assert_eq!(head[0], 0x81, "FIN and text");
+    assert!(head[1] < 126, "a small frame");
+    let mut payload = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut payload).expect("a payload");
+    String::from_utf8(payload).expect("text is UTF-8")
+}
+
+#[test]
+fn the_page_comes_with_its_headers_and_logs_in() {
+    let demo = Demo::start(&["--port", "0"]);
+    let page = demo.get("/", &demo.host());
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    for field in [
+        "Content-Type: text/html; charset=utf-8\r\n",
+        "X-Content-Type-Options: nosniff\r\n",
+        "Cache-Control: no-store\r\n",
+        "; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict\r\n",
+        &format!("connect-src 'self' ws://127.0.0.1:{};", demo.port),
+        "Content-Security-Policy: default-src 'none'; ",
+    ] {
+        assert!(page.contains(field), "no {field} in {page}");
+    }
+    let nonce =
+        page.split("script-src 'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("one");
+    assert!(page.contains(&format!("<script nonce=\"{nonce}\">")));
+    assert!(page.contains(&format!("<style nonce=\"{nonce}\">")));
+    assert!(!page.contains(" onclick") && !page.contains("@NONCE@") && !page.contains("style=\""));
+
+    // Who is logged in stays who he is; a nonce is never used twice.
+    let cookies = Demo::cookies(&page);
+    let again = demo.get("/", &format!("{}{cookies}", demo.host()));
+    assert!(!again.contains("Set-Cookie") && !again.contains(nonce), "{again}");
+    let forged = cookies.replace("digest=", "digest=0");
+    assert_ne!(Demo::cookies(&demo.get("/", &format!("{}{forged}", demo.host()))), cookies);
+}
+
+#[test]
+fn the_script_is_told_who_the_visitor_is() {
+    let demo = Demo::start(&["--port", "0"]);
+    let json = format!("{}Accept: application/json\r\n", demo.host());
+    let fresh = demo.get("/", &json);
+    let cookies = Demo::cookies(&fresh);
+    let known = demo.get("/", &format!("{json}{cookies}"));
+    assert!(known.contains("Content-Type: application/json\r\n") && !known.contains("Set-Cookie"), "{known}");
+    let token = cookies.split("token=").nth(1).and_then(|rest| rest.split(';').next()).expect("a token");
+    let expected = format!("{{\"token\":\"{token}\",\"control\":\"{}\",", demo.control().display());
+    for answer in [&fresh, &known] {
+        assert!(answer.contains(&expected), "no {expected} in {answer}");
+    }
+}
+
+#[test]
+fn nothing_else_is_served() {
+    let demo = Demo::start(&["--port", "0"]);
+    assert!(demo.get("/etc/passwd", &demo.host()).starts_with("HTTP/1.1 404 "));
+    let foreign = format!("Host: evil.example:{}\r\n", demo.port);
+    let answer = demo.get("/", &foreign);
+    assert!(answer.starts_with("HTTP/1.1 421 ") && !answer.contains("Set-Cookie"), "{answer}");
+}
+
+#[test]
+fn a_push_arrives_in_the_visitors_browser() {
+    let mut demo = Demo::start(&["--port", "0"]);
+    let page = demo.get("/", &demo.host());
+    let cookies = Demo::cookies(&page);
+    let (mut visitor, head) = demo.upgrade(&cookies, &demo.origin());
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(message(&mut visitor).starts_with("Welcome"));
+
+    let mut backend = UnixStream::connect(demo.control()).expect("the control socket is there");
+    backend.write_all("6bHellö\n".as_bytes()).expect("it reads");
+    assert_eq!(message(&mut visitor), "Hellö");
+
+    // The command that the demo prints for this visitor works as it stands.
+    let mut announced = String::new();
+    while !announced.contains(" send --control") {
+        assert_ne!(demo.out.read_line(&mut announced).expect("text"), 0, "{announced}");
+    }
+    let line = announced.lines().last().expect("the command");
+    let sent = Command::new("sh").args(["-c", line]).status().expect("a shell");
+    assert!(sent.success(), "{line}");
+    assert_eq!(message(&mut visitor), "Hello, you");
+}
+
+#[test]
+fn another_origin_and_forged_cookies_are_refused() {
+    let demo = Demo::start(&["--port", "0"]);
+    let cookies = Demo::cookies(&demo.get("/", &demo.host()));
+    let port = demo.port;
+    for origin in ["http://example.com", "http://127.0.0.1", &format!("https://127.0.0.1:{port}"), "null"] {
+        let (_, head) = demo.upgrade(&cookies, origin);
+        assert!(head.starts_with("HTTP/1.1 403 "), "{origin}: {head}");
+    }
+    let forged = cookies.replace("digest=", "digest=0");
+    assert!(demo.upgrade(&forged, &demo.origin()).1.starts_with("HTTP/1.1 403 "));
+    let localhost = demo.origin().replace("127.0.0.1", "localhost");
+    assert!(demo.upgrade(&cookies, &localhost).1.starts_with("HTTP/1.1 101 "));
+}
+
+#[test]
+fn a_signal_ends_it_without_a_trace() {
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        let mut demo = Demo::start(&["--port", "0"]);
+        let cookies = Demo::cookies(&demo.get("/", &demo.host()));
+        let (mut visitor, _) = demo.upgrade(&cookies, &demo.origin());
+        message(&mut visitor);
+        assert_eq!(demo.left_behind(), 1);
+        let pid = demo.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        let mut close = [0; 4];
+        visitor.read_exact(&mut close).expect("a close frame");
+        assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1001));
+        drop(visitor);
+        let status = demo.child.wait().expect("it is our child");
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert_eq!(demo.left_behind(), 0, "{signal}");
+    }
+}
+
+#[test]
+fn an_occupied_port_is_told() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = holder.local_addr().expect("it is bound").port().to_string();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_wsson"))
+        .args(["demo", "--port", &port])
+        .env("TMPDIR", folder.path())
+        .output()
+        .expect("it starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains(&port) && error.contains("another server answers there"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("ours").count(), 0);
+
+    // The usual port is not asked for by name, so another one will do. Someone else may hold it already.
+    let usual = TcpListener::bind("127.0.0.1:8099");
+    let demo = Demo::start(&[]);
+    assert!(demo.introduction.starts_with("Port 8099 is occupied"), "{}", demo.introduction);
+    assert!(demo.port != 8099 && demo.get("/", &demo.host()).contains("200 OK"));
+    drop(usual);
+}

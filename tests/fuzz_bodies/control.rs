@@ -1,0 +1,145 @@
+//! Fuzz body: what a backend sends gives the same commands, or ends at the same place, however it is cut, and both
+//! are what a reader finds that was written after control-protocol.md in the plainest way there is. What was heard
+//! can be said again, and so can every reply.
+//!
+//! Input: a byte for the length of tokens, a byte for the limit on payloads, a byte for the cuts, then what comes
+//! over the wire.
+
+use wsson::control::{Command, Error, Place, Reply, Rules, append_reply, blank, decode};
+use wsson::frame::Kind;
+
+/// A command as it is written: its letter, and its payload as far as that means something.
+type Heard = (u8, Vec<u8>);
+
+pub(crate) fn body(data: &[u8]) {
+    let &[token_length, payload_max, cuts, ref wire @ ..] = data else {
+        return;
+    };
+    let token_length = usize::from(token_length % 40);
+    let rules = Rules { token_length, payload_bytes_max: token_length + usize::from(payload_max) * 4 };
+    let whole = hear(wire, wire.len().max(1), rules);
+    assert_eq!(hear(wire, 1, rules), whole, "byte by byte");
+    assert_eq!(hear(wire, 1 + usize::from(cuts), rules), whole, "in pieces of {}", usize::from(cuts) + 1);
+    let (commands, error) = whole;
+    let (expected, fails) = read_plainly(wire, rules);
+    assert_eq!(commands, expected);
+    assert_eq!(error.is_some(), fails, "{error:?}");
+    say_again(&commands, rules);
+    check_replies(&commands);
+}
+
+fn hear(wire: &[u8], piece_bytes: usize, rules: Rules) -> (Vec<Heard>, Option<Error>) {
+    let (mut heard, mut input) = (Vec::new(), Vec::new());
+    for piece in wire.chunks(piece_bytes) {
+        input.extend_from_slice(piece);
+        loop {
+            match decode(&input, rules) {
+                Ok(Some((used, command))) => {
+                    heard.push(write_down(command));
+                    input.drain(..used);
+                }
+                Ok(None) => break,
+                Err(error) => return (heard, Some(error)),
+            }
+        }
+        input.drain(..blank(&input));
+    }
+    (heard, None)
+}
+
+fn write_down(command: Command<'_>) -> Heard {
+    let letter = |kind, text: u8| if kind == Kind::Binary { text.to_ascii_uppercase() } else { text };
+    match command {
+        Command::Broadcast(kind, message) => (letter(kind, b'b'), message.to_vec()),
+        Command::Direct(kind, token, message) => (letter(kind, b'd'), [token, message].concat()),
+        Command::Confirmed(kind, token, message) => (letter(kind, b'c'), [token, message].concat()),
+        Command::Lock(token) => (b'l', token.to_vec()),
+        Command::Fragment(Place::First, kind, data) => (letter(kind, b'f'), data.to_vec()),
+        Command::Fragment(Place::Middle, kind, data) => (letter(kind, b'i'), data.to_vec()),
+        Command::Fragment(Place::Last, kind, data) => (letter(kind, b's'), data.to_vec()),
+        Command::Freest => (b'm', vec![]),
+        Command::Status => (b't', vec![]),
+        Command::Ping => (b'p', vec![]),
+        Command::Pong => (b'P', vec![]),
+        Command::Quit => (b'q', vec![]),
+    }
+}
+
+/// The commands, and whether the bytes behind them can not become one.
+fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
+    let mut commands = Vec::new();
+    loop {
+        while let [b'\r' | b'\n', rest @ ..] = wire {
+            wire = rest;
+        }
+        let digits = wire.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(wire.len());
+        let length: usize = std::str::from_utf8(&wire[..digits.min(8)]).unwrap().parse().unwrap_or(0);
+        let too_long = length > rules.payload_bytes_max;
+        let &[letter, ref rest @ ..] = &wire[digits..] else {
+            return (commands, digits > 8 || digits == 8 && too_long);
+        };
+        let needs_token = b"dDcCl".contains(&letter);
+        let known = needs_token || b"bBfFiIsSmtpPqQ".contains(&letter);
+        if !(1..=8).contains(&digits) || too_long || !known || needs_token && length < rules.token_length {
+            return (commands, true);
+        }
+        let Some(payload) = rest.get(..length) else { return (commands, false) };
+        let meant = match letter {
+            b'l' => &payload[..rules.token_length],
+            b'm' | b't' | b'p' | b'P' | b'q' | b'Q' => b"",
+            _ => payload,
+        };
+        commands.push((if letter == b'Q' { b'q' } else { letter }, meant.to_vec()));
+        wire = &rest[length..];
+    }
+}
+
+fn say_again(commands: &[Heard], rules: Rules) {
+    let mut wire = Vec::new();
+    for (place, (letter, payload)) in commands.iter().enumerate() {
+        let lines = ["", "\n", "\r\n"][place % 3];
+        wire.extend_from_slice(format!("{lines}{}{}", payload.len(), char::from(*letter)).as_bytes());
+        wire.extend_from_slice(payload);
+    }
+    assert_eq!(hear(&wire, wire.len().max(1), rules), (commands.to_vec(), None), "said again");
+}
+
+/// The payloads as replies of each kind, read again by the same grammar.
+fn check_replies(commands: &[Heard]) {
+    let (mut out, mut said) = (Vec::new(), Vec::new());
+    for (letter, payload) in commands {
+        let text = std::str::from_utf8(payload).unwrap_or("");
+        let reply = match letter % 9 {
+            0 => Reply::Ack(payload),
+            1 => Reply::Nack(payload),
+            2 => Reply::FragmentAck,
+            3 => Reply::FragmentNack,
+            4 => Reply::Freest(text),
+            5 => Reply::Status(text),
+            6 => Reply::Ping,
+            7 => Reply::Pong,
+            _ => Reply::Error,
+        };
+        append_reply(&mut out, reply);
+        let letter = b"ANanMTpPE"[usize::from(letter % 9)];
+        let carried = match reply {
+            Reply::Ack(token) | Reply::Nack(token) => token,
+            Reply::Freest(text) | Reply::Status(text) => text.as_bytes(),
+            _ => b"",
+        };
+        said.push((letter, carried.to_vec()));
+    }
+    assert_eq!(read_replies(&out), said);
+}
+
+fn read_replies(mut wire: &[u8]) -> Vec<Heard> {
+    let mut replies = Vec::new();
+    while !wire.is_empty() {
+        let digits = wire.iter().position(|byte| !byte.is_ascii_digit()).expect("a letter follows");
+        let length: usize = std::str::from_utf8(&wire[..digits]).unwrap().parse().expect("a length");
+        let end = digits + 1 + length;
+        replies.push((wire[digits], wire[digits + 1..end].to_vec()));
+        wire = &wire[end..];
+    }
+    replies
+}

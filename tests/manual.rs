@@ -1,0 +1,175 @@
+//! Man pages and completions say what the program says: held against `wsson help` and the configuration's keys.
+//!
+//! A command, an option or a key that is added, renamed or removed in one place only fails here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+type Words = BTreeSet<String>;
+
+fn conf(name: &str) -> String {
+    let path = path(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)
+}
+
+fn help(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_wsson")).arg("help").args(words).output();
+    String::from_utf8(output.expect("the binary runs").stdout).expect("help is UTF-8")
+}
+
+/// The lines of a help page from a heading to the next blank line.
+fn block(page: &str, heading: &str) -> Vec<String> {
+    let lines = page.lines().skip_while(|line| *line != heading).skip(1);
+    lines.take_while(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn commands() -> Words {
+    let names = block(&help(&[]), "commands:");
+    let names: Words =
+        names.iter().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    assert!(names.contains("run") && names.contains("send"), "{names:?}");
+    names
+}
+
+/// The long options of each command, and those that need no command.
+fn options() -> BTreeMap<String, Words> {
+    let all = commands().into_iter().map(|command| {
+        let long = long_options(&block(&help(&[&command]), "options:").join("\n"));
+        (command, long)
+    });
+    let common = long_options(&block(&help(&[]), "options of every command:").join("\n"));
+    all.chain([(String::new(), common)]).collect()
+}
+
+fn every_option() -> Words {
+    options().into_values().flatten().collect()
+}
+
+/// Every `--word` in a text.
+fn long_options(text: &str) -> Words {
+    let starts = text.match_indices("--").map(|(at, _)| &text[at + 2..]);
+    let word = |rest: &str| {
+        rest.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or("").to_owned()
+    };
+    starts.map(word).filter(|word| !word.is_empty() && !word.starts_with('-')).collect()
+}
+
+#[test]
+fn the_manual_has_every_command() {
+    let page = conf("man/wsson.8");
+    let (list, _) = page.split_once("The options are:").expect("commands come before options");
+    let named: Words =
+        list.lines().filter_map(|line| line.strip_prefix(".It Cm ")).map(str::to_owned).collect();
+    assert_eq!(named, commands());
+}
+
+#[test]
+fn the_manual_has_every_option() {
+    let page = conf("man/wsson.8");
+    let items = page.lines().filter(|line| line.starts_with(".It Fl "));
+    let named = items.flat_map(|line| line.split(" , ").flat_map(str::split_whitespace));
+    let long: Words = named.filter_map(|word| word.strip_prefix('-')).map(str::to_owned).collect();
+    assert_eq!(long, every_option());
+}
+
+#[test]
+fn the_manual_has_every_key_of_the_configuration() {
+    let page = conf("man/wsson.toml.5");
+    let (_, list) = page.split_once(".Ss What must be set").expect("keys come behind the introduction");
+    let mut section = String::new();
+    let mut named = Words::new();
+    for line in list.lines() {
+        if let Some(title) = line.strip_prefix(".Ss ") {
+            let name =
+                title.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or("", |(name, _)| name);
+            section = name.to_owned();
+        } else if let Some(keys) = line.strip_prefix(".It Ic ") {
+            let keys = keys.strip_suffix(" No *").unwrap_or(keys).split(" , ");
+            named.extend(keys.map(|key| format!("{section}.{key}")));
+        }
+    }
+    assert_eq!(named, keys());
+}
+
+/// The example configuration has every key: another test holds it against the parser.
+fn keys() -> Words {
+    let mut section = String::new();
+    let mut keys = Words::new();
+    for line in conf("wsson.toml").lines() {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        if let Some((name, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            section = name.to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
+            keys.insert(format!("{section}.{key}"));
+        }
+    }
+    assert!(keys.contains(".servers") && keys.contains("timeouts.drain"), "{keys:?}");
+    keys
+}
+
+#[test]
+fn bash_completes_every_command_and_option() {
+    let script = conf("completions/wsson.bash");
+    let list = script.split_once("local commands=\"").and_then(|(_, rest)| rest.split_once('"'));
+    let (list, _) = list.expect("a list of commands");
+    assert_eq!(list.split(' ').map(str::to_owned).collect::<Words>(), commands());
+    for (command, options) in options() {
+        let run = format!("{script}\n_wsson_options '{command}'");
+        let output = Command::new("bash").args(["-c", &run]).output().expect("there is a bash");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(long_options(&String::from_utf8_lossy(&output.stdout)), options, "of {command:?}");
+    }
+}
+
+#[test]
+fn zsh_completes_every_command_and_option() {
+    let script = conf("completions/_wsson");
+    let lines = script.lines().filter_map(|line| line.strip_prefix("    '")?.split_once(':'));
+    assert_eq!(lines.map(|(name, _)| name.to_owned()).collect::<Words>(), commands());
+    let (_, code) = script.split_once("local -a").expect("code behind the comment");
+    assert_eq!(long_options(code), every_option());
+}
+
+#[test]
+fn fish_completes_every_command_and_option() {
+    let script = conf("completions/wsson.fish");
+    let list =
+        script.lines().find_map(|line| line.strip_prefix("set -l commands ")).expect("a list of commands");
+    assert_eq!(list.split(' ').map(str::to_owned).collect::<Words>(), commands());
+    let described =
+        script.lines().filter_map(|line| line.split_once("-n \"$before\" -a ")?.1.split(' ').next());
+    assert_eq!(described.map(str::to_owned).collect::<Words>(), commands());
+    let words: Vec<&str> = script.split_whitespace().collect();
+    let long =
+        words.windows(2).filter(|pair| pair[0] == "-l" && pair[1] != "commands" && pair[1] != "before");
+    assert_eq!(long.map(|pair| pair[1].to_owned()).collect::<Words>(), every_option());
+}
+
+#[test]
+fn the_man_pages_have_no_mistake() {
+    for page in ["wsson.8", "wsson.toml.5", "wsson-control.7"] {
+        let Ok(output) =
+            Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(path("man").join(page)).output()
+        else {
+            return eprintln!("skipped: there is no mandoc");
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn the_control_manual_has_every_command_of_the_protocol() {
+    let page = conf("man/wsson-control.7");
+    let (list, _) = page.split_once(".Ss Replies").expect("commands come before replies");
+    let items = list.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    let letters: String =
+        items.flat_map(|line| line.split(" Ar ").next()).flat_map(str::chars).filter(|c| *c != ' ').collect();
+    assert_eq!(letters, "bBdDcClfFiIsSmtpPqQ");
+}
