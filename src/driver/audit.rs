@@ -3,7 +3,7 @@
 //! The law of edge-triggering in a form that can be checked: who can go on and is not waited for by the
 //! kernel stands in a queue, and then the next poll does not sleep.
 
-use super::{Accepting, Driver, Listen, Slot, Token};
+use super::{Accepting, Driver, Listen, Slot, Stream, Token};
 use crate::handler::Handler;
 use crate::timers::{Now, TICK_MS, Tick};
 
@@ -47,9 +47,10 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         check(found == (clients, backends), || format!("slots {found:?}, hub {:?}", self.hub.audit_keys()))
     }
 
-    /// A mark says that the connection stands in `run`, and it stands there once.
+    /// A mark says that the connection stands in `run` or in `later`, and it stands there once.
     fn audit_run(&self) -> Verdict {
-        let places = |token: Token| self.run.iter().filter(|other| **other == token).count();
+        let later = || self.later.iter().map(|key| Token::Client(*key));
+        let places = |token: Token| self.run.iter().copied().chain(later()).filter(|t| *t == token).count();
         let slots = |slots: &[Option<Slot<L::Stream>>], token: fn(usize) -> Token| -> Verdict {
             for (key, slot) in slots.iter().enumerate() {
                 let places = places(token(key));
@@ -68,6 +69,10 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn audit_client(&self, key: usize, slot: &Slot<L::Stream>) -> Verdict {
         let view = self.hub.audit_client_flush(key as u32);
         check(!view.waits || view.queued || !slot.writable, || "bytes wait and nobody flushes them".into())?;
+        let held = slot.stream.has_unsent();
+        check(!held || view.queued || !slot.writable, || {
+            "the stream holds bytes and nobody flushes it".into()
+        })?;
         check(!view.owes_pong || view.waits || view.queued, || "a pong is forgotten".into())?;
         check(!view.lingers || view.waits || view.queued || slot.shut, || {
             "it lingers and is not shut down".into()
@@ -93,7 +98,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn audit_timeout(&self, now: Now) -> Verdict {
         let timeout_ms = self.timeout_ms(now);
         let wakes_ms = timeout_ms.map_or(u64::MAX, |ms| now.ms.saturating_add(ms));
-        let work = self.late || !self.run.is_empty() || self.hub.has_flush() || self.hub.has_replies();
+        let work = self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.has_replies();
         let accepts = self.ports.iter().any(|port| port.accepting == Accepting::Ready);
         check(!(work || accepts) || timeout_ms == Some(0), || "work is left and the poll sleeps".into())?;
         if let Some(due_ms) = self.hub.audit_due_ms() {

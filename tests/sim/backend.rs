@@ -398,7 +398,7 @@ impl Backend {
         trace("backend_ends", self.me, 0);
         self.ended = true;
         let said_all = self.fin;
-        self.orderly = (said_all || self.quit || self.error) && !cx.net.borrow().was_reset(self.conn);
+        self.orderly = said_all || self.quit || self.error;
         if !self.fin {
             self.fin = true;
             cx.net.borrow_mut().shut_down(self.conn);
@@ -442,7 +442,7 @@ impl Backend {
     /// Whether every command that it sent is known to be executed.
     pub(crate) fn is_executed(&self, cx: &Context<'_>) -> bool {
         // One that is dropped for its silence may have had commands under way.
-        let heard = !self.ended || self.orderly;
+        let heard = !self.ended || self.orderly && !cx.net.borrow().was_reset(self.conn);
         !self.left
             && heard
             && self.was_accepted(cx)

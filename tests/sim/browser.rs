@@ -381,7 +381,7 @@ impl Browser {
             (Some(1000), "bye") => self.said_bye,
             (Some(1001), "going away") => cx.draining,
             (Some(1011), "framesource lost") => cx.locked[self.token],
-            (Some(1013), "slow consumer") => *cx.bytes + ANSWERS > limits.outbox_bytes as usize,
+            (Some(1013), "slow consumer") => *cx.bytes + ANSWERS * cx.crowd > limits.outbox_bytes as usize,
             (Some(code), _) if self.misbehaved == Some(code) => true,
             (code, "") => self.sent_close.is_some() && self.sent_close == code,
             _ => false,

@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) spurious: usize,
     /// Bytes arrive between two events of one poll.
     pub(crate) race: usize,
+    /// A client's connection is one that holds bytes of its own, as TLS does.
+    pub(crate) records: usize,
     /// Room in the server's send buffer, for new connections.
     pub(crate) cap: usize,
     /// Sockets the server may have.
@@ -47,6 +49,7 @@ impl Faults {
             accept: 0,
             spurious: 0,
             race: 0,
+            records: 0,
             cap: 1 << 20,
             fds_max: 1 << 20,
             batch: 1024,
@@ -458,20 +461,123 @@ impl Conn {
 pub(crate) struct FakeStream {
     net: Shared,
     id: usize,
+    records: Option<Box<Records>>,
+}
+
+/// What TLS keeps between the socket and the driver, without its arithmetic.
+#[derive(Default)]
+pub(crate) struct Records {
+    /// Reads that are still costly.
+    costly: usize,
+    incoming: Vec<u8>,
+    /// The kernel may have more.
+    more: bool,
+    ended: bool,
+    outgoing: Vec<u8>,
+    closing: bool,
+}
+
+/// Bytes that such a stream asks the kernel for at once.
+const RECORD_BYTES: usize = 300;
+
+impl Records {
+    /// Reads the socket once, whatever it still holds of a record that was cut.
+    fn read(&mut self, net: &Shared, id: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        self.costly = self.costly.saturating_sub(1);
+        let mut sealed = [0; RECORD_BYTES];
+        let read = if self.ended { Ok(0) } else { net.borrow_mut().read(id, &mut sealed) };
+        match read {
+            Ok(len) => {
+                self.incoming.extend_from_slice(&sealed[..len]);
+                (self.more, self.ended) = (len == RECORD_BYTES, len == 0);
+                if len > 0 && net.borrow_mut().rng.chance(10) {
+                    return Err(ErrorKind::Interrupted.into()); // nothing came of it yet
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !self.incoming.is_empty() => {
+                self.more = false;
+            }
+            Err(error) => return Err(error),
+        }
+        let plain = std::mem::take(&mut self.incoming);
+        buffer[..plain.len()].copy_from_slice(&plain);
+        Ok(plain.len())
+    }
+
+    fn write(&mut self, net: &Shared, id: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        assert!(!self.closing, "the server writes behind its own end");
+        if !self.flush(net, id)? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        let mut taken = 0;
+        for piece in offered.chunks(16_384) {
+            self.outgoing.extend_from_slice(piece);
+            taken += piece.len();
+            if !self.flush(net, id)? {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self, net: &Shared, id: usize) -> io::Result<bool> {
+        while !self.outgoing.is_empty() {
+            let result = net.borrow_mut().write(id, &[IoSlice::new(&self.outgoing)]);
+            match result {
+                Ok(len) => drop(self.outgoing.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.closing {
+            net.borrow_mut().conns[id].server_shut = true;
+        }
+        Ok(true)
+    }
 }
 
 impl Stream for FakeStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.net.borrow_mut().read(self.id, buffer)
+        match &mut self.records {
+            Some(records) => records.read(&self.net, self.id, buffer),
+            None => self.net.borrow_mut().read(self.id, buffer),
+        }
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.net.borrow_mut().write(self.id, slices)
+        match &mut self.records {
+            Some(records) => records.write(&self.net, self.id, slices),
+            None => self.net.borrow_mut().write(self.id, slices),
+        }
     }
 
     fn shut_down(&mut self) {
         trace("shut_down", self.id, 0);
-        self.net.borrow_mut().conns[self.id].server_shut = true;
+        match &mut self.records {
+            Some(records) => {
+                records.closing = true;
+                let _ = records.flush(&self.net, self.id);
+            }
+            None => self.net.borrow_mut().conns[self.id].server_shut = true,
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.more || records.ended)
+    }
+
+    fn is_costly(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.costly > 0)
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| !records.outgoing.is_empty())
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        self.records.as_mut().map_or(Ok(true), |records| records.flush(&self.net, self.id))
     }
 }
 
@@ -491,8 +597,12 @@ impl Listen for FakeListener {
     type Stream = FakeStream;
 
     fn accept(&mut self, token: Token) -> io::Result<(FakeStream, Peer)> {
-        let id = self.net.borrow_mut().accept(self.place, token)?;
-        Ok((FakeStream { net: self.net.clone(), id }, Peer::Unix))
+        let net = &mut *self.net.borrow_mut();
+        let id = net.accept(self.place, token)?;
+        let holds = matches!(token, Token::Client(_)) && net.rng.chance(net.faults.records);
+        let records = Records { costly: net.rng.below(4), ..Records::default() };
+        let records = holds.then(|| Box::new(records));
+        Ok((FakeStream { net: self.net.clone(), id, records }, Peer::Unix))
     }
 }
 

@@ -93,6 +93,7 @@ fn faults(rng: &mut Rng) -> Faults {
     let mut some = |percents: &[usize]| if rng.chance(50) { rng.pick(percents) } else { 0 };
     let (split, interrupt, storm) = (some(&[30, 95]), some(&[3, 20]), some(&[10, 50]));
     let (accept, spurious, race) = (some(&[10, 40]), some(&[2, 20]), some(&[20]));
+    let records = some(&[30, 100]);
     Faults {
         split,
         interrupt,
@@ -100,6 +101,7 @@ fn faults(rng: &mut Rng) -> Faults {
         accept,
         spurious,
         race,
+        records,
         cap: rng.pick(&[7, 100, 2000, 70_000, 1 << 20, 1 << 20]),
         fds_max: rng.pick(&[3, 6, 1000, 1000]),
         batch: rng.pick(&[1, 3, 1024, 1024]),
