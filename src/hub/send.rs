@@ -170,6 +170,10 @@ impl Hub {
     /// Whether a broadcast of so many bytes is to wait, so that clients that read are offered the earlier
     /// ones first.
     pub(crate) fn is_throttled(&mut self, len: usize) -> bool {
+        if self.queues.bulk.is_empty() && self.queues.pending.is_none() {
+            // Everybody was offered everything.
+            (self.queues.throttle.burst_bytes, self.queues.throttle.round_end) = (0, None);
+        }
         let burst_bytes_max = FLUSH_BYTES.min(self.settings.limits.outbox_bytes as usize / 2);
         while self.queues.throttle.burst_bytes > 0 && self.queues.throttle.burst_bytes + len > burst_bytes_max
         {
