@@ -222,7 +222,7 @@ impl Args {
         };
         match value.to_str() {
             Some(value) => Ok(Some(value)),
-            None => Err(Failure::usage(self, format!("the value of --{option} is not UTF-8"))),
+            None => Err(super::usage(self, format!("the value of --{option} is not UTF-8"))),
         }
     }
 
@@ -306,7 +306,7 @@ fn check_words(args: &Args) -> Result<(), Failure> {
     let words_max = usize::from(!command.words.is_empty());
     if let Some(word) = args.words.get(words_max) {
         let quote = if words_max == 1 { "; put a message with blanks in quotes" } else { "" };
-        return Err(Failure::usage(args, format!("{} does not take {word:?}{quote}", command.name)));
+        return Err(super::usage(args, format!("{} does not take {word:?}{quote}", command.name)));
     }
     // `wsson -c FILE help` would otherwise be silently accepted.
     let stray =

@@ -39,7 +39,7 @@ fn issue(args: &Args, settings: &Settings) -> Outcome {
         "json" => object,
         other => {
             let text = format!("--format {other} is not known: js, header, curl, or json");
-            return Err(Failure::usage(args, text));
+            return Err(super::usage(args, text));
         }
     };
     let rules = &settings.auth;
@@ -54,7 +54,7 @@ fn token(args: &Args, rules: &Rules) -> Result<String, Failure> {
         Some(token) if rules.is_token(token) => Ok(token.to_owned()),
         Some(token) => {
             let length = rules.token_length;
-            Err(Failure::usage(
+            Err(super::usage(
                 args,
                 format!("{token:?} is not a token: {length} letters, digits, commas or hyphens"),
             ))
@@ -75,7 +75,7 @@ pub(crate) fn random_token(length: usize) -> Result<String, Failure> {
 }
 
 fn user<'a>(args: &'a Args, rules: &Rules) -> Result<&'a str, Failure> {
-    let usage = |text: String| Failure::usage(args, text);
+    let usage = |text: String| super::usage(args, text);
     match (args.value("user")?, rules.identity) {
         (None, IdentityKind::Token) => Ok(""),
         (Some(_), IdentityKind::Token) => {
@@ -97,7 +97,7 @@ fn time(args: &Args) -> Result<i64, Failure> {
     let grammar =
         text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     let time = text.parse().ok().filter(|_| grammar);
-    time.ok_or_else(|| Failure::usage(args, format!("--time {text:?} is not a unix time: ten digits")))
+    time.ok_or_else(|| super::usage(args, format!("--time {text:?} is not a unix time: ten digits")))
 }
 
 fn now_unix_s() -> Result<i64, Failure> {
@@ -179,7 +179,7 @@ fn object(settings: &Settings, login: &Login) -> String {
 
 fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {
     if let Some(option) = ["token", "user", "time", "format"].into_iter().find(|option| args.has(option)) {
-        return Err(Failure::usage(args, format!("--{option} and --verify contradict each other")));
+        return Err(super::usage(args, format!("--{option} and --verify contradict each other")));
     }
     let value = match header.get(..7) {
         Some(name) if name.eq_ignore_ascii_case("cookie:") => header[7..].trim(),

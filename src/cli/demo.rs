@@ -101,9 +101,8 @@ fn start_failure(error: &StartError) -> Failure {
 
 fn port(args: &Args) -> Result<Option<u16>, Failure> {
     let Some(text) = args.value("port")? else { return Ok(None) };
-    let port = text
-        .parse()
-        .map_err(|_| Failure::usage(args, format!("--port {text:?} is not a port: 0 to 65535")))?;
+    let port =
+        text.parse().map_err(|_| super::usage(args, format!("--port {text:?} is not a port: 0 to 65535")))?;
     Ok(Some(port))
 }
 

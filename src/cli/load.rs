@@ -72,7 +72,7 @@ pub(crate) fn control_address(args: &Args, settings: &Settings) -> Result<String
     let Some(address) = args.value("control")? else { return Ok(settings.control.clone()) };
     let folder = std::env::current_dir().unwrap_or_default();
     wsson::config::control_address(address, &folder)
-        .map_err(|why| Failure::usage(args, format!("--control: {why}")))
+        .map_err(|why| super::usage(args, format!("--control: {why}")))
 }
 
 fn not_configured(text: String) -> Failure {

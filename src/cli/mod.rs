@@ -16,95 +16,18 @@ mod service;
 mod status;
 
 use args::{Args, Wanted};
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// How a command ends; the numbers are those of the LSB for init scripts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub(crate) enum Exit {
-    /// Done; `status`: running.
-    Done = 0,
-    /// Failed; `status`: dead, but its PID file is there; `send`: not acknowledged.
-    Failed = 1,
-    /// Bad arguments.
-    Usage = 2,
-    /// `status`: not running.
-    Stopped = 3,
-    /// Not permitted; `status`: unknown.
-    NotPermitted = 4,
-    /// Not configured.
-    NotConfigured = 6,
-    /// There is no server to talk to.
-    NotRunning = 7,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// What ends a command before it is done.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) exit: Exit,
-    /// `what happened: why`; several lines when there are several reasons.
-    pub(crate) text: String,
-    /// What to do about it, as a sentence.
-    pub(crate) way_out: Option<String>,
-}
+pub(crate) use wsson::daemon::{Exit, Failure};
 
 /// How a command ended.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
-impl Failure {
-    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into(), way_out: None }
-    }
-
-    /// Bad arguments, and where to read about them.
-    pub(crate) fn usage(args: &Args, text: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, text).or(format!("wsson help {}", args.command.name))
-    }
-
-    /// A failure that the system reported: `what: why`.
-    pub(crate) fn io(what: impl Display, error: &io::Error) -> Self {
-        let exit = match error.kind() {
-            io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-            _ => Exit::Failed,
-        };
-        Self::new(exit, format!("{what}: {}", wsson::sys::describe(error)))
-    }
-
-    /// Adds the way out.
-    pub(crate) fn or(mut self, way_out: impl Into<String>) -> Self {
-        self.way_out = Some(way_out.into());
-        self
-    }
-}
-
-/// The process layer has failures of its own, with the same exit codes.
-impl From<wsson::daemon::Failure> for Failure {
-    fn from(failure: wsson::daemon::Failure) -> Self {
-        use wsson::daemon::Exit as Theirs;
-        let exit = match failure.exit {
-            Theirs::Failed => Exit::Failed,
-            Theirs::Usage => Exit::Usage,
-            Theirs::NotPermitted => Exit::NotPermitted,
-            Theirs::NotConfigured => Exit::NotConfigured,
-            Theirs::NotRunning => Exit::NotRunning,
-        };
-        Self::new(exit, failure.text)
-    }
-}
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "wsson: {}", self.text)?;
-        self.way_out.as_ref().map_or(Ok(()), |way_out| write!(f, "\n  try: {way_out}"))
-    }
+/// Bad arguments, and where to read about them.
+pub(crate) fn usage(args: &Args, text: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, text).or(format!("wsson help {}", args.command.name))
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -121,7 +44,10 @@ fn dispatch(wanted: Result<Wanted, Failure>) -> Outcome {
 /// Prints a failure, if it is one, and turns it into the exit code.
 pub(crate) fn report(outcome: Outcome) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
-        warn(&failure);
+        warn(&format_args!("wsson: {failure}"));
+        if let Some(way_out) = &failure.way_out {
+            warn(&format_args!("  try: {way_out}"));
+        }
         failure.exit
     });
     exit.into()

@@ -26,7 +26,7 @@ struct Command<'a> {
 
 impl<'a> Command<'a> {
     fn read(args: &'a Args, settings: &Settings) -> Result<Self, Failure> {
-        let usage = |text: &str| Failure::usage(args, text);
+        let usage = |text: &str| super::usage(args, text);
         let (text, confirmed) = (!args.has("binary"), args.has("confirm"));
         let (letter, token) = match (args.value("token")?, args.has("all")) {
             (None, false) => return Err(usage("send needs --token TOKEN or --all")),
@@ -71,7 +71,7 @@ fn message(args: &Args, command: &Command<'_>, settings: &Settings) -> Result<Ve
     }
     if message.is_empty() && command.letter.eq_ignore_ascii_case(&b'd') {
         let text = "the message is empty, so nothing would be sent";
-        return Err(Failure::usage(args, text).or("--confirm, which then asks whether the client is there"));
+        return Err(super::usage(args, text).or("--confirm, which then asks whether the client is there"));
     }
     Ok(message)
 }

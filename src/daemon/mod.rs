@@ -18,17 +18,22 @@ pub mod reload;
 pub mod service;
 
 use crate::sys;
+use std::process::ExitCode;
 use std::{fmt, io};
 
-/// How a command ends; the numbers are the LSB's.
+/// How a command ends; the numbers are those of the LSB for init scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Generic failure.
+    /// Done; `status`: running.
+    Done = 0,
+    /// Failed; `status`: dead, but its PID file is there; `send`: not acknowledged.
     Failed = 1,
-    /// The arguments were wrong.
+    /// Bad arguments.
     Usage = 2,
-    /// The user may not do this.
+    /// `status`: not running.
+    Stopped = 3,
+    /// Not permitted; `status`: unknown.
     NotPermitted = 4,
     /// The configuration is missing or wrong.
     NotConfigured = 6,
@@ -36,19 +41,27 @@ pub enum Exit {
     NotRunning = 7,
 }
 
-/// What ends a command: a sentence for the administrator and the exit code.
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What ends a command before it is done: a sentence for the administrator and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// `what happened: why`, without `wsson: ` in front.
+    /// `what happened: why`, without `wsson: ` in front; several lines when there are several reasons.
     pub text: String,
+    /// What to do about it, as a sentence.
+    pub way_out: Option<String>,
 }
 
 impl Failure {
     /// A failure with its sentence.
     pub fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into() }
+        Self { exit, text: text.into(), way_out: None }
     }
 
     /// A failure that a system call reported: `what: why`, and "not permitted" when that is why.
@@ -57,7 +70,14 @@ impl Failure {
             io::ErrorKind::PermissionDenied => Exit::NotPermitted,
             _ => Exit::Failed,
         };
-        Self { exit, text: format!("{what}: {}", sys::describe(error)) }
+        Self::new(exit, format!("{what}: {}", sys::describe(error)))
+    }
+
+    /// Adds the way out.
+    #[must_use]
+    pub fn or(mut self, way_out: impl Into<String>) -> Self {
+        self.way_out = Some(way_out.into());
+        self
     }
 }
 
