@@ -31,8 +31,8 @@ const INBOX_MAX: usize = 1024;
 const RESERVE: u64 = 64;
 /// The part of the reserve for connections that are to be answered 503.
 const REFUSALS: usize = 24;
-/// Fewest clients worth starting for.
-const CLIENTS_MIN: u64 = 16;
+/// Fewest descriptors worth starting with.
+const DESCRIPTORS_MIN: u64 = 32;
 
 /// A server that is bound and not yet, or still, running.
 pub struct Server<H> {
@@ -155,7 +155,7 @@ impl fmt::Display for StartError {
             Self::Descriptors(limit) => write!(
                 f,
                 "the limit of {limit} open files is too low: raise it (ulimit -n, LimitNOFILE=) to at least {}",
-                RESERVE + CLIENTS_MIN
+                DESCRIPTORS_MIN
             ),
             Self::Os(what, error) => write!(f, "{what}: {}", sys::describe(error)),
         }
@@ -187,10 +187,10 @@ impl<H: Handler> Server<H> {
     pub fn bind_with(settings: &Settings, handler: H, inherited: Vec<Inherited>) -> Result<Self, StartError> {
         let limit =
             sys::raise_nofile().map_err(|e| StartError::Os("cannot read the limit of open files", e))?;
-        if limit < RESERVE + CLIENTS_MIN {
+        if limit < DESCRIPTORS_MIN {
             return Err(StartError::Descriptors(limit));
         }
-        let capacity = Capacity { clients: (limit - RESERVE) as usize };
+        let capacity = Capacity::of(limit);
         let settings = capacity.resolve(settings);
         let poll = Poll::new().map_err(|e| StartError::Os("cannot create the event queue", e))?;
         let waker =
@@ -466,6 +466,11 @@ pub fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> 
 }
 
 impl Capacity {
+    /// What is left when the reserve is taken off; of a very low limit, a third.
+    fn of(descriptors: u64) -> Self {
+        Self { clients: descriptors.saturating_sub(RESERVE).max(descriptors / 3) as usize }
+    }
+
     /// Fills in the limits that follow from the number of descriptors.
     fn resolve(self, settings: &Settings) -> Settings {
         let mut settings = settings.clone();

@@ -110,6 +110,23 @@ fn clients_come_from_the_limit_of_descriptors() {
 }
 
 #[test]
+fn with_few_descriptors_who_waits_is_served_when_one_is_free() {
+    let server = Setup::new().descriptors(64).timeout("idle = 3600").start();
+    let open: Vec<Client> = (0..21).map(|_| Client::connect(&server)).collect();
+    // More than there are descriptors: some are in the backlog, and cost nothing while they wait.
+    let silent: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    let mut backend = Backend::connect(&server);
+    let before = server.cpu_ticks();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(server.cpu_ticks() - before <= 5, "{} ticks of a second", server.cpu_ticks() - before);
+    drop((open, silent));
+    eventually("the dead are gone", || backend.status().number("clients") == 0);
+    let mut client = Client::connect(&server);
+    backend.send("2bhi");
+    client.expect_text("hi");
+}
+
+#[test]
 fn a_slow_consumer_gets_whole_frames_and_1013() {
     let server = Setup::new().limit("message = 1024").limit("outbox = 500000").timeout("idle = 3600").start();
     let (mut slow, mut quick) = (Client::connect(&server), Client::connect(&server));

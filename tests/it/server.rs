@@ -269,6 +269,14 @@ impl Server {
         self.setup.write_config(&self.endpoints, &self.control);
     }
 
+    /// Processor time so far, in hundredths of a second.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = read(Path::new(&format!("/proc/{}/stat", self.pid())));
+        let (_, fields) = stat.rsplit_once(')').expect("a process has a name");
+        let times = fields.split_whitespace().skip(11).take(2);
+        times.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
