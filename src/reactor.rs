@@ -154,8 +154,8 @@ impl fmt::Display for StartError {
             ),
             Self::Descriptors(limit) => write!(
                 f,
-                "the limit of {limit} open files is too low: raise it (ulimit -n, LimitNOFILE=) to at least {}",
-                DESCRIPTORS_MIN
+                "the limit of {limit} open files is too low: raise it (ulimit -n, LimitNOFILE=) to at least \
+                 {DESCRIPTORS_MIN}"
             ),
             Self::Os(what, error) => write!(f, "{what}: {}", sys::describe(error)),
         }
