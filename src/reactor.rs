@@ -9,6 +9,7 @@ use crate::handler::Handler;
 use crate::hub::Hub;
 use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token, tls};
 use crate::remote::{Message, Remote};
+use crate::spool::SEGMENT_BYTES;
 use crate::stats::Process;
 use crate::sys;
 use crate::timers::Now;
@@ -190,6 +191,7 @@ impl<H: Handler> Server<H> {
         if limit < DESCRIPTORS_MIN {
             return Err(StartError::Descriptors(limit));
         }
+        sys::return_large_buffers(SEGMENT_BYTES);
         let capacity = Capacity::of(limit);
         let settings = capacity.resolve(settings);
         let poll = Poll::new().map_err(|e| StartError::Os("cannot create the event queue", e))?;

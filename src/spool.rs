@@ -11,7 +11,7 @@ use crate::frame::{Opcode, encode};
 
 /// Bytes a segment is made for. Large enough that a backlog of one client (1 MiB) is a handful of
 /// ranges, small enough that a forgotten byte pins little.
-const SEGMENT_BYTES: usize = 64 * 1024;
+pub const SEGMENT_BYTES: usize = 64 * 1024;
 /// Emptied segments kept for the next message: in the steady state nothing is allocated.
 const SPARES_MAX: usize = 4;
 const NO_SEGMENT: u32 = u32::MAX;

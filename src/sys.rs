@@ -100,6 +100,19 @@ fn held_elsewhere(result: io::Result<libc::c_int>) -> io::Result<bool> {
     }
 }
 
+/// Makes the allocator give buffers of so many bytes and more back to the system as soon as they are freed, and not
+/// raise that bound by itself. Without it the memory of a backlog stays with the process for good. For glibc; other
+/// allocators are left as they are.
+pub fn return_large_buffers(bytes: usize) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: integers only; a value that glibc does not like changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, i32::try_from(bytes).unwrap_or(i32::MAX));
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let _ = bytes;
+}
+
 // ── users ──
 
 /// What the user database says about a name.

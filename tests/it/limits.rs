@@ -127,6 +127,23 @@ fn with_few_descriptors_who_waits_is_served_when_one_is_free() {
 }
 
 #[test]
+fn the_memory_of_a_backlog_goes_back_to_the_system() {
+    let server = Setup::new().timeout("idle = 3600").start();
+    let stopped: Vec<Client> = (0..40).map(|_| Client::connect(&server)).collect();
+    let mut backend = Backend::connect(&server);
+    backend.done();
+    let before = server.rss_kib();
+    for client in stopped.iter().cycle().take(40 * 12) {
+        backend.to('d', &client.token, "x".repeat(80_000));
+    }
+    backend.done();
+    assert!(server.rss_kib() > before + 10_000, "too little waits to tell anything");
+    drop(stopped);
+    eventually("they are gone", || backend.status().number("clients") == 0);
+    eventually("their memory is gone, too", || server.rss_kib() < before + 1024);
+}
+
+#[test]
 fn a_slow_consumer_gets_whole_frames_and_1013() {
     let server = Setup::new().limit("message = 1024").limit("outbox = 500000").timeout("idle = 3600").start();
     let (mut slow, mut quick) = (Client::connect(&server), Client::connect(&server));
