@@ -126,13 +126,18 @@ impl Client {
         }
     }
 
-    /// Where frames for it are queued: behind the lock while there is one.
-    pub(crate) fn data_outbox(&mut self) -> &mut Outbox {
-        match &mut self.state {
-            State::Open { rare: Some(rare), .. } if rare.hold.is_some() => {
-                &mut rare.hold.as_mut().expect("it was just seen").outbox
+    /// Where a message for it is queued, behind the lock while there is one, and how many bytes wait for it
+    /// in all. `None` when it takes no messages: the one predicate for direct messages and broadcasts.
+    #[inline]
+    pub(crate) fn receiving(&mut self) -> Option<(&mut Outbox, u32)> {
+        let State::Open { rare, .. } = &mut self.state else { return None };
+        let waiting = self.outbox.bytes();
+        match rare.as_mut().and_then(|rare| rare.hold.as_mut()) {
+            None => Some((&mut self.outbox, waiting)),
+            Some(hold) => {
+                let held = hold.outbox.bytes();
+                Some((&mut hold.outbox, waiting + held))
             }
-            _ => &mut self.outbox,
         }
     }
 

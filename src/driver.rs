@@ -4,111 +4,35 @@
 //! does the same with sockets of its own. Readiness is edge-triggered, so the law is: who stops reading,
 //! writing or accepting before the kernel said `WouldBlock` (or gave less than asked for, which on a
 //! stream socket says the same) leaves a note, in `run`, in a flush queue, or in the port's state; a turn
-//! that leaves a note makes the next poll not sleep.
+//! that leaves a note makes the next poll not sleep. A stream that holds bytes of its own (TLS) says so:
+//! `has_more` is a note to read on, `has_unsent` means that the event of being writable is waited for.
 //!
 //! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
 //! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
 
+mod accept;
 mod audit;
+mod stream;
 
-use crate::client::{ClientId, Peer};
+pub use stream::{Listen, Ready, Stream, Token};
+
+use crate::client::ClientId;
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
 use crate::handshake::Reject;
-use crate::hub::{After, FLUSH_BYTES, Hub, Written};
-use crate::outbox::Outbox;
-use crate::spool::Spool;
+use crate::hub::{After, Hub, Written};
 use crate::timers::Now;
-use log::{debug, warn};
+use accept::{Accepting, Port};
+use log::debug;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
-
-/// One end of a connection. It never blocks.
-pub trait Stream {
-    /// As `read(2)`: fewer bytes than asked for mean that there are no more now, unless
-    /// [`has_more`](Self::has_more) says so.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. A [`Reject`] inside
-    /// an error is the answer that the peer gets; anything else ends the connection.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-
-    /// As `writev(2)`; one slice is sent with `send(2)`.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing can be taken; anything else ends the connection.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-
-    /// Ends our side, as soon as what it still holds is out.
-    fn shut_down(&mut self);
-
-    // A stream that holds bytes of its own between the socket and us, as TLS does, has more to tell.
-
-    /// Whether there may be more to read although the last read gave less than asked for.
-    fn has_more(&self) -> bool {
-        false
-    }
-
-    /// Whether the next read does much computing: only few of these happen in a turn.
-    fn is_costly(&self) -> bool {
-        false
-    }
-
-    /// Whether it holds bytes that the kernel has not taken. They are its own, or were written.
-    fn has_unsent(&self) -> bool {
-        false
-    }
-
-    /// Offers those bytes to the kernel: true when all are out, false when it takes no more now.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write), but for `WouldBlock`.
-    fn flush(&mut self) -> io::Result<bool> {
-        Ok(true)
-    }
-}
-
-/// Where connections come from. It never blocks.
-pub trait Listen {
-    /// What it accepts.
-    type Stream: Stream;
-
-    /// The next connection, registered under this token.
-    ///
-    /// # Errors
-    /// `WouldBlock` when none waits; `EMFILE` and its like are retried later.
-    fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, Peer)>;
-}
-
-/// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Token {
-    /// The client in this slot.
-    Client(usize),
-    /// The backend in this slot.
-    Backend(usize),
-    /// The listener at this place; the last one is the control unit's.
-    Listener(usize),
-}
-
-/// What an event says.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ready {
-    /// There is something to read, or to accept.
-    pub readable: bool,
-    /// The kernel takes bytes again.
-    pub writable: bool,
-    /// The peer's side is shut down, or the connection is broken: reading will tell.
-    pub closed: bool,
-}
+use std::io::{self, ErrorKind};
+use stream::{would_block, write, write_one};
 
 /// Bytes read at once. One read of a connection is also its share of a turn.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Where reading begins in the scratch buffer: behind the 6 bytes of a small frame's header the payload
 /// is then aligned for unmasking and UTF-8 (a third fewer instructions for a short text).
 const SCRATCH_OFFSET: usize = 2;
-/// Accepted connections a listener and turn: one accept costs as much as a message.
-const ACCEPTS_MAX: usize = 64;
 /// Costly reads in a turn. The signature of a TLS handshake with an RSA key takes a millisecond: this many
 /// may delay a message by a few of them.
 const COSTLY_MAX: usize = 4;
@@ -122,10 +46,6 @@ const URGENT_MAX: usize = 512;
 const BULK_MAX: usize = 64;
 /// Backends whose replies are flushed in a turn.
 const REPLIES_MAX: usize = 64;
-/// Slices in one `writev`.
-const SLICES_MAX: usize = 64;
-/// How long accepting pauses when the system has no descriptor left and nobody leaves.
-const ACCEPT_PAUSE_MS: u64 = 100;
 
 #[derive(Debug)]
 struct Slot<S> {
@@ -155,24 +75,6 @@ impl<S> Slot<S> {
             running: false,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    /// The listener said that nobody waits; an event will come.
-    Waiting,
-    /// Somebody may wait.
-    Ready,
-    /// No descriptor or no slot is free: until one is, or until this moment.
-    Paused(u64),
-}
-
-#[derive(Debug)]
-struct Port<L> {
-    listener: L,
-    accepting: Accepting,
-    /// Place among the hub's listeners; `None` for the control unit.
-    place: Option<usize>,
 }
 
 /// See the module's head.
@@ -359,72 +261,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         if freed {
             self.accept_again();
         }
-    }
-
-    /// There is room, or may be.
-    fn accept_again(&mut self) {
-        let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
-        self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
-    }
-
-    // Arrival.
-
-    fn accept(&mut self, now: Now) {
-        for place in 0..self.ports.len() {
-            if matches!(self.ports[place].accepting, Accepting::Paused(until_ms) if until_ms <= now.ms) {
-                self.ports[place].accepting = Accepting::Ready;
-            }
-            for _ in 0..ACCEPTS_MAX {
-                if self.ports[place].accepting != Accepting::Ready {
-                    break;
-                }
-                self.accept_one(place, now);
-            }
-        }
-    }
-
-    fn accept_one(&mut self, place: usize, now: Now) {
-        let port = &mut self.ports[place];
-        if port.place.is_some() && self.hub.client_slots() >= self.sockets_max {
-            port.accepting = Accepting::Paused(u64::MAX); // until one leaves
-            return;
-        }
-        let token = match port.place {
-            Some(_) => Token::Client(self.hub.next_client()),
-            None => Token::Backend(self.hub.next_backend()),
-        };
-        match port.listener.accept(token) {
-            Ok((stream, peer)) => match port.place {
-                Some(place) => self.add_client(stream, place, peer),
-                None => self.add_backend(stream),
-            },
-            Err(error) => self.accept_failed(place, &error, now),
-        }
-    }
-
-    fn accept_failed(&mut self, place: usize, error: &io::Error, now: Now) {
-        let accepting = &mut self.ports[place].accepting;
-        match error.kind() {
-            ErrorKind::WouldBlock => *accepting = Accepting::Waiting,
-            // The connection was gone before it was accepted; the next one may be well.
-            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
-            _ => {
-                *accepting = Accepting::Paused(now.ms + ACCEPT_PAUSE_MS);
-                self.hub.stats.errors += 1;
-                warn!("accept_paused reason=\"{error}\"");
-            }
-        }
-    }
-
-    fn add_client(&mut self, stream: L::Stream, place: usize, peer: Peer) {
-        let id = self.hub.add_client(place, peer);
-        put(&mut self.clients, id.key as usize, stream);
-    }
-
-    fn add_backend(&mut self, stream: L::Stream) {
-        let key = self.hub.add_backend();
-        put(&mut self.backends, key as usize, stream);
-        debug!("backend_opened");
     }
 
     // Clients.
@@ -665,59 +501,5 @@ fn go_on<S>(run: &mut VecDeque<Token>, slot: &mut Slot<S>, token: Token) {
 fn unmark<S>(slots: &mut [Option<Slot<S>>], key: usize) {
     if let Some(slot) = slots.get_mut(key).and_then(Option::as_mut) {
         slot.running = false;
-    }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::WouldBlock
-}
-
-/// Offers one turn's share of what waits for a client, in one call.
-#[inline]
-fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
-    match outbox.first_chunk(spool) {
-        (chunk, true) => write_one(stream, chunk),
-        (_, false) => write_several(stream, outbox.chunks(spool)),
-    }
-}
-
-/// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
-#[inline]
-fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
-    let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
-    offer(stream, &[IoSlice::new(chunk)], chunk.len())
-}
-
-fn write_several<'b, S: Stream>(
-    stream: &mut S,
-    chunks: impl Iterator<Item = &'b [u8]>,
-) -> io::Result<Written> {
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let (mut count, mut left) = (0, FLUSH_BYTES);
-    for chunk in chunks.take(SLICES_MAX) {
-        let chunk = &chunk[..chunk.len().min(left)];
-        if chunk.is_empty() {
-            break;
-        }
-        slices[count] = IoSlice::new(chunk);
-        (count, left) = (count + 1, left - chunk.len());
-    }
-    offer(stream, &slices[..count], FLUSH_BYTES - left)
-}
-
-#[inline]
-fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>], len: usize) -> io::Result<Written> {
-    if stream.has_unsent() && !stream.flush()? {
-        return Ok(Written { sent: 0, all: false });
-    }
-    if len == 0 {
-        return Ok(Written { sent: 0, all: true });
-    }
-    loop {
-        match stream.write(slices) {
-            Ok(sent) => return Ok(Written { sent, all: sent == len && !stream.has_unsent() }),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -43,7 +43,7 @@ const PARTS: &[Part] = &[
     part(0, "stats", &[], &[]),
     // 1: peers.
     part(1, "client", &[], &[]),
-    part(1, "backend", &["client"], &[]), // a lock names its clients
+    part(1, "backend", &["client"], &[]), // the ids of the clients that it locks
     // 2: the registry. The hub is below the two that drive it.
     part(2, "hub", &[], &[]),
     part(2, "dispatch", &["hub"], &[]),

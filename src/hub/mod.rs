@@ -10,7 +10,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `mod` | the registry: accept, admit, close, remove |
+//! | `mod` | the registry: input, close, remove |
+//! | `arrival` | accepting, the request head, admission, refusals |
 //! | `send` | direct, broadcast, flush queues, overflow |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
@@ -19,6 +20,7 @@
 //! | `proxy` | the visitor's address behind a proxy |
 //! | `audit` | everything recounted from scratch, for the tests |
 
+mod arrival;
 mod audit;
 mod control;
 mod index;
@@ -27,22 +29,22 @@ mod proxy;
 mod send;
 mod time;
 
-use crate::auth::{self, Identity};
+use crate::auth;
 use crate::backend::{self, Backend};
 use crate::client::{Client, ClientId, Peer, Rare, State};
 use crate::config::{Limits, Settings, Timeouts};
 use crate::frame::{CloseCode, DecodeError, Event, Opcode};
-use crate::handshake::{self, Key, Reject, Request};
-use crate::spool::{Lane, Spool};
+use crate::spool::Spool;
 use crate::stats::{ListenerReport, Process, Reload, Report, Stats};
-use crate::timers::{Now, Tick, Timers};
+use crate::timers::{Now, Timers};
 use index::Index;
 use log::{debug, info};
-use proxy::{Network, forwarded};
+use proxy::Network;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
+pub(crate) use arrival::Head;
 pub(crate) use send::{After, FLUSH_BYTES, Written};
 
 /// The registry. See the module's head.
@@ -210,193 +212,6 @@ impl Hub {
             reload: Some(&self.reload),
         }
         .json()
-    }
-
-    // Arrival.
-
-    /// The key that [`add_client`](Self::add_client) will use, to register the socket under it.
-    pub(crate) fn next_client(&self) -> usize {
-        self.clients.vacant_key()
-    }
-
-    pub(crate) fn next_backend(&self) -> usize {
-        self.backends.vacant_key()
-    }
-
-    /// Slots in use, in whatever state.
-    pub(crate) fn client_slots(&self) -> usize {
-        self.clients.len()
-    }
-
-    /// A connection that was accepted: it has `timeouts.handshake` to show its request.
-    pub(crate) fn add_client(&mut self, listener: usize, peer: Peer) -> ClientId {
-        self.generation = self.generation.wrapping_add(1);
-        let until_ms = self.now.ms + self.settings.timeouts.handshake_ms;
-        let client = Client::new(self.generation, self.now.tick(), Tick::at(until_ms));
-        let key = self.clients.insert(client) as u32;
-        if self.cold.len() <= key as usize {
-            self.cold.resize(key as usize + 1, Cold::default());
-        }
-        self.cold[key as usize] = Cold { peer, listener: listener as u16 };
-        self.timers.arm(key, until_ms);
-        self.listeners[listener].accepted += 1;
-        self.counts.waiting += 1;
-        let id = self.id(key);
-        self.newcomers.push_back(id);
-        self.bound_newcomers();
-        id
-    }
-
-    /// Over `limits.unauthenticated` the oldest is dropped: a genuine browser is done long before.
-    fn bound_newcomers(&mut self) {
-        let max = self.settings.limits.unauthenticated.unwrap_or(usize::MAX);
-        while let Some(oldest) = self.newcomers.front().copied() {
-            if !self.is_handshaking(oldest) {
-                self.newcomers.pop_front();
-            } else if self.counts.waiting > max {
-                self.newcomers.pop_front();
-                debug!("dropped reason=unauthenticated_limit peer={}", self.peer(oldest.key));
-                self.vanish(oldest.key, "oldest_unauthenticated");
-            } else {
-                return;
-            }
-        }
-    }
-
-    pub(crate) fn add_backend(&mut self) -> u32 {
-        let key = self.backends.insert(Backend::new(self.now.tick())) as u32;
-        self.backend_timers.arm(key, self.now.ms + self.settings.timeouts.control_ms);
-        key
-    }
-
-    // Handshake.
-
-    pub(crate) fn is_handshaking(&self, id: ClientId) -> bool {
-        self.client(id).is_some_and(|client| matches!(client.state, State::Handshaking { .. }))
-    }
-
-    /// Looks for the end of the request head in what came so far and `input`. When it is in `input`
-    /// alone, nothing is stored: that is what a browser does.
-    pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Reject> {
-        let head_bytes_max = self.settings.limits.head_bytes;
-        let Some(client) = self.client_mut(id) else { return Ok(None) };
-        let State::Handshaking { head, .. } = &mut client.state else { return Ok(None) };
-        if head.is_empty() {
-            return match handshake::scan(input, 0)? {
-                Some(end) if end > head_bytes_max => Err(Reject::HeadTooLarge),
-                Some(end) => Ok(Some(Head::InInput(end))),
-                None if input.len() > head_bytes_max => Err(Reject::HeadTooLarge),
-                None => {
-                    head.extend_from_slice(input);
-                    Ok(None)
-                }
-            };
-        }
-        let before = head.len();
-        head.extend_from_slice(input);
-        match handshake::scan(head, before)? {
-            Some(end) if end > head_bytes_max => Err(Reject::HeadTooLarge),
-            Some(end) => Ok(Some(Head::Gathered(std::mem::take(head), end))),
-            None if head.len() > head_bytes_max => Err(Reject::HeadTooLarge),
-            None => Ok(None),
-        }
-    }
-
-    /// The default of [`crate::handler::Handler::authorize`].
-    pub fn verify_cookies<'r>(&self, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
-        auth::verify(&self.settings.auth, request.cookies(), self.now.unix_s)
-            .map_err(|denied| Reject::Cookies(denied.rule()))
-    }
-
-    /// The default of [`crate::handler::Handler::check_origin`].
-    pub fn is_own_origin(&self, origin: &str) -> bool {
-        auth::origin_allowed(&self.settings.origins, origin)
-    }
-
-    /// The last checks, then the client is open and its 101 is queued.
-    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) -> Result<(), Reject> {
-        self.check_room(identity)?;
-        let Some(client) = self.clients.get_mut(id.key as usize) else { return Ok(()) };
-        let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
-        client.state = State::Open { decoder: Default::default(), rare: None };
-        client.was_open = true;
-        client.heard = self.now.tick();
-        client.expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
-        let mut response = Vec::with_capacity(256);
-        handshake::append_upgrade(&mut response, key);
-        self.queue_response(id.key, &response);
-        self.tokens.insert(id.key, identity.token.as_bytes());
-        if let Some(users) = &mut self.users {
-            users.insert(id.key, identity.user.unwrap_or_default().as_bytes());
-        }
-        self.counts.waiting -= 1;
-        self.counts.open += 1;
-        self.stats.clients_peak = self.stats.clients_peak.max(self.counts.open as u64);
-        self.listeners[self.cold[id.key as usize].listener as usize].clients += 1;
-        self.rearm(id.key);
-        debug!("opened peer={} token={:.8}", self.peer(id.key), identity.token);
-        Ok(())
-    }
-
-    fn check_room(&mut self, identity: &Identity<'_>) -> Result<(), Reject> {
-        // Earlier broadcasts are not for this client: they are handed out before it counts as open.
-        self.settle();
-        let limits = &self.settings.limits;
-        if self.draining {
-            return Err(Reject::Draining);
-        }
-        if self.tokens.of(identity.token.as_bytes()).count() >= limits.connections_per_token as usize {
-            return Err(Reject::TooManyToken);
-        }
-        if let (Some(users), Some(user)) = (&self.users, identity.user) {
-            if users.of(user.as_bytes()).count() >= limits.connections_per_user as usize {
-                return Err(Reject::TooManyUser);
-            }
-        }
-        if self.counts.open >= limits.clients.unwrap_or(usize::MAX) {
-            return Err(Reject::Full);
-        }
-        Ok(())
-    }
-
-    /// Notes the visitor's address when a trusted proxy tells it.
-    pub(crate) fn note_forwarded(&mut self, id: ClientId, request: &Request<'_>) {
-        let trusted = &self.settings.trusted_proxies;
-        let cold = &mut self.cold[id.key as usize];
-        if trusted.iter().any(|network| network.contains(cold.peer)) {
-            if let Some(peer) = forwarded(trusted, request) {
-                cold.peer = peer;
-            }
-        }
-    }
-
-    /// Answers a handshake with a complete response instead of 101, and lets the peer read it.
-    pub(crate) fn refuse(&mut self, id: ClientId, reject: Reject) {
-        if !self.is_handshaking(id) {
-            return;
-        }
-        self.stats.refuse(reject.rule());
-        let address = &self.listeners[self.cold[id.key as usize].listener as usize].address;
-        info!(
-            "refused rule={} status={} peer={} listener={address}",
-            reject.rule(),
-            reject.status(),
-            self.peer(id.key)
-        );
-        self.answer(id, &reject.response());
-    }
-
-    /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.
-    pub(crate) fn answer(&mut self, id: ClientId, response: &[u8]) {
-        if !self.is_handshaking(id) {
-            return;
-        }
-        let until = self.close_deadline();
-        self.clients[id.key as usize].state = State::Lingering { until };
-        self.counts.waiting -= 1;
-        self.counts.closing += 1;
-        self.queue_response(id.key, response);
-        self.rearm(id.key);
     }
 
     // Input of open clients.
@@ -633,23 +448,6 @@ impl Hub {
     fn peer(&self, key: u32) -> Peer {
         self.cold[key as usize].peer
     }
-
-    /// An HTTP response: one unit, not frames.
-    fn queue_response(&mut self, key: u32, response: &[u8]) {
-        let range = self.spool.append_bytes(Lane::Private, response);
-        self.spool.hold(range.segment, 1);
-        self.clients[key as usize].outbox.push_opaque(range);
-        self.queue_flush(key);
-    }
-}
-
-/// Where a complete request head is.
-#[derive(Debug)]
-pub(crate) enum Head {
-    /// The first bytes of the input; the end is given.
-    InInput(usize),
-    /// It came in pieces: all of them and the end of the head in them.
-    Gathered(Vec<u8>, usize),
 }
 
 impl From<&Settings> for HubSettings {

@@ -145,15 +145,13 @@ impl Hub {
         let bulk_before = self.queues.bulk.len();
         let outbox_bytes_max = self.settings.limits.outbox_bytes;
         for (key, client) in &mut self.clients {
-            let State::Open { rare, .. } = &mut client.state else { continue };
-            let held = rare.as_mut().and_then(|rare| rare.hold.as_mut()).map(|hold| &mut hold.outbox);
-            let waiting = client.outbox.bytes() + held.as_ref().map_or(0, |outbox| outbox.bytes());
+            let Some((outbox, waiting)) = client.receiving() else { continue };
             if is_over(waiting, range.len(), outbox_bytes_max) {
                 self.queues.overflown.push(key as u32);
                 continue;
             }
             receivers += 1;
-            holds += u32::from(held.unwrap_or(&mut client.outbox).push(range));
+            holds += u32::from(outbox.push(range));
             if !client.queued_bulk {
                 client.queued_bulk = true;
                 self.queues.bulk.push_back(key as u32);
@@ -186,14 +184,16 @@ impl Hub {
         false
     }
 
-    /// Queues frames for an open client, behind its lock if it has one. False when that was too much.
+    /// Queues frames for a client, behind its lock if it has one. False when it takes none, or that was too
+    /// much.
     fn push_or_overflow(&mut self, key: u32, range: Range) -> bool {
-        let client = &mut self.clients[key as usize];
-        if is_over(client.waiting_bytes(), range.len(), self.settings.limits.outbox_bytes) {
+        let outbox_bytes_max = self.settings.limits.outbox_bytes;
+        let Some((outbox, waiting)) = self.clients[key as usize].receiving() else { return false };
+        if is_over(waiting, range.len(), outbox_bytes_max) {
             self.overflow(key);
             return false;
         }
-        if client.data_outbox().push(range) {
+        if outbox.push(range) {
             self.spool.hold(range.segment, 1);
         }
         self.queue_flush(key);

@@ -1,0 +1,101 @@
+//! Accepting: how much in a turn, and when to pause.
+//!
+//! An edge-triggered listener tells once; so its state remembers that somebody may wait. A pause never
+//! spins: it ends when a slot is free, or after a while. Invariant: a port is `Waiting` only if its
+//! listener said `WouldBlock`.
+
+use super::{Driver, Listen, Token, put};
+use crate::client::Peer;
+use crate::handler::Handler;
+use crate::timers::Now;
+use log::{debug, warn};
+use std::io::{self, ErrorKind};
+
+/// Accepted connections a listener and turn: one accept costs as much as a message.
+const ACCEPTS_MAX: usize = 64;
+/// How long accepting pauses when the system has no descriptor left and nobody leaves.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepting {
+    /// The listener said that nobody waits; an event will come.
+    Waiting,
+    /// Somebody may wait.
+    Ready,
+    /// No descriptor or no slot is free: until one is, or until this moment.
+    Paused(u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Port<L> {
+    pub(super) listener: L,
+    pub(super) accepting: Accepting,
+    /// Place among the hub's listeners; `None` for the control unit.
+    pub(super) place: Option<usize>,
+}
+
+impl<L: Listen, H: Handler> Driver<L, H> {
+    /// There is room, or may be.
+    pub(super) fn accept_again(&mut self) {
+        let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
+        self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
+    }
+
+    pub(super) fn accept(&mut self, now: Now) {
+        for place in 0..self.ports.len() {
+            if matches!(self.ports[place].accepting, Accepting::Paused(until_ms) if until_ms <= now.ms) {
+                self.ports[place].accepting = Accepting::Ready;
+            }
+            for _ in 0..ACCEPTS_MAX {
+                if self.ports[place].accepting != Accepting::Ready {
+                    break;
+                }
+                self.accept_one(place, now);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, place: usize, now: Now) {
+        let port = &mut self.ports[place];
+        if port.place.is_some() && self.hub.client_slots() >= self.sockets_max {
+            port.accepting = Accepting::Paused(u64::MAX); // until one leaves
+            return;
+        }
+        let token = match port.place {
+            Some(_) => Token::Client(self.hub.next_client()),
+            None => Token::Backend(self.hub.next_backend()),
+        };
+        match port.listener.accept(token) {
+            Ok((stream, peer)) => match port.place {
+                Some(place) => self.add_client(stream, place, peer),
+                None => self.add_backend(stream),
+            },
+            Err(error) => self.accept_failed(place, &error, now),
+        }
+    }
+
+    fn accept_failed(&mut self, place: usize, error: &io::Error, now: Now) {
+        let accepting = &mut self.ports[place].accepting;
+        match error.kind() {
+            ErrorKind::WouldBlock => *accepting = Accepting::Waiting,
+            // The connection was gone before it was accepted; the next one may be well.
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
+            _ => {
+                *accepting = Accepting::Paused(now.ms + ACCEPT_PAUSE_MS);
+                self.hub.stats.errors += 1;
+                warn!("accept_paused reason=\"{error}\"");
+            }
+        }
+    }
+
+    fn add_client(&mut self, stream: L::Stream, place: usize, peer: Peer) {
+        let id = self.hub.add_client(place, peer);
+        put(&mut self.clients, id.key as usize, stream);
+    }
+
+    fn add_backend(&mut self, stream: L::Stream) {
+        let key = self.hub.add_backend();
+        put(&mut self.backends, key as usize, stream);
+        debug!("backend_opened");
+    }
+}

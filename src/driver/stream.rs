@@ -1,0 +1,145 @@
+//! What the driver asks of sockets, and how it offers bytes to one.
+//!
+//! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
+
+use crate::client::Peer;
+use crate::hub::{FLUSH_BYTES, Written};
+use crate::outbox::Outbox;
+use crate::spool::Spool;
+use std::io::{self, ErrorKind, IoSlice};
+
+/// One end of a connection. It never blocks.
+pub trait Stream {
+    /// As `read(2)`: fewer bytes than asked for mean that there are no more now, unless
+    /// [`has_more`](Self::has_more) says so.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. A [`Reject`] inside
+    /// an error is the answer that the peer gets; anything else ends the connection.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As `writev(2)`; one slice is sent with `send(2)`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing can be taken; anything else ends the connection.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ends our side, as soon as what it still holds is out.
+    fn shut_down(&mut self);
+
+    // A stream that holds bytes of its own between the socket and us, as TLS does, has more to tell.
+
+    /// Whether there may be more to read although the last read gave less than asked for.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Whether the next read does much computing: only few of these happen in a turn.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
+    /// Whether it holds bytes that the kernel has not taken. They are its own, or were written.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    /// Offers those bytes to the kernel: true when all are out, false when it takes no more now.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), but for `WouldBlock`.
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Where connections come from. It never blocks.
+pub trait Listen {
+    /// What it accepts.
+    type Stream: Stream;
+
+    /// The next connection, registered under this token.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; `EMFILE` and its like are retried later.
+    fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, Peer)>;
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The client in this slot.
+    Client(usize),
+    /// The backend in this slot.
+    Backend(usize),
+    /// The listener at this place; the last one is the control unit's.
+    Listener(usize),
+}
+
+/// What an event says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ready {
+    /// There is something to read, or to accept.
+    pub readable: bool,
+    /// The kernel takes bytes again.
+    pub writable: bool,
+    /// The peer's side is shut down, or the connection is broken: reading will tell.
+    pub closed: bool,
+}
+
+/// Slices in one `writev`.
+const SLICES_MAX: usize = 64;
+
+pub(super) fn would_block(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
+}
+
+/// Offers one turn's share of what waits for a client, in one call.
+#[inline]
+pub(super) fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
+    match outbox.first_chunk(spool) {
+        (chunk, true) => write_one(stream, chunk),
+        (_, false) => write_several(stream, outbox.chunks(spool)),
+    }
+}
+
+/// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
+#[inline]
+pub(super) fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
+    let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
+    offer(stream, &[IoSlice::new(chunk)], chunk.len())
+}
+
+fn write_several<'b, S: Stream>(
+    stream: &mut S,
+    chunks: impl Iterator<Item = &'b [u8]>,
+) -> io::Result<Written> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let (mut count, mut left) = (0, FLUSH_BYTES);
+    for chunk in chunks.take(SLICES_MAX) {
+        let chunk = &chunk[..chunk.len().min(left)];
+        if chunk.is_empty() {
+            break;
+        }
+        slices[count] = IoSlice::new(chunk);
+        (count, left) = (count + 1, left - chunk.len());
+    }
+    offer(stream, &slices[..count], FLUSH_BYTES - left)
+}
+
+#[inline]
+fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>], len: usize) -> io::Result<Written> {
+    if stream.has_unsent() && !stream.flush()? {
+        return Ok(Written { sent: 0, all: false });
+    }
+    if len == 0 {
+        return Ok(Written { sent: 0, all: true });
+    }
+    loop {
+        match stream.write(slices) {
+            Ok(sent) => return Ok(Written { sent, all: sent == len && !stream.has_unsent() }),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
