@@ -229,12 +229,14 @@ impl Hub {
 
     /// Who is told that it is too slow is owed nothing else than the unit that is in flight.
     fn audit_overflow(&self, client: &Client) -> Verdict {
-        let bytes: Vec<u8> = client.outbox.chunks(&self.spool).flatten().copied().collect();
-        let told = matches!(client.state, State::Closing { .. }) && bytes.ends_with(b"slow consumer");
+        let last = client.outbox.chunks(&self.spool).last().unwrap_or_default();
+        if !matches!(client.state, State::Closing { .. }) || !last.ends_with(b"slow consumer") {
+            return Ok(());
+        }
         let (ranges, _) = client.outbox.parts();
         let units: usize =
             ranges.map(|(range, opaque)| if opaque { 1 } else { frames(self.spool.get(range)) }).sum();
-        check(!told || units <= 2, || "an overflow dropped nothing".into())
+        check(units <= 2, || "an overflow dropped nothing".into())
     }
 
     /// Whole frames, nothing behind a close. Tells whether a close is the last one.
