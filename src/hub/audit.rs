@@ -208,6 +208,7 @@ impl Hub {
             check(!self.audit_outbox(&hold.outbox)?, || "a close frame is held".into())?;
         }
         let closing = matches!(client.state, State::Closing { .. } | State::Finishing { .. });
+        self.audit_overflow(client)?;
         check(!client.accepts_data() || !after_close, || "an open client's close is queued".into())?;
         check(!closing || client.outbox.is_empty() || after_close, || "something follows the close".into())?;
         let limits = &self.settings.limits;
@@ -224,6 +225,18 @@ impl Hub {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Who is told that it is too slow is owed nothing else than the unit that is in flight.
+    fn audit_overflow(&self, client: &Client) -> Verdict {
+        let last = client.outbox.chunks(&self.spool).last().unwrap_or_default();
+        if !matches!(client.state, State::Closing { .. }) || !last.ends_with(b"slow consumer") {
+            return Ok(());
+        }
+        let (ranges, _) = client.outbox.parts();
+        let units: usize =
+            ranges.map(|(range, opaque)| if opaque { 1 } else { frames(self.spool.get(range)) }).sum();
+        check(units <= 2, || "an overflow dropped nothing".into())
     }
 
     /// Whole frames, nothing behind a close. Tells whether a close is the last one.
@@ -261,6 +274,16 @@ impl Hub {
         let complete = matches!(control::decode(&backend.input, self.control_rules()), Ok(Some(_)) | Err(_));
         check(!complete || backend.unfinished, || "a whole command is forgotten".into())
     }
+}
+
+/// Frames in `bytes`, which are whole ones.
+fn frames(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        bytes = &bytes[encode::frame_len(bytes)..];
+        count += 1;
+    }
+    count
 }
 
 /// How a peer stands to the flush.

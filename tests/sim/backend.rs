@@ -170,6 +170,7 @@ impl Backend {
         let (text, len) = (cx.rng.chance(70), cx.size());
         let number = cx.compose(Party::Backend(self.me), Target::All, b'n', text, len);
         let bytes = cx.messages[number].bytes.clone();
+        *cx.broadcast_bytes += bytes.len() + 14;
         self.command(cx, if text { b'b' } else { b'B' }, &bytes);
     }
 
@@ -207,9 +208,16 @@ impl Backend {
 
     fn flood(&mut self, cx: &mut Context<'_>) {
         trace("backend_floods", self.me, 0);
-        let (bytes, replies) = match cx.rng.below(3) {
+        if cx.plan.can.broadcast && cx.rng.chance(40) {
+            return (0..cx.rng.between(20, 60)).for_each(|_| self.broadcast(cx));
+        }
+        let (bytes, replies) = match cx.rng.below(4) {
             0 => (b"0P".repeat(3000), 0),
             1 => (b"0p".repeat(500), 500),
+            2 => {
+                self.expects.extend((0..60).map(|_| Expect::Letter(b'T')));
+                (b"0t".repeat(60), 0)
+            }
             _ => {
                 let payload = [b"nobody-x".to_vec(), vec![b'.'; 8000]].concat();
                 ([b"8008d".to_vec(), payload].concat().repeat(20), 0)

@@ -60,6 +60,8 @@ pub(crate) struct Context<'w> {
     pub(crate) draining: bool,
     /// Bytes in all messages so far.
     pub(crate) bytes: &'w mut usize,
+    /// Bytes that backends broadcast.
+    pub(crate) broadcast_bytes: &'w mut usize,
     /// Tokens that were ever locked.
     pub(crate) locked: &'w mut [bool],
     /// The faults are over: nothing new is begun.

@@ -509,7 +509,7 @@ impl Records {
         if !self.flush(net, id)? {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        let offered: Vec<u8> = slices.iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();
         let mut taken = 0;
         for piece in offered.chunks(16_384) {
             self.outgoing.extend_from_slice(piece);

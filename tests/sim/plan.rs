@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) backends: usize,
     pub(crate) tokens: usize,
     pub(crate) sockets_max: usize,
+    /// How often, in percent, the server misses a step, so that more comes together.
+    pub(crate) lazy: usize,
     /// Lengths of messages.
     pub(crate) sizes: &'static [usize],
     pub(crate) can: Can,
@@ -57,6 +59,7 @@ impl Plan {
             browsers: rng.between(1, 6),
             backends: rng.between(0, 3),
             tokens: rng.between(1, 3),
+            lazy: rng.pick(&[10, 10, 70]),
             sockets_max: rng.pick(&[2, 5, 1000, 1000]),
             sizes: rng.pick(&[&[10, 20], &[10, 100, 130, 400], &[10, 3000], &[10, 500, 70_000]]),
             can,

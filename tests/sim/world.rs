@@ -12,16 +12,21 @@ use wsson::driver::Driver;
 use wsson::frame::{CloseCode, Kind};
 use wsson::stats::Process;
 use wsson::timers::{Now, TICK_MS};
-use wsson::{ClientId, Handler, Hub};
+use wsson::{ClientId, Handler, Hub, Identity, Reject, Request};
 
 /// Turns, one after the other, before the world counts as never at rest.
-const ROUNDS_MAX: usize = 3000;
+const ROUNDS_MAX: usize = 20_000;
 
 /// The application: it does what the ninth byte of a message says.
 #[derive(Default)]
 struct App {
     /// Who is open, and the number of the last message of each.
     open: Vec<(ClientId, Option<usize>)>,
+    /// The browser whose request was judged last, and which browser each client is.
+    asks: usize,
+    browsers: Vec<(ClientId, usize)>,
+    /// For each broadcast of the application: its number and the browsers that were open.
+    broadcasts: Vec<(usize, Vec<usize>)>,
     farewell: bool,
     wrong: Option<String>,
 }
@@ -41,7 +46,12 @@ impl App {
         }
         match bytes.get(8) {
             Some(b'e') => drop(hub.send_direct(id, kind, bytes)),
-            Some(b'b') => drop(hub.send_broadcast(kind, bytes)),
+            Some(b'b') => {
+                let is_open = |(id, _): &&(ClientId, usize)| hub.is_open(*id);
+                let open = self.browsers.iter().filter(is_open).map(|(_, browser)| *browser).collect();
+                self.broadcasts.push((number.unwrap_or(0), open));
+                hub.send_broadcast(kind, bytes);
+            }
             Some(b'x') => hub.close(id, CloseCode::NORMAL, "bye"),
             _ => {}
         }
@@ -49,11 +59,18 @@ impl App {
 }
 
 impl Handler for App {
+    fn authorize<'r>(&mut self, hub: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+        let browser = request.header("x-browser").and_then(|value| std::str::from_utf8(value).ok());
+        self.asks = browser.and_then(|value| value.parse().ok()).unwrap_or(usize::MAX);
+        hub.verify_cookies(request)
+    }
+
     fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {
         if !hub.is_open(id) || self.open.iter().any(|(open, _)| *open == id) {
             self.wrong = Some("opened and not open, or twice".into());
         }
         self.open.push((id, None));
+        self.browsers.push((id, self.asks));
     }
 
     fn on_text_message(&mut self, hub: &mut Hub, id: ClientId, text: &str) {
@@ -90,6 +107,7 @@ struct World {
     backends: Vec<Backend>,
     messages: Vec<Message>,
     bytes: usize,
+    broadcast_bytes: usize,
     locked: Vec<bool>,
 }
 
@@ -141,6 +159,7 @@ impl World {
             backends: Vec::new(),
             messages: Vec::new(),
             bytes: 0,
+            broadcast_bytes: 0,
         }
     }
 
@@ -153,6 +172,9 @@ impl World {
         }
         self.heal()?;
         self.judge()?;
+        if self.draining.is_none() && self.rng.chance(30) {
+            self.stay_idle()?;
+        }
         if self.draining.is_some() || self.rng.chance(40) {
             self.finish_draining()
         } else {
@@ -180,6 +202,7 @@ impl World {
             crowd: self.browsers.len(),
             draining: self.draining.is_some(),
             bytes: &mut self.bytes,
+            broadcast_bytes: &mut self.broadcast_bytes,
             locked: &mut self.locked,
             healing: self.healing,
         };
@@ -226,9 +249,6 @@ impl World {
             self.now.unix_s += self.rng.between(0, 200_000) as i64 - 100_000;
             trace("clock", 0, self.now.unix_s as u64);
         }
-        if can.drain && self.draining.is_none() && self.rng.chance(1) {
-            self.drain();
-        }
         if can.reload && self.rng.chance(3) {
             self.reload();
         }
@@ -270,7 +290,7 @@ impl World {
     // The server's turns.
 
     fn serve_or_wait(&mut self) -> Result<(), String> {
-        if self.rng.chance(10) {
+        if self.rng.chance(self.plan.lazy) {
             return Ok(()); // the server is slow; more comes together
         }
         let can_leap = self.plan.can.stall && self.rng.chance(4);
@@ -317,6 +337,10 @@ impl World {
             if self.rng.chance(race) {
                 self.net.borrow_mut().travel(false);
             }
+        }
+        // As the reactor does when another thread asks for it: behind the events, before the rest.
+        if self.plan.can.drain && self.draining.is_none() && !self.healing && self.rng.chance(1) {
+            self.drain();
         }
         self.driver.turn(self.now);
         self.check()
@@ -405,6 +429,7 @@ impl World {
     }
 
     fn judge(&mut self) -> Result<(), String> {
+        let broadcasts = &std::mem::take(&mut self.driver.handler.broadcasts);
         let (cx, browsers, backends) = self.split();
         let healthy = |browser: &Browser| browser.is_healthy();
         let executed = |party: Party| match party {
@@ -413,6 +438,7 @@ impl World {
         };
         for browser in browsers.iter() {
             browser.judge(&cx, executed)?;
+            browser.judge_broadcasts(&cx, broadcasts)?;
         }
         for backend in backends.iter() {
             backend.judge(&cx)?;
@@ -440,6 +466,28 @@ impl World {
             return Err("it is not drained".into());
         }
         self.nothing_is_left()
+    }
+
+    /// Nobody has anything to say, and pings are answered: nobody is closed, however long it takes.
+    fn stay_idle(&mut self) -> Result<(), String> {
+        let timeouts = self.plan.settings.timeouts.clone();
+        let patience_ms = timeouts.idle_ms.min(timeouts.pong_ms).min(timeouts.control_ms);
+        let open = |world: &Self| -> Vec<usize> {
+            let lasts = |browser: &&Browser| browser.is_healthy() && !browser.slow;
+            world.browsers.iter().filter(lasts).map(|browser| browser.me).collect()
+        };
+        let before = open(self);
+        self.plan.can.stall = true;
+        for _ in 0..16 {
+            self.pass(patience_ms / 3)?;
+            self.settle()?;
+        }
+        let after = open(self);
+        let excused = self.plan.can.reload || self.plan.can.expire || self.plan.can.jump;
+        if !before.iter().all(|browser| after.contains(browser)) && !excused {
+            return Err(format!("of {before:?} only {after:?} are open after a time without traffic"));
+        }
+        Ok(())
     }
 
     /// Nobody says anything any more: everybody is gone in time.
