@@ -137,6 +137,7 @@ impl Backend {
         }
         let can = cx.plan.can;
         match cx.rng.below(100) {
+            _ if can.quiet => self.flood(cx),
             0..=24 if can.broadcast => self.broadcast(cx),
             25..=49 => self.direct(cx, true),
             50..=59 => self.direct(cx, false),
@@ -208,8 +209,8 @@ impl Backend {
 
     fn flood(&mut self, cx: &mut Context<'_>) {
         trace("backend_floods", self.me, 0);
-        if cx.plan.can.broadcast && cx.rng.chance(40) {
-            return (0..cx.rng.between(20, 60)).for_each(|_| self.broadcast(cx));
+        if cx.plan.can.quiet || cx.plan.can.broadcast && cx.rng.chance(40) {
+            return (0..cx.rng.between(10, 40)).for_each(|_| self.broadcast(cx));
         }
         let (bytes, replies) = match cx.rng.below(4) {
             0 => (b"0P".repeat(3000), 0),

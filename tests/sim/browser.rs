@@ -177,6 +177,9 @@ impl Browser {
             return;
         }
         let can = cx.plan.can;
+        if can.quiet {
+            return;
+        }
         match cx.rng.below(60) {
             0 => self.close_with(cx, 1000 + 2001 * (cx.now.ms % 2) as u16),
             1 if can.malformed => self.misbehave(cx),
@@ -280,7 +283,11 @@ impl Browser {
         if self.stopped || self.left && !self.fin || self.ended {
             return Ok(());
         }
-        let max = if cx.healing { usize::MAX } else { cx.rng.pick(&[1, 50, 5000, usize::MAX]) };
+        let max = if cx.healing || cx.plan.can.quiet {
+            usize::MAX
+        } else {
+            cx.rng.pick(&[1, 50, 5000, usize::MAX])
+        };
         let bytes = cx.net.borrow_mut().receive(self.conn, max);
         if !bytes.is_empty() {
             trace("hears", self.me, hash_bytes(&bytes));
@@ -410,12 +417,10 @@ impl Browser {
 
     /// Who takes everything at once is never closed for what backends broadcast: they are held back.
     fn may_overflow(&self, cx: &Context<'_>) -> bool {
-        let (limits, faults) = (&cx.plan.settings.limits, &cx.plan.faults);
+        let limits = &cx.plan.settings.limits;
         let answers = ANSWERS * cx.crowd;
-        let takes_all = !self.slow && faults.cap >= 1 << 20 && faults.storm == 0 && faults.records == 0;
         let outbox_bytes = limits.outbox_bytes as usize;
-        if takes_all && limits.queued_bytes >= 1 << 28 && outbox_bytes >= 20_000 && cx.plan.sizes[1] < 10_000
-        {
+        if cx.plan.can.quiet {
             return *cx.bytes - *cx.broadcast_bytes + answers > outbox_bytes / 4;
         }
         *cx.bytes + answers > outbox_bytes

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 /// Failures after which a run gives up.
 const FAILURES_MAX: usize = 5;
 /// Seeds that failed once, with what they found.

@@ -42,6 +42,8 @@ pub(crate) struct Can {
     pub(crate) lock: bool,
     pub(crate) broadcast: bool,
     pub(crate) reload: bool,
+    /// Nobody says anything but backends, which broadcast a lot to browsers that take it.
+    pub(crate) quiet: bool,
     /// The application broadcasts when a client has left.
     pub(crate) farewell: bool,
 }
@@ -52,6 +54,9 @@ pub(crate) const ORIGIN: &str = "https://example.com";
 impl Plan {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let can = can(rng);
+        if rng.chance(4) {
+            return Self::quiet(rng);
+        }
         Self {
             settings: settings(rng, can),
             faults: faults(rng),
@@ -64,6 +69,27 @@ impl Plan {
             sizes: rng.pick(&[&[10, 20], &[10, 100, 130, 400], &[10, 3000], &[10, 500, 70_000]]),
             can,
             login_s: if can.expire { rng.between(1, 20) as i64 } else { 80_000 },
+        }
+    }
+
+    fn quiet(rng: &mut Rng) -> Self {
+        let can = Can { quiet: true, broadcast: true, flood: true, ..Can::default() };
+        let mut settings = settings(rng, can);
+        let limits = &mut settings.limits;
+        (limits.outbox_bytes, limits.queued_bytes) = (rng.pick(&[20_000, 100_000]), 1 << 28);
+        limits.connections_per_token = 100;
+        Self {
+            settings,
+            faults: Faults { cap: 1 << 30, ..Faults::none() },
+            steps: 20,
+            browsers: rng.between(1, 3),
+            backends: rng.between(1, 2),
+            tokens: 1,
+            sockets_max: 1000,
+            lazy: 10,
+            sizes: &[10, 3000],
+            can,
+            login_s: 80_000,
         }
     }
 
@@ -88,6 +114,7 @@ fn can(rng: &mut Rng) -> Can {
         lock: rng.chance(60),
         broadcast: rng.chance(60),
         reload: rng.chance(15),
+        quiet: false,
         farewell: rng.chance(15),
     }
 }

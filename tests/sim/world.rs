@@ -331,6 +331,7 @@ impl World {
         self.net.borrow_mut().now_ms = self.now.ms;
         let events = self.net.borrow_mut().poll();
         trace("turn", events.len(), self.now.ms);
+        let broadcasts = self.driver.handler.broadcasts.len();
         for (token, ready) in events {
             self.driver.ready(token, ready, self.now);
             let race = self.net.borrow().faults.race;
@@ -339,7 +340,9 @@ impl World {
             }
         }
         // As the reactor does when another thread asks for it: behind the events, before the rest.
-        if self.plan.can.drain && self.draining.is_none() && !self.healing && self.rng.chance(1) {
+        // The moment to look for is when a broadcast waits to be handed out.
+        let percent = if self.driver.handler.broadcasts.len() > broadcasts { 20 } else { 1 };
+        if self.plan.can.drain && self.draining.is_none() && !self.healing && self.rng.chance(percent) {
             self.drain();
         }
         self.driver.turn(self.now);
