@@ -172,7 +172,8 @@ impl World {
         }
         self.heal()?;
         self.judge()?;
-        if self.draining.is_none() && self.rng.chance(30) {
+        // Who comes in later brings traffic with him.
+        if self.draining.is_none() && self.waiting_outside() == 0 && self.rng.chance(30) {
             self.stay_idle()?;
         }
         if self.draining.is_some() || self.rng.chance(40) {
