@@ -149,6 +149,8 @@ impl Browser {
             return;
         }
         match cx.rng.below(100) {
+            // One that has a backlog goes: at that moment most can go wrong.
+            0..=14 if can.reset && self.stopped => self.leave(cx.rng.pick(&["reset", "abandon"]), cx),
             0..=2 if can.reset => self.leave("reset", cx),
             3..=4 if can.reset => self.leave("abandon", cx),
             5..=7 if can.half_close && !self.fin => {

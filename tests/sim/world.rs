@@ -220,7 +220,10 @@ impl World {
             match cx.rng.below(20) {
                 0..=3 if active < browsers_max && browsers.len() < 25 => {
                     trace("browser", browsers.len(), 0);
-                    browsers.push(Browser::new(browsers.len(), &mut cx));
+                    // Now and then a whole crowd arrives at once.
+                    for _ in 0..cx.rng.pick(&[1, 1, 1, 1, 1, 1, 1, 8]) {
+                        browsers.push(Browser::new(browsers.len(), &mut cx));
+                    }
                 }
                 4..=5 if connected < backends_max && backends.len() < 10 => {
                     trace("backend", backends.len(), 0);
