@@ -9,7 +9,6 @@ use crate::backend::State;
 use crate::control::{self, Command, Error, Reply};
 use crate::frame::Kind;
 use crate::hub::Hub;
-use crate::timers::Tick;
 use log::info;
 
 /// Work one backend may cause in one turn, in touched client records: a broadcast touches all of them.
@@ -96,19 +95,18 @@ fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
 }
 
 fn cost(hub: &Hub, command: Command<'_>) -> usize {
-    COMMAND_COST + if matches!(command, Command::Broadcast(..)) { hub.clients() } else { 0 }
+    match command {
+        Command::Broadcast(..) => COMMAND_COST + hub.clients(),
+        Command::Status => SHARE, // it asks the kernel about the process: one a turn
+        _ => COMMAND_COST,
+    }
 }
 
 fn fail(hub: &mut Hub, key: u32, error: Error) {
     info!("control_error reason={error}");
     hub.stats.errors += 1;
-    let until = Tick::at(hub.now.ms + hub.settings.timeouts.close_ms);
-    hub.lose_lock(key);
-    let backend = &mut hub.backends[key as usize];
-    backend.reply(Reply::Error);
-    backend.state = State::Lingering { until };
-    hub.queue_backend(key);
-    hub.rearm_backend(key);
+    hub.backends[key as usize].reply(Reply::Error);
+    hub.finish_backend(key);
 }
 
 fn execute(hub: &mut Hub, key: u32, command: Command<'_>) -> Result<(), Error> {

@@ -58,6 +58,8 @@ struct Slot<S> {
     eof: bool,
     /// Our side is shut down.
     shut: bool,
+    /// What it sent last was broadcast: it waits as a backend does.
+    broadcasts: bool,
     /// It stands in `run`, or in `later`.
     running: bool,
 }
@@ -72,6 +74,7 @@ impl<S> Slot<S> {
             closing: false,
             eof: false,
             shut: false,
+            broadcasts: false,
             running: false,
         }
     }
@@ -289,6 +292,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             }
             self.costly_left -= 1;
         }
+        if slot.broadcasts && self.hub.is_throttled(SCRATCH_BYTES) {
+            return go_on(&mut self.run, slot, Token::Client(key));
+        }
         let read = slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]);
         if slot.stream.has_unsent() {
             self.hub.queue_flush(key as u32);
@@ -301,7 +307,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                     go_on(&mut self.run, slot, Token::Client(key));
                 }
                 let input = &mut self.scratch[SCRATCH_OFFSET..SCRATCH_OFFSET + len];
+                let before = self.hub.stats.broadcasts;
                 handler::pump(&mut self.hub, &mut self.handler, id, input);
+                slot.broadcasts = self.hub.stats.broadcasts != before;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => self.run_client_again(key),
@@ -460,9 +468,10 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                     slot.writable = all;
                 }
                 Err(error) if would_block(&error) => slot.writable = false,
+                // It reads no more; what it sent before is still executed, and reading tells the end.
                 Err(error) => {
-                    debug!("backend_lost reason=\"{error}\"");
-                    return self.hub.end_backend(key);
+                    debug!("backend_deaf reason=\"{error}\"");
+                    self.hub.backends[key as usize].go_deaf();
                 }
             }
         }

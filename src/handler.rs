@@ -19,7 +19,8 @@ pub trait Handler {
         hub.is_own_origin(origin)
     }
 
-    /// Who connects. Default: the signed cookies (endpoint.md, "Authorisation").
+    /// Who connects. Default: the signed cookies (endpoint.md, "Authorisation"). A token may have up to
+    /// `auth.token_length` bytes, a user 64; a longer one is refused.
     ///
     /// # Errors
     /// The refusal that the client is answered with.
@@ -113,12 +114,13 @@ fn answer<H: Handler>(
     request: &Request<'_>,
 ) -> Result<(), Reject> {
     let response = handler.on_request(hub, request).ok_or(Reject::NoUpgrade)?;
+    hub.count_answer();
     hub.answer(id, &response);
     Ok(())
 }
 
-/// For programs that trust whoever reaches them: an identity that no two connections share, never expires,
-/// and proves nothing.
+/// For programs that trust whoever reaches them: an identity that proves nothing and never expires. It is
+/// the key of the request, which browsers draw at random, and has 24 bytes.
 ///
 /// # Errors
 /// When the request has no key, which a request to upgrade always has.

@@ -63,6 +63,8 @@ impl<H> fmt::Debug for Server<H> {
 #[derive(Clone, Copy, Debug)]
 struct Capacity {
     clients: usize,
+    /// Sockets beyond those, to be told that the server is full.
+    refusals: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +201,7 @@ impl<H: Handler> Server<H> {
             Waker::new(poll.registry(), WAKER).map_err(|e| StartError::Os("cannot create the waker", e))?;
         let (remote, inbox) = Remote::new(waker);
         let hub = Hub::new(&settings, RandomState::new(), probe);
-        let sockets_max = settings.limits.clients.unwrap_or(capacity.clients) + REFUSALS;
+        let sockets_max = capacity.sockets(&settings);
         let mut server = Self {
             driver: Driver::new(hub, handler, sockets_max),
             poll,
@@ -381,6 +383,10 @@ impl<H: Handler> Server<H> {
         }
         self.driver.hub.set_now(now);
         for _ in 0..INBOX_MAX {
+            // As with backends: what was broadcast before is offered to everybody first.
+            if self.driver.hub.is_throttled(1) {
+                break;
+            }
             match self.inbox.try_recv() {
                 Ok(Message::Broadcast(kind, message)) => drop(self.driver.hub.send_broadcast(kind, &message)),
                 Ok(Message::Direct(token, kind, message)) => {
@@ -411,7 +417,7 @@ impl<H: Handler> Server<H> {
     pub fn apply(&mut self, settings: &Settings) {
         let settings = self.capacity.resolve(settings);
         self.drain_ms = settings.timeouts.drain_ms;
-        self.driver.set_sockets_max(settings.limits.clients.unwrap_or(self.capacity.clients) + REFUSALS);
+        self.driver.set_sockets_max(self.capacity.sockets(&settings));
         self.driver.hub.apply(&settings);
     }
 
@@ -470,7 +476,13 @@ pub fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> 
 impl Capacity {
     /// What is left when the reserve is taken off; of a very low limit, a third.
     fn of(descriptors: u64) -> Self {
-        Self { clients: descriptors.saturating_sub(RESERVE).max(descriptors / 3) as usize }
+        let clients = descriptors.saturating_sub(RESERVE).max(descriptors / 3) as usize;
+        Self { clients, refusals: REFUSALS.min(clients / 2) }
+    }
+
+    /// Client sockets in all states.
+    fn sockets(self, settings: &Settings) -> usize {
+        settings.limits.clients.unwrap_or(self.clients) + self.refusals
     }
 
     /// Fills in the limits that follow from the number of descriptors.
@@ -479,7 +491,8 @@ impl Capacity {
         let limits = &mut settings.limits;
         let clients = limits.clients.unwrap_or(self.clients).min(self.clients);
         limits.clients = Some(clients);
-        limits.unauthenticated.get_or_insert((clients / 10).max(1024));
+        // At most a half: on a small server the silent must not keep the others out.
+        limits.unauthenticated.get_or_insert((clients / 10).max(1024).min((clients / 2).max(1)));
         settings
     }
 }
@@ -511,9 +524,16 @@ fn probe() -> Process {
     Process {
         pid: std::process::id(),
         rss_bytes: rss_kib.map_or(0, first_number) * 1024,
-        // One of them is the directory that is being read.
-        fds: std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)) as u64,
+        fds: open_descriptors(),
         fds_max: fds_max.map_or(0, first_number),
+    }
+}
+
+/// Linux tells their number as the folder's size since 6.2; before, they have to be counted.
+fn open_descriptors() -> u64 {
+    match std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len()) {
+        0 => std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)) as u64,
+        count => count,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Plain integers, added to where the thing happens, never sampled. It never measures anything itself:
 //! what only the process knows comes in as [`Process`]. Invariant: accepted clients = open +
-//! unauthenticated + closed + refused, and a test adds it up.
+//! unauthenticated + closed + refused (who is on the way out is counted in one of the last two already), and a
+//! test adds it up.
 
 use std::fmt::Write;
 

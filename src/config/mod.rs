@@ -116,7 +116,7 @@ pub struct Limits {
     pub connections_per_token: u32,
     /// Open connections of one user, with `identity = "user"` only. 5, for the same reason.
     pub connections_per_user: u32,
-    /// Connections that have not proved a login yet. None: the larger of 1024 and a tenth of `clients`, room for a
+    /// Connections that have not proved a login yet. None: the larger of 1024 and a tenth of `clients`, at most a half of them; room for a
     /// mass reconnect; silent connections beyond it push out the oldest, not the genuine.
     pub unauthenticated: Option<usize>,
     /// Request head. 8 KiB: what nginx and Apache let through, cookies of other programs included.

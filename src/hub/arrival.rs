@@ -3,6 +3,7 @@
 //! It never parses a request (handshake does) and never decides who is let in (the handler does). Invariant:
 //! a connection leaves `Handshaking` once, by admission, by an answer or by its end.
 
+use super::index::USER_BYTES_MAX;
 use super::proxy::forwarded;
 use super::{Cold, Hub};
 use crate::auth::{self, Identity};
@@ -47,19 +48,24 @@ impl Hub {
         id
     }
 
+    /// Drops the connection that has been without a login for longest, if there is one.
+    fn drop_oldest_newcomer(&mut self) {
+        while let Some(oldest) = self.newcomers.pop_front() {
+            if self.is_handshaking(oldest) {
+                info!("dropped rule=oldest_unauthenticated peer={}", self.peer(oldest.key));
+                return self.vanish(oldest.key, "oldest_unauthenticated");
+            }
+        }
+    }
+
     /// Over `limits.unauthenticated` the oldest is dropped: a genuine browser is done long before.
     fn bound_newcomers(&mut self) {
         let max = self.settings.limits.unauthenticated.unwrap_or(usize::MAX);
-        while let Some(oldest) = self.newcomers.front().copied() {
-            if !self.is_handshaking(oldest) {
-                self.newcomers.pop_front();
-            } else if self.counts.waiting > max {
-                self.newcomers.pop_front();
-                debug!("dropped reason=unauthenticated_limit peer={}", self.peer(oldest.key));
-                self.vanish(oldest.key, "oldest_unauthenticated");
-            } else {
-                return;
-            }
+        while self.newcomers.front().is_some_and(|oldest| !self.is_handshaking(*oldest)) {
+            self.newcomers.pop_front();
+        }
+        if self.counts.waiting > max {
+            self.drop_oldest_newcomer();
         }
     }
 
@@ -138,6 +144,10 @@ impl Hub {
         // Earlier broadcasts are not for this client: they are handed out before it counts as open.
         self.settle();
         let limits = &self.settings.limits;
+        let user_bytes = identity.user.map_or(0, str::len);
+        if identity.token.len() > self.tokens.name_bytes_max() || user_bytes > USER_BYTES_MAX {
+            return Err(Reject::Cookies("bad_token")); // only a handler of one's own can cause it
+        }
         if self.draining {
             return Err(Reject::Draining);
         }
@@ -180,6 +190,11 @@ impl Hub {
             self.peer(id.key)
         );
         self.answer(id, &reject.response());
+    }
+
+    /// A request was answered by the handler: in the counters it stands with the refused.
+    pub(crate) fn count_answer(&mut self) {
+        self.stats.refuse("answered");
     }
 
     /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.

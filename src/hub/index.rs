@@ -66,6 +66,11 @@ impl Index {
         next[at as usize] = after;
     }
 
+    /// Longest name it takes.
+    pub(crate) fn name_bytes_max(&self) -> usize {
+        self.stride
+    }
+
     /// The clients of `name`, newest first.
     pub(crate) fn of(&self, name: &[u8]) -> impl Iterator<Item = u32> + '_ {
         let first = self.first(name);

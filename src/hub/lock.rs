@@ -85,6 +85,7 @@ impl Hub {
         let taken = clients.iter().filter(|id| self.push_fragment(**id, range)).count();
         self.spool.release(range.segment);
         self.stats.messages_out += if fin { taken as u64 } else { 0 };
+        self.relieve();
         taken
     }
 

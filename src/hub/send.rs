@@ -243,23 +243,36 @@ impl Hub {
 
     /// Over `limits.queued`, those that hold back most are closed until it fits.
     #[inline]
-    fn relieve(&mut self) {
+    pub(super) fn relieve(&mut self) {
         if self.spool.bytes() > self.settings.limits.queued_bytes {
             self.close_the_worst();
         }
     }
 
     fn close_the_worst(&mut self) {
-        let waiting = self.clients.iter().filter(|(_, client)| client.accepts_data());
-        let mut worst: Vec<(u32, u32)> = waiting
-            .map(|(key, client)| (client.waiting_bytes(), key as u32))
-            .filter(|(bytes, _)| *bytes > 0)
-            .collect();
+        let waiting = self.clients.iter().map(|(key, client)| (client.waiting_bytes(), key as u32));
+        let mut worst: Vec<(u32, u32)> = waiting.filter(|(bytes, _)| *bytes > 0).collect();
         worst.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, key) in worst {
-            if self.spool.bytes() <= self.settings.limits.queued_bytes {
-                return;
-            }
+        let behind = worst.partition_point(|(bytes, _)| *bytes as usize > FLUSH_BYTES);
+        let (behind, others) = worst.split_at(behind);
+        // Where frames in flight are what holds the memory, those connections end before anybody who is not
+        // behind is touched.
+        let _ = self.relieve_by(behind, Self::overflow_if_open)
+            || self.relieve_by(behind, |hub, key| hub.client_lost(hub.id(key)))
+            || self.relieve_by(others, Self::overflow_if_open);
+    }
+
+    /// Does `step` to one client after the other until `limits.queued` is kept; true when it is.
+    fn relieve_by(&mut self, clients: &[(u32, u32)], step: impl Fn(&mut Self, u32)) -> bool {
+        let kept = |hub: &Self| hub.spool.bytes() <= hub.settings.limits.queued_bytes;
+        clients.iter().any(|(_, key)| {
+            step(self, *key);
+            kept(self)
+        })
+    }
+
+    fn overflow_if_open(&mut self, key: u32) {
+        if self.clients[key as usize].accepts_data() {
             self.overflow(key);
         }
     }

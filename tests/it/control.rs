@@ -1,6 +1,6 @@
 //! control-protocol.md, "Frame" and the rules of the connection itself: grammar, order, ends, silence, backpressure.
 
-use crate::backend::{Backend, command};
+use crate::backend::{Backend, command, to};
 use crate::client::Client;
 use crate::server::{PATIENCE, Setup, eventually};
 use std::io::Write;
@@ -284,4 +284,19 @@ fn a_backend_that_vanishes_leaves_nothing() {
         let status = watching.status();
         status.number("backends") == 1 && status.number("fds") <= before
     });
+}
+
+#[test]
+fn a_one_shot_client_that_does_not_wait_for_its_replies_is_executed_whole() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    for _ in 0..5 {
+        let mut backend = Backend::connect(&server);
+        backend.send(to('c', &client.token, "x").repeat(4000));
+        drop(backend);
+        for _ in 0..4000 {
+            client.expect_text("x");
+        }
+    }
+    client.expect_nothing();
 }

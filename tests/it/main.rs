@@ -18,5 +18,6 @@ mod handshake;
 mod limits;
 mod locks;
 mod process;
+mod reuseport;
 mod timers;
 mod tls;

@@ -16,7 +16,7 @@ pub fn run(options: &Options) -> Result<Report> {
     let title = "## User-space instructions per operation (callgrind)".into();
     let mut report = Report { title, rows: Vec::new() };
     let folder = Folder::new()?;
-    for probe in &PROBES {
+    for probe in PROBES.iter().filter(|probe| options.wants(probe.group)) {
         eprintln!("wsson-load: {}", probe.name);
         report
             .rows

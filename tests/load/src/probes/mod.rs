@@ -9,6 +9,8 @@ use crate::measure::Job;
 
 /// One operation that is counted.
 pub struct Probe {
+    /// The name of `--jobs` that it belongs to.
+    pub group: &'static str,
     pub name: &'static str,
     pub clients: usize,
     /// How often the job is run in the counted window.
@@ -32,6 +34,7 @@ const CLIENTS: usize = 500;
 /// to 500 clients, the batch of a thousand echoes.
 pub const PROBES: [Probe; 10] = [
     Probe {
+        group: "broadcast",
         name: "delivery of a broadcast, alone",
         clients: CLIENTS,
         times: 40,
@@ -40,6 +43,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(1.01), Some(200.0)],
     },
     Probe {
+        group: "broadcast",
         name: "delivery of a broadcast, alone, few clients",
         clients: 50,
         times: 400,
@@ -48,6 +52,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [None, Some(200.0)],
     },
     Probe {
+        group: "broadcast",
         name: "delivery of 16 broadcasts that wait",
         clients: CLIENTS,
         times: 40,
@@ -56,6 +61,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(1.01), None],
     },
     Probe {
+        group: "echo",
         name: "echo, 1 under way",
         clients: CLIENTS,
         times: 40,
@@ -64,6 +70,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(2.01), Some(500.0)],
     },
     Probe {
+        group: "echo",
         name: "16 echoes that came together",
         clients: CLIENTS,
         times: 20,
@@ -72,6 +79,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(2.01), None],
     },
     Probe {
+        group: "direct",
         name: "direct d, 1 under way",
         clients: CLIENTS,
         times: 1_000,
@@ -80,6 +88,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(2.01), Some(900.0)],
     },
     Probe {
+        group: "direct",
         name: "64 direct d that came together",
         clients: CLIENTS,
         times: 400,
@@ -88,6 +97,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(65.05), None],
     },
     Probe {
+        group: "direct",
         name: "direct c, 1 under way",
         clients: CLIENTS,
         times: 1_000,
@@ -96,6 +106,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(3.01), Some(900.0)],
     },
     Probe {
+        group: "direct",
         name: "64 direct c that came together",
         clients: CLIENTS,
         times: 400,
@@ -104,6 +115,7 @@ pub const PROBES: [Probe; 10] = [
         goals: [Some(66.05), None],
     },
     Probe {
+        group: "handshake",
         name: "authorised handshake",
         clients: CLIENTS,
         times: 8,

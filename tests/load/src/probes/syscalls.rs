@@ -26,7 +26,8 @@ pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report { title, rows: Vec::new() };
     let folder = Folder::new()?;
     let file = folder.path().join("strace");
-    for probe in PROBES.iter().filter(|probe| probe.each > 1.0 || probe.clients > 50) {
+    let wanted = |probe: &&Probe| options.wants(probe.group) && (probe.each > 1.0 || probe.clients > 50);
+    for probe in PROBES.iter().filter(wanted) {
         eprintln!("wsson-load: {}", probe.name);
         report.rows.push(row(options, probe, &file).unwrap_or_else(|error| Row::failed(probe.name, &error)));
     }
