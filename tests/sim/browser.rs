@@ -441,6 +441,8 @@ impl Browser {
         }
         match self.phase {
             Phase::Open if self.close.is_some() => Ok(()),
+            // Over `limits.queued` even the frame in flight is not finished.
+            Phase::Open if *cx.bytes + ANSWERS * cx.crowd > cx.plan.settings.limits.queued_bytes => Ok(()),
             Phase::Open => Err("the connection ends without a close frame".into()),
             Phase::Refused(_) if !self.has_body() => Err("the response is cut".into()),
             Phase::Refused(_) => Ok(()),
