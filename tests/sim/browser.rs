@@ -436,13 +436,13 @@ impl Browser {
             self.fin = true;
             cx.net.borrow_mut().shut_down(self.conn);
         }
-        if self.left || cx.plan.can.stall || cx.draining {
+        // Over `limits.queued` even what is in flight is not finished.
+        let crammed = *cx.bytes + ANSWERS * cx.crowd > cx.plan.settings.limits.queued_bytes;
+        if self.left || cx.plan.can.stall || cx.draining || crammed {
             return Ok(());
         }
         match self.phase {
             Phase::Open if self.close.is_some() => Ok(()),
-            // Over `limits.queued` even the frame in flight is not finished.
-            Phase::Open if *cx.bytes + ANSWERS * cx.crowd > cx.plan.settings.limits.queued_bytes => Ok(()),
             Phase::Open => Err("the connection ends without a close frame".into()),
             Phase::Refused(_) if !self.has_body() => Err("the response is cut".into()),
             Phase::Refused(_) => Ok(()),
