@@ -348,6 +348,97 @@ fn restart_checks_first_and_keeps_the_old_server() {
 }
 
 #[test]
+fn restart_keeps_the_old_server_when_the_new_one_could_not_start() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    let good = site.read("wsson.toml");
+    fs::write(site.path("file"), "").expect("writable");
+    for (line, words) in [
+        ("log = \"/no/such/folder/x.log\"", "cannot make the log /no/such/folder/x.log"),
+        ("user = \"no-such-user\"", "cannot use \"no-such-user\""),
+        ("control = \"unix://file\"", "cannot make the socket"),
+        // An address for documentation, RFC 5737: no host has it.
+        ("servers = \"tcp://192.0.2.1:8099\"", "cannot listen on tcp://192.0.2.1:8099"),
+        (
+            "servers = \"tls://127.0.0.1:8443\"\n[tls]\ncertificate = \"no.pem\"\nkey = \"no.key\"",
+            "cannot read the certificate",
+        ),
+    ] {
+        let key = line.split(' ').next().expect("a word");
+        let mut text: String =
+            good.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect();
+        text += line;
+        fs::write(site.path("wsson.toml"), text).expect("writable");
+        site.wsson("restart").is(1).says(words);
+        assert!(site.pid() == pid && site.answers(), "{line} has ended the old server");
+    }
+    fs::write(site.path("wsson.toml"), good).expect("writable");
+}
+
+/// A server whose PID file is called otherwise by now is not taken for none, and not signalled.
+#[test]
+fn a_server_with_another_pid_file_is_told_and_left_alone() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    let good = site.read("wsson.toml");
+    for (line, words) in [
+        ("pid = \"other.pid\"", "but it does not hold the PID file"),
+        ("pid = \"\"", "but the configuration has no `pid`"),
+    ] {
+        fs::write(site.path("wsson.toml"), good.replace("pid = \"wsson.pid\"", line)).expect("writable");
+        for command in ["stop", "restart"] {
+            site.wsson(command).is(1).says(&format!("a server with PID {pid} answers at")).says(words);
+        }
+        assert!(site.pid() == pid && site.answers());
+    }
+    fs::write(site.path("wsson.toml"), good).expect("writable");
+}
+
+/// A browser that has logged in and answers no close frame: the server waits for it while it drains.
+fn browser(site: &Site) -> UnixStream {
+    let login = site.command("cookie").args(["--format", "header"]).output().expect("the binary runs");
+    let cookies = String::from_utf8(login.stdout).expect("UTF-8");
+    let mut browser = UnixStream::connect(site.path("server.sock")).expect("it listens");
+    browser.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://example.com\r\n{}\r\n\r\n",
+        cookies.trim()
+    );
+    browser.write_all(head.as_bytes()).expect("it reads");
+    let mut answer = [0; 12];
+    browser.read_exact(&mut answer).expect("it answers");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    browser
+}
+
+#[test]
+fn whoever_comes_during_a_drain_waits_and_cuts_nobody() {
+    const DRAIN: Duration = Duration::from_millis(1500);
+    let site = Site::with("[timeouts]\ndrain = 1.5\nclose = 60").started();
+    let (pid, _browser) = (site.pid(), browser(&site));
+    let begin = Instant::now();
+    let mut first = Running(site.command("stop").spawn().expect("the binary runs"));
+    eventually("it drains", || site.read("wsson.pid") == format!("{pid}\nstopping\n"));
+    site.wsson("status").is(4).says(&format!("process {pid} is stopping"));
+    site.wsson("stop").is(0);
+    assert!(begin.elapsed() >= DRAIN, "the second stop has cut the drain short");
+    assert_eq!(first.code(), Some(0));
+    assert!(gone(pid) && !site.path("wsson.pid").exists());
+}
+
+#[test]
+fn a_start_during_a_drain_takes_the_place_when_it_is_free() {
+    let site = Site::with("[timeouts]\ndrain = 0.5\nclose = 60").started();
+    let (pid, _browser) = (site.pid(), browser(&site));
+    site.kill("TERM");
+    eventually("it drains", || site.read("wsson.pid").ends_with("stopping\n"));
+    let ended = site.wsson("start").is(0);
+    assert_eq!(ended.out, "", "it says that a server runs already");
+    assert!(gone(pid) && site.answers());
+}
+
+#[test]
 fn a_relative_configuration_is_found_again_after_leaving_the_folder() {
     let site = Site::new();
     let mut start = Command::new(env!("CARGO_BIN_EXE_wsson"));

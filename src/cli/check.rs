@@ -4,7 +4,7 @@
 //! not disturbed.
 
 use super::args::Args;
-use super::{Exit, Outcome, load, say, warn};
+use super::{Exit, Failure, Outcome, load, say, warn};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -32,6 +32,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
         args.config().0.display(),
         settings.render_masked()
     ))
+}
+
+/// What would keep a server with these settings from starting although the file is right: asked before a running
+/// server is ended. An address in use is none of it, as the running server's own are.
+pub(crate) fn startable(settings: &Settings) -> Result<(), Failure> {
+    let mut wrong = wrong(settings);
+    wrong.extend(settings.servers.iter().chain([&settings.control]).filter_map(|text| unusable(text)));
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Failed, wrong.join("\nwsson: "))),
+    }
 }
 
 /// Whatever would keep a server with these settings from starting.
@@ -87,6 +98,17 @@ fn occupied(text: &str) -> Option<String> {
             Ok(_) => cannot("a server answers there".into()),
             Err(_) => None,
         },
+    }
+}
+
+/// Why a port could not be listened on even if it was free.
+fn unusable(text: &str) -> Option<String> {
+    let Ok(Address::Tcp(address) | Address::Tls(address)) = Address::parse(text) else { return None };
+    match wsson::sys::listen_tcp(address, false) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            Some(format!("cannot listen on {text}: {}", wsson::sys::describe(&error)))
+        }
+        _ => None,
     }
 }
 

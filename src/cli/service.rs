@@ -5,14 +5,14 @@
 
 use super::args::Args;
 use super::json::Json;
-use super::{Exit, Failure, Outcome, link, load, say, warn};
+use super::{Exit, Failure, Outcome, check, link, load, say, warn};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wsson::Settings;
 use wsson::daemon::detach::{self, Detached};
-use wsson::daemon::pidfile::{self, State};
-use wsson::daemon::{self, log, service};
+use wsson::daemon::pidfile::{self, Stage, State};
+use wsson::daemon::{log, service};
 use wsson::sys::{self, Process};
 
 /// How long `stop` waits beyond `timeouts.drain`.
@@ -66,6 +66,7 @@ pub(crate) fn restart(args: &Args) -> Outcome {
     let args = args.anchored();
     let settings = load::settings(&args)?;
     tell(&settings);
+    check::startable(&settings)?;
     end(&settings)?;
     begin(&args, settings)
 }
@@ -76,6 +77,7 @@ pub(crate) fn reload(args: &Args) -> Outcome {
     tell(&settings);
     let path = pid_path(&settings)?;
     let Some(server) = holder(path)? else {
+        nobody(&settings)?;
         return Err(Failure::new(Exit::NotRunning, "no server runs").or("wsson start"));
     };
     let before = outcome(&settings).map(|outcome| outcome.count);
@@ -99,16 +101,17 @@ fn install_log(args: &Args) {
 }
 
 /// The configuration for a running server; a failure is one line in its log.
-fn again(args: &Args) -> Result<Settings, daemon::Failure> {
-    load::settings(args).map_err(|failure| {
-        daemon::Failure::new(daemon::Exit::NotConfigured, failure.text.replace("\nwsson: ", "; "))
-    })
+fn again(args: &Args) -> Result<Settings, Failure> {
+    load::settings(args)
+        .map_err(|failure| Failure::new(Exit::NotConfigured, failure.text.replace("\nwsson: ", "; ")))
 }
 
 // ── the running server ──
 
 struct Server {
     pid: u32,
+    /// It has been told to end already.
+    stopping: bool,
     process: Process,
 }
 
@@ -128,7 +131,9 @@ fn holder(path: &Path) -> Result<Option<Server>, Failure> {
     };
     // Whoever held the lock before and after was alive in between, so the handle is its own.
     match pidfile::state(path)? {
-        State::Held(after) if after.pid == before.pid => Ok(Some(Server { pid: after.pid, process })),
+        State::Held(after) if after.pid == before.pid => {
+            Ok(Some(Server { pid: after.pid, stopping: after.stage == Stage::Stopping, process }))
+        }
         _ => Ok(None),
     }
 }
@@ -140,9 +145,12 @@ fn signal(server: &Server, signal: i32) -> Result<(), Failure> {
 
 /// Ends the server and waits until it is gone. `false`: there was none.
 fn end(settings: &Settings) -> Result<bool, Failure> {
-    let Some(path) = settings.pid.as_deref() else { return Ok(false) };
-    let Some(server) = holder(path)? else { return Ok(false) };
-    signal(&server, sys::SIGTERM)?;
+    let path = settings.pid.as_deref();
+    let Some(server) = path.map(holder).transpose()?.flatten() else { return nobody(settings) };
+    // A second signal would end it at once, and cut short its goodbye to the clients.
+    if !server.stopping {
+        signal(&server, sys::SIGTERM)?;
+    }
     let patience = Duration::from_millis(settings.timeouts.drain_ms) + MARGIN;
     if wait(&server, patience)? {
         return Ok(true);
@@ -150,6 +158,21 @@ fn end(settings: &Settings) -> Result<bool, Failure> {
     let seconds = patience.as_secs();
     let text = format!("the server with PID {} has not ended after {seconds} seconds", server.pid);
     Err(Failure::new(Exit::Failed, text).or(format!("kill -9 {}", server.pid)))
+}
+
+/// Nobody holds the PID file. That a server answers all the same must not pass for none; it is not signalled, as
+/// what anybody says on a socket is no proof of which process it is.
+fn nobody(settings: &Settings) -> Result<bool, Failure> {
+    let Some(pid) = status(settings).and_then(|report| report.get("pid")?.count()) else { return Ok(false) };
+    let control = &settings.control;
+    let text = match &settings.pid {
+        Some(path) => {
+            let path = path.display();
+            format!("a server with PID {pid} answers at {control}, but it does not hold the PID file {path}")
+        }
+        None => format!("a server with PID {pid} answers at {control}, but the configuration has no `pid`"),
+    };
+    Err(Failure::new(Exit::Failed, text).or(format!("the `pid` it was started with, or: kill {pid}")))
 }
 
 fn wait(server: &Server, patience: Duration) -> Result<bool, Failure> {
@@ -183,11 +206,16 @@ struct Reloaded {
     error: Option<String>,
 }
 
-/// What the server says of its last reload; `None` when it cannot be asked.
-fn outcome(settings: &Settings) -> Option<Reloaded> {
+/// What the server at the control address says of itself; `None` when it cannot be asked.
+fn status(settings: &Settings) -> Option<Json> {
     let frames = link::exchange(&settings.control, b"0t").ok()?;
     let report = frames.into_iter().find(|frame| frame.command == b'T')?;
-    let report = Json::parse(std::str::from_utf8(&report.payload).ok()?)?;
+    Json::parse(std::str::from_utf8(&report.payload).ok()?)
+}
+
+/// What it says of its last reload.
+fn outcome(settings: &Settings) -> Option<Reloaded> {
+    let report = status(settings)?;
     let reload = report.get("reload")?;
     let names = |field| {
         let items = reload.get(field).map_or(&[] as &[Json], Json::items);

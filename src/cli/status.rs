@@ -9,7 +9,7 @@ use super::{Exit, Failure, Outcome, load, say, warn};
 use std::fmt::Write;
 use std::path::Path;
 use wsson::config::Settings;
-use wsson::daemon::pidfile::{self, State};
+use wsson::daemon::pidfile::{self, Stage, State};
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
@@ -55,10 +55,12 @@ fn by_pid_file(path: &Path) -> Exit {
             Exit::Failed
         }
         Ok(State::Held(holder)) => {
-            warn(&format_args!(
-                "  process {} is starting or stopping, or has another control address",
-                holder.pid
-            ));
+            let doing = match holder.stage {
+                Stage::Starting => "is starting",
+                Stage::Stopping => "is stopping",
+                Stage::Ready => "has another control address",
+            };
+            warn(&format_args!("  process {} {doing}", holder.pid));
             Exit::NotPermitted
         }
         Err(failure) => {

@@ -3,7 +3,8 @@
 //! The proof is a record lock that the server holds for life, not the number in the file: a stale file never
 //! prevents a start, a recycled number is never signalled, and the kernel names the holder, so nobody is
 //! signalled because somebody wrote a number into a file. The file gets its number last, when the server listens;
-//! a locked file without one belongs to a server that is starting.
+//! a locked file without one belongs to a server that is starting. A second line, `stopping`, tells that it has been
+//! told to end, so that nobody tells it again: a second signal would cut short what it still has to say to clients.
 //!
 //! Never follows a link, never opens anything but a regular file with one name, never overwrites what is not a
 //! process number. Invariant: the lock is on the file that the path names (checked after locking), and only that
@@ -22,6 +23,8 @@ use std::path::{Path, PathBuf};
 const TRIES: u32 = 100;
 /// More than any process number with its newline.
 const NUMBER_BYTES_MAX: u64 = 32;
+/// The second line of a server that ends.
+const STOPPING: &str = "stopping";
 
 /// The PID file of this process, locked.
 #[derive(Debug)]
@@ -44,8 +47,19 @@ pub enum Locked {
 pub struct Holder {
     /// Its process number, from the kernel.
     pub pid: u32,
-    /// Whether it listens by now.
-    pub ready: bool,
+    /// Whether it listens, is about to, or does no more.
+    pub stage: Stage,
+}
+
+/// How far a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its number is not yet in the file.
+    Starting,
+    /// It listens.
+    Ready,
+    /// It says goodbye to its clients.
+    Stopping,
 }
 
 /// Whether a server runs.
@@ -89,6 +103,12 @@ impl PidFile {
             .map_err(|e| Failure::io(format!("cannot write the PID file {}", self.path.display()), &e))
     }
 
+    /// Notes that this server ends, for those who would tell it to.
+    pub fn stopping(&self) {
+        // Without the note a second `stop` ends the server sooner: not worth a word.
+        let _ = self.file.write_all_at(format!("{}\n{STOPPING}\n", std::process::id()).as_bytes(), 0);
+    }
+
     /// Removes the file if the path still names ours; where the directory does not allow it, empties it.
     pub fn remove(self) {
         if same_file(&self.path, &self.file) && std::fs::remove_file(&self.path).is_err() {
@@ -117,14 +137,26 @@ pub fn state(path: &Path) -> Result<State, Failure> {
 /// Whoever holds the lock.
 fn holder(file: &File) -> io::Result<Option<Holder>> {
     let Some(pid) = sys::lock_holder(file)? else { return Ok(None) };
-    Ok(Some(Holder { pid, ready: number(file)? == Some(pid) }))
-}
-
-/// The number in the file; `None` if there is none.
-fn number(file: &File) -> io::Result<Option<u32>> {
     let mut bytes = [0; NUMBER_BYTES_MAX as usize];
     let len = file.read_at(&mut bytes, 0)?;
-    Ok(std::str::from_utf8(&bytes[..len]).ok().and_then(|text| text.trim_end().parse().ok()))
+    let stage = match std::str::from_utf8(&bytes[..len]).ok().and_then(content) {
+        Some((Some(number), true)) if number == pid => Stage::Stopping,
+        Some((Some(number), false)) if number == pid => Stage::Ready,
+        _ => Stage::Starting,
+    };
+    Ok(Some(Holder { pid, stage }))
+}
+
+/// The number in the file, if there is one, and whether its server ends; `None` when it is no PID file.
+fn content(text: &str) -> Option<(Option<u32>, bool)> {
+    let text = text.trim_end();
+    let (number, stopping) = match text.split_once('\n') {
+        Some((number, STOPPING)) => (number, true),
+        Some(_) => return None,
+        None if text.is_empty() => return Some((None, false)),
+        None => (text, false),
+    };
+    Some((Some(number.parse().ok()?), stopping))
 }
 
 fn options() -> OpenOptions {
@@ -169,7 +201,7 @@ fn regular(path: &Path, meta: &Metadata) -> Result<(), Failure> {
 fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failure> {
     let mut text = String::new();
     let read = file.take(NUMBER_BYTES_MAX + 1).read_to_string(&mut text);
-    let number = read.is_ok() && (text.is_empty() || text.trim_end().parse::<u32>().is_ok());
+    let number = read.is_ok() && content(&text).is_some();
     if number && meta.nlink() <= 1 {
         return Ok(());
     }
@@ -229,6 +261,8 @@ mod tests {
         let path = folder.path().join("pid");
         fs::write(&path, "99999999999\n").unwrap();
         refuses(&path, "something else than a process number");
+        fs::write(&path, "1\ncolour\n").unwrap();
+        refuses(&path, "something else than a process number");
         fs::write(&path, "1\n").unwrap();
         assert_eq!(state(&path).unwrap(), State::Stale);
         ours(&path).write().unwrap();
@@ -242,15 +276,19 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         let mut child = locked_by_child(&path);
         let pid = child.id();
-        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, ready: false }));
+        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, stage: Stage::Starting }));
         let Locked::Theirs(holder) = PidFile::lock(&path).unwrap() else { panic!("locked twice") };
         assert_eq!(holder.pid, pid);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n", "a loser writes nothing");
         fs::write(&path, format!("{pid}\n")).unwrap();
-        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, ready: true }));
+        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, stage: Stage::Ready }));
+        fs::write(&path, format!("{pid}\nstopping\n")).unwrap();
+        assert_eq!(state(&path).unwrap(), State::Held(Holder { pid, stage: Stage::Stopping }));
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(state(&path).unwrap(), State::Stale);
+        ours(&path);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "", "killed while it stopped, and taken over");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use super::detach::Word;
 use super::messages::Messages;
 use super::notify::Manager;
-use super::pidfile::{Holder, Locked, PidFile};
+use super::pidfile::{Holder, Locked, PidFile, Stage};
 use super::reload::{self, Plan};
 use super::{Failure, activation, folders, log, privileges};
 use crate::config::{LogTarget, Settings};
@@ -83,22 +83,30 @@ fn lock(settings: &Settings) -> Result<Option<Locked>, Failure> {
     PidFile::lock(path).map(Some)
 }
 
-/// Of several starts at once one wins; the others wait until it listens, or take its place if it does not.
+/// Of several starts at once one wins; the others wait until it listens, or take its place if it does not. The place
+/// of a server that ends is taken when it has.
 fn lock_or_wait(settings: &Settings) -> Result<Option<Locked>, Failure> {
     let begin = Instant::now();
+    let patience = STARTING + Duration::from_millis(settings.timeouts.drain_ms);
     loop {
         match lock(settings)? {
-            Some(Locked::Theirs(holder)) if !holder.ready => {
-                if begin.elapsed() > STARTING {
-                    let text =
-                        format!("the server with PID {} is starting and does not get ready", holder.pid);
-                    return Err(Failure::new(Exit::Failed, text));
+            Some(Locked::Theirs(holder)) if holder.stage != Stage::Ready => {
+                if begin.elapsed() > patience {
+                    return Err(Failure::new(Exit::Failed, hanging(holder)));
                 }
                 std::thread::sleep(LOOK);
             }
             locked => return Ok(locked),
         }
     }
+}
+
+fn hanging(holder: Holder) -> String {
+    let (doing, end) = match holder.stage {
+        Stage::Stopping => ("stopping", "end"),
+        Stage::Starting | Stage::Ready => ("starting", "get ready"),
+    };
+    format!("the server with PID {} is {doing} and does not {end}; kill it", holder.pid)
 }
 
 fn owner(settings: &Settings) -> Result<Option<User>, Failure> {
@@ -201,6 +209,7 @@ impl Service {
 
     fn drain(&mut self) {
         info!("stopping clients={}", self.server.hub().clients());
+        self.pid_file.iter().for_each(PidFile::stopping);
         self.manager.stopping();
         self.server.drain();
     }

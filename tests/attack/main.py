@@ -1,0 +1,52 @@
+"""Runs the rows and keeps the table. The rows are in rows_*.py; each is a function marked with `@row(number)` that
+yields figures: (what was done, what came out, the bound, whether it holds).
+"""
+import os
+import re
+import sys
+import time
+
+import report
+import rows_flood
+import rows_frames
+import rows_process
+import rows_strangers
+import rows_streams
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MODULES = (rows_strangers, rows_frames, rows_flood, rows_process, rows_streams)
+
+
+def wait_for_quiet():
+    """Others measure on this machine too: this file is how they ask for silence."""
+    while os.path.exists("/tmp/quiet"):
+        time.sleep(1)
+
+
+def attack(row, function, quick):
+    wait_for_quiet()
+    begin, lines, failed = time.monotonic(), [], False
+    for what, found, bound, holds in function(quick):
+        failed |= not holds
+        lines.append(f"| {row} | {what} | {found} | {bound} | {'ok' if holds else '**no**'} |")
+        print(lines[-1], flush=True)
+    print(f"  row {row}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    return lines, failed
+
+
+def main(words):
+    quick = "--quick" in words
+    rows = {row: function for module in MODULES for row, function in report.rows_of(module).items()}
+    chosen = [int(word) for word in words if word != "--quick"] or sorted(rows)
+    if unknown := [row for row in chosen if row not in rows]:
+        sys.exit(f"no such row: {unknown}; there are {sorted(rows)}")
+    results = [(row, *attack(row, rows[row], quick)) for row in chosen]
+    if not quick:
+        report.write(os.path.join(HERE, "RESULTS.md"), {row: lines for row, lines, _ in results})
+    sys.exit(1 if any(failed for *_, failed in results) else 0)
+
+
+if __name__ == "__main__":
+    if any(not re.fullmatch(r"--quick|\d+", word) for word in sys.argv[1:]):
+        sys.exit("usage: tests/attack/run [--quick] [ROW...]")
+    main(sys.argv[1:])

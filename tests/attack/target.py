@@ -1,0 +1,175 @@
+"""The server under attack: the release binary in a folder of its own, and what /proc tells of it from outside.
+
+Never asks the server about itself where the kernel knows it as well. Linux, standard library only.
+"""
+import hashlib
+import json
+import os
+import resource
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BINARY = os.path.abspath(os.environ.get("WSSON", os.path.join(ROOT, "target", "release", "wsson")))
+SECRET = "attacks-only-" + secrets.token_hex(16)
+ORIGIN = "https://example.com"
+PATIENCE_S = 30
+MIB = 1 << 20
+
+
+def eventually(is_so, patience_s=PATIENCE_S, pause_s=0.01):
+    """Whether it becomes so in time."""
+    end = time.monotonic() + patience_s
+    while not (done := is_so()) and time.monotonic() < end:
+        time.sleep(pause_s)
+    return bool(done)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cookies(token=None, time_s=None):
+    token = token or secrets.token_hex(16)
+    issued = str(time_s or int(time.time()))
+    digest = hashlib.md5((SECRET + token + issued).encode()).hexdigest()
+    return f"token={token}; time={issued}; digest={digest}"
+
+
+def head(token=None, time_s=None, more=""):
+    """A request that is let in, unless `more` spoils it."""
+    lines = [
+        "GET / HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Origin: {ORIGIN}", f"Cookie: {cookies(token, time_s)}",
+    ]
+    return ("\r\n".join(lines) + "\r\n" + more + "\r\n").encode()
+
+
+class Backend:
+    """A connection to the control socket."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE_S)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rb")
+
+    def command(self, letter, payload=b""):
+        self.socket.sendall(b"%d%s%s" % (len(payload), letter.encode(), payload))
+
+    def reply(self):
+        """The next reply as (letter, payload), or None at the end."""
+        length = b""
+        while (byte := self.file.read(1)).isdigit():
+            length += byte
+        return (byte.decode(), self.file.read(int(length))) if byte else None
+
+    def ask(self, letter, payload=b""):
+        self.command(letter, payload)
+        return self.reply()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.socket.close()
+
+
+class Server:
+    """Runs while the `with` block does. `table=[lines]` go into the configuration."""
+
+    def __init__(self, top=(), descriptors=None, binary=BINARY, environment=None, **tables):
+        self.top, self.descriptors, self.tables = top, descriptors, tables
+        self.binary, self.environment = binary, environment
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="wsson-attack-")
+        os.chmod(self.folder, 0o755)
+        self.control = os.path.join(self.folder, "control.sock")
+        self.log_path = os.path.join(self.folder, "log")
+        self.config = os.path.join(self.folder, "wsson.toml")
+        self.port = free_port()
+        self.write_config()
+        self.start()
+        return self
+
+    def write_config(self, mode=0o600):
+        lines = [
+            f'servers = ["tcp://127.0.0.1:{self.port}"]', f'control = "unix://{self.control}"', f'secret = "{SECRET}"',
+            f'origins = ["{ORIGIN}"]', f'pid = "{self.folder}/pid"', f'log = "{self.log_path}"', *self.top,
+        ]
+        for table, more in self.tables.items():
+            lines += [f"[{table}]", *more]
+        with open(os.open(self.config, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w") as file:
+            file.write("\n".join(lines) + "\n")
+
+    def start(self):
+        def limit():
+            if self.descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
+        command = [self.binary, "run", "-c", self.config]
+        environment = {**os.environ, **(self.environment or {})}
+        self.process = subprocess.Popen(command, preexec_fn=limit, cwd=self.folder, env=environment)
+        self.pid = self.process.pid
+        if not eventually(self.answers):
+            raise SystemExit(f"the server did not start: {self.log()}")
+
+    def answers(self):
+        try:
+            return self.status() is not None
+        except OSError:
+            return False
+
+    def backend(self):
+        return Backend(self.control)
+
+    def status(self):
+        with self.backend() as backend:
+            return json.loads(backend.ask("t")[1])
+
+    def log(self):
+        try:
+            with open(self.log_path, errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def alive(self):
+        return self.process.poll() is None
+
+    # What the kernel says of the process.
+
+    def memory(self, field="VmRSS"):
+        """Bytes."""
+        with open(f"/proc/{self.pid}/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field + ":"))
+
+    def forget_peak(self):
+        with open(f"/proc/{self.pid}/clear_refs", "w") as file:
+            file.write("5")
+
+    def descriptors_open(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def cpu_s(self):
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __exit__(self, *_):
+        if self.alive():
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder)
