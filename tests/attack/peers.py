@@ -2,6 +2,7 @@
 
 A peer that measures runs in a process of its own: what the attacker's process is busy with must not count.
 """
+import ctypes
 import multiprocessing
 import os
 import select
@@ -37,12 +38,13 @@ def frame(first, payload=b"", claim=None):
     return bytes([first]) + size + MASK + masked(payload)
 
 
-def dial(server, receive_buffer=None):
-    connection = socket.socket()
+def dial(server, shallow=False, receive_buffer=None):
+    """`shallow`: over a Unix socket, of which the kernel keeps 200 kB; of TCP it would keep megabytes."""
+    connection = socket.socket(socket.AF_UNIX if shallow else socket.AF_INET)
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(PATIENCE_S)
-    connection.connect(("127.0.0.1", server.port))
+    connection.connect(server.local if shallow else ("127.0.0.1", server.port))
     return connection
 
 
@@ -55,13 +57,13 @@ def read_head(connection):
             return connection.recv(end + 4) if seen else b""
 
 
-def fleet(server, count, receive_buffer=None, times=None, tokens=None):
+def fleet(server, count, shallow=False, times=None, tokens=None):
     """So many open connections, each with a token of its own."""
     opened = []
     while len(opened) < count:
         batch = []
         for place in range(len(opened), min(len(opened) + 250, count)):
-            connection = dial(server, receive_buffer)
+            connection = dial(server, shallow)
             connection.sendall(head(tokens and tokens[place], times))
             batch.append(connection)
         for connection in batch:
@@ -76,7 +78,7 @@ class Client:
     """One open connection with a decoder for what the server sends."""
 
     def __init__(self, server, token=None, receive_buffer=None):
-        self.socket = dial(server, receive_buffer)
+        self.socket = dial(server, receive_buffer=receive_buffer)
         self.socket.sendall(head(token))
         answer = read_head(self.socket)
         if not answer.startswith(b"HTTP/1.1 101"):
@@ -136,8 +138,8 @@ def close_all(connections):
 def black_hole(connection):
     """From now on nothing that is sent to this socket arrives, and nothing is acknowledged: a filter drops it all."""
     drop_all = struct.pack("HBBI", 6, 0, 0, 0)
-    place = __import__("ctypes").create_string_buffer(drop_all)
-    program = struct.pack("HP", 1, __import__("ctypes").addressof(place))
+    place = ctypes.create_string_buffer(drop_all)
+    program = struct.pack("HP", 1, ctypes.addressof(place))
     connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 

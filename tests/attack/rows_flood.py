@@ -16,7 +16,6 @@ SMALL = 4096  # receive buffer of who does not read: what waits is the server's 
 def sit(stopped, server, tokens):
     """Open clients that do nothing; whoever started this stops the process."""
     clients = [Client(server, token) for token in tokens]
-    server.ready = len(clients)
     while not stopped(1):
         pass
     return len(clients)
@@ -77,18 +76,17 @@ def watch(server, tokens, fed, filled, patience_s):
 
 # 9: slow consumers
 
-def slow_ones(stopped, server, count, tokens):
+def slow_ones(stopped, server, count):
     """They connect, never read, and come again when they are cut off. How often that was."""
     cut, poll = 0, select.epoll()
-    clients = {client.fileno(): client for client in fleet(server, count, SMALL, tokens=tokens)}
+    clients = {client.fileno(): client for client in fleet(server, count, True)}
     for client in clients.values():
         poll.register(client, select.EPOLLHUP | select.EPOLLRDHUP)
-    server_gone = False
-    while not stopped() and not server_gone:
+    while not stopped():
         for number, _ in poll.poll(0.05):
             clients.pop(number).close()
             cut += 1
-            again = fleet(server, 1, SMALL)[0]
+            again = fleet(server, 1, True)[0]
             clients[again.fileno()] = again
             poll.register(again, select.EPOLLHUP | select.EPOLLRDHUP)
     close_all(clients.values())
@@ -125,7 +123,7 @@ def fed_by_broadcast(server, count, seconds):
     calm, disturbed, cut = [], [], 0
     for _ in range(rounds):
         calm.append(heard(server, size, pause_s, seconds / 2)[0])
-        slow = Background(slow_ones, server, count, None, nice=5)
+        slow = Background(slow_ones, server, count, nice=5)
         eventually(lambda: server.status()["clients"] >= count)
         disturbed.append(heard(server, size, pause_s, seconds)[0])
         cut += slow.stop()
@@ -142,7 +140,7 @@ def fed_directly(server, count):
     tokens = [f"q{place:031d}" for place in range(count)]
     server.forget_peak()
     base = server.memory()
-    slow = fleet(server, count, SMALL, tokens=tokens)
+    slow = fleet(server, count, True, tokens=tokens)
     took = Background(directs, server)
     with server.backend() as backend:
         for _ in range(16):
@@ -220,4 +218,4 @@ def floods(quick):
             rate = " and ".join(f"{count / seconds / 1e6:.0f} MB/s" for count in sent)
             what = f"flood from {who}" + (f" ({rate}; the server's CPU {100 * cpu / seconds:.0f} %)" if sent else "")
             yield at_most(f"{what}: p99 of a direct message and a pong to another, {len(times)} of them", percentile(times, .99) * 1e3, 10, "ms")
-        yield from aftermath.figures()
+            yield from aftermath.figures()

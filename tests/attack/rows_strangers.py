@@ -10,6 +10,7 @@ from report import Aftermath, at_most, is_so, row
 from target import Server, eventually, head
 
 LIFETIME_S = 86400
+OLD_S = 1_500_000_000
 MANY = "unauthenticated = 15000"
 
 
@@ -104,7 +105,7 @@ class Slow:
             if data.startswith(b"HTTP/1.1 408"):
                 self.answered.append(time.monotonic() - born)
                 if stubborn:
-                    self.poll.unregister(number)  # goes on sending as if it had not been told
+                    self.poll.modify(number, 0)  # goes on sending as if it had not been told
                     continue
             elif not data:
                 self.silent_ends += 1
@@ -166,7 +167,7 @@ def besieged(server, count):
     yield what, f"{min(answered, default=0):.2f} to {max(answered, default=0):.2f} s", "5 ± 0.5 s", within
     yield is_so("↳ answered; ended without an answer; still there", (len(answered), silent, left), (count, 0, 0))
     worst = max(ended, default=0)
-    yield "↳ those that ignore the answer and go on sending are reset after", f"≤ {worst:.2f} s", "≤ 10.5 s", len(ended) > 0 and worst <= 10.5
+    yield "↳ those that ignore the answer and go on sending are reset after", f"≤ {worst:.2f} s", "≤ 11.5 s", len(ended) > 0 and worst <= 11.5
     yield at_most(f"↳ p99 of {len(good)} genuine handshakes meanwhile ({len(took) - len(good)} failed)", percentile(good, .99) * 1e3, 50, "ms")
 
 
@@ -184,7 +185,7 @@ def forged_log(quick):
         for field in fields:
             for value in evil:
                 with dial(server) as stranger:
-                    stranger.sendall(f"GET /{value if field == 'Host' else ''} HTTP/1.1\r\n{field}: {value}\r\n".encode() + head()[16:])
+                    stranger.sendall(f"GET / HTTP/1.1\r\n{field}: {value}\r\n".encode() + head(time_s=OLD_S)[16:])
                     drained(stranger)
                     sent += 1
         eventually(lambda: server.log().count("\n") >= before + sent, 3)

@@ -94,6 +94,7 @@ class Server:
         self.folder = tempfile.mkdtemp(prefix="wsson-attack-")
         os.chmod(self.folder, 0o755)
         self.control = os.path.join(self.folder, "control.sock")
+        self.local = os.path.join(self.folder, "server.sock")
         self.log_path = os.path.join(self.folder, "log")
         self.config = os.path.join(self.folder, "wsson.toml")
         self.port = free_port()
@@ -103,7 +104,7 @@ class Server:
 
     def write_config(self, mode=0o600):
         lines = [
-            f'servers = ["tcp://127.0.0.1:{self.port}"]', f'control = "unix://{self.control}"', f'secret = "{SECRET}"',
+            f'servers = ["tcp://127.0.0.1:{self.port}", "unix://{self.local}"]', f'control = "unix://{self.control}"', f'secret = "{SECRET}"',
             f'origins = ["{ORIGIN}"]', f'pid = "{self.folder}/pid"', f'log = "{self.log_path}"', *self.top,
         ]
         for table, more in self.tables.items():
