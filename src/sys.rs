@@ -12,6 +12,8 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
@@ -197,6 +199,30 @@ fn c_string(text: &str) -> io::Result<CString> {
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// What is asked of a file or folder by [`may`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read and write the file.
+    ReadWrite,
+    /// To write the file.
+    Write,
+    /// To make and remove files in the folder.
+    Make,
+}
+
+/// Whether the effective user may do that, by the kernel's own word.
+pub fn may(path: &Path, access: Access) -> io::Result<()> {
+    let mode = match access {
+        Access::ReadWrite => libc::R_OK | libc::W_OK,
+        Access::Write => libc::W_OK,
+        Access::Make => libc::W_OK | libc::X_OK,
+    };
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a terminated string that outlives the call.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) })?;
+    Ok(())
 }
 
 /// Gives up all supplementary groups, then the group, then the user, in that order and for good.

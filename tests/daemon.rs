@@ -639,6 +639,61 @@ fn an_ordinary_user_serves_but_does_not_stop_roots_server() {
     assert!(site.answers());
 }
 
+/// What `check` refuses does not start, and what it passes does.
+#[test]
+fn check_knows_who_may_write_where() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let as_nobody = |site: &Site, command: &str| {
+        let mut wsson = site.command(command);
+        wsson.uid(NOBODY).gid(NOBODY);
+        wsson.output().ok().map(Ended::new)
+    };
+    for (top, words) in [
+        (
+            "pid = \"/etc/wsson-test.pid\"",
+            "cannot make the PID file /etc/wsson-test.pid: the folder /etc: permission denied",
+        ),
+        (
+            "log = \"/etc/wsson-test.log\"",
+            "cannot make the log /etc/wsson-test.log: the folder /etc: permission denied",
+        ),
+        ("log = \"/etc/passwd\"", "cannot use /etc/passwd for the log: permission denied"),
+        (
+            "control = \"unix:///etc/wsson.sock\"",
+            "cannot make the socket /etc/wsson.sock: the folder /etc: permission denied",
+        ),
+    ] {
+        let site = Site::with(top).given_to(NOBODY);
+        let Some(check) = as_nobody(&site, "check") else {
+            return eprintln!("skipped: others may not run it");
+        };
+        check.is(1).says(words);
+        as_nobody(&site, "start").expect("it ran before").is(4).says("permission denied");
+    }
+    // Started as root, the log is the other user's to open.
+    let site = Site::with("user = \"nobody\"\nlog = \"own/wsson.log\"").given_to(NOBODY);
+    fs::create_dir(site.path("own")).expect("ours");
+    site.wsson("check").is(1).says("cannot make the log").says("/own: permission denied");
+    site.wsson("start").is(4).says("cannot open the log");
+    chown(site.path("own"), Some(NOBODY), Some(NOBODY)).expect("root may give files away");
+    site.wsson("check").is(0);
+    site.wsson("start").is(0);
+}
+
+/// As root a missing folder is made for sockets and the PID file, not for a log.
+#[test]
+fn check_knows_which_folders_are_made() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let site = Site::with("log = \"none/wsson.log\"");
+    site.wsson("check").is(1).says("none: no such file or directory");
+    site.wsson("start").is(1).says("cannot open the log");
+    Site::with("pid = \"none/wsson.pid\"").wsson("check").is(0);
+}
+
 #[test]
 fn users_and_groups_that_do_not_exist_are_told() {
     if !is_root() {

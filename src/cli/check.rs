@@ -10,7 +10,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use wsson::config::{LogTarget, Settings, TlsFiles};
+use wsson::daemon::privileges;
 use wsson::net::Address;
+use wsson::sys::{Access, User};
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::settings(args)?;
@@ -57,10 +59,11 @@ fn wrong(settings: &Settings) -> Vec<String> {
         wrong.extend(bad_folder("the socket", path).or_else(|| bad_socket(path)));
     }
     if let Some(pid) = &settings.pid {
-        wrong.extend(bad_folder("the PID file", pid).or_else(|| bad_file("the PID file", pid)));
+        let bad_file = || bad_file("the PID file", pid, None, Access::ReadWrite);
+        wrong.extend(bad_folder("the PID file", pid).or_else(bad_file));
     }
     if let LogTarget::File(log) = &settings.log {
-        wrong.extend(bad_folder("the log", log).or_else(|| bad_file("the log", log)));
+        wrong.extend(bad_log(settings, log));
     }
     wrong.extend(bad_accounts(settings));
     if let Some(TlsFiles { certificate, key }) = &settings.tls {
@@ -69,20 +72,34 @@ fn wrong(settings: &Settings) -> Vec<String> {
     wrong
 }
 
+/// The log is opened by the user that the server becomes; an unknown one is told as such.
+fn bad_log(settings: &Settings, log: &Path) -> Option<String> {
+    let user = privileges::find(settings.user.as_deref(), settings.group.as_deref()).ok().flatten();
+    match log.exists() {
+        true => bad_file("the log", log, user, Access::Write),
+        false => unusable_folder("the log", log, log.parent()?, user),
+    }
+}
+
 /// The folder of a file that will be made. A server that starts as root makes the last folder itself, since /run is
 /// empty after every boot.
 fn bad_folder(what: &str, file: &Path) -> Option<String> {
     let folder = file.parent()?;
     let made_at_start = wsson::sys::is_root() && !folder.exists();
-    let folder = if made_at_start { folder.parent()? } else { folder };
-    match std::fs::metadata(folder) {
-        Ok(meta) if meta.is_dir() => None,
-        Ok(_) => Some(format!("cannot make {what} {}: {} is not a folder", file.display(), folder.display())),
-        Err(error) => {
-            let why = wsson::sys::describe(&error);
-            Some(format!("cannot make {what} {}: the folder {}: {why}", file.display(), folder.display()))
+    unusable_folder(what, file, if made_at_start { folder.parent()? } else { folder }, None)
+}
+
+/// Why that user cannot make a file in the folder.
+fn unusable_folder(what: &str, file: &Path, folder: &Path, user: Option<User>) -> Option<String> {
+    let (file, shown) = (file.display(), folder.display());
+    let why = match std::fs::metadata(folder) {
+        Ok(meta) if !meta.is_dir() => {
+            return Some(format!("cannot make {what} {file}: {shown} is not a folder"));
         }
-    }
+        Ok(_) => privileges::may(user, folder, Access::Make).err()?,
+        Err(error) => error,
+    };
+    Some(format!("cannot make {what} {file}: the folder {shown}: {}", wsson::sys::describe(&why)))
 }
 
 /// Why an address cannot be listened on now. A port is bound for a moment, a Unix socket is only asked.
@@ -119,10 +136,14 @@ fn bad_socket(path: &Path) -> Option<String> {
         .then(|| format!("cannot make the socket {}: there is another file", path.display()))
 }
 
-fn bad_file(what: &str, path: &Path) -> Option<String> {
-    let meta = std::fs::symlink_metadata(path).ok()?;
-    let regular = meta.is_file() || what == "the log" && meta.file_type().is_symlink();
-    (!regular).then(|| format!("cannot use {} for {what}: it is not a regular file", path.display()))
+fn bad_file(what: &str, path: &Path, user: Option<User>, access: Access) -> Option<String> {
+    let kind = std::fs::symlink_metadata(path).ok()?.file_type();
+    // A log may be any file that can be written, /dev/full in a test; a PID file is a regular one.
+    let why = match kind.is_file() || what == "the log" && !kind.is_dir() {
+        false => "it is not a regular file".into(),
+        true => wsson::sys::describe(&privileges::may(user, path, access).err()?),
+    };
+    Some(format!("cannot use {} for {what}: {why}", path.display()))
 }
 
 /// Names that the host must know: to become them, or to own the sockets.

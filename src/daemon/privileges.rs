@@ -6,7 +6,10 @@
 //! Invariant: after [`harden`] and [`become_user`] no way leads back to root and no core file holds the secret.
 
 use super::{Exit, Failure};
-use crate::sys::{self, User};
+use crate::sys::{self, Access, Fork, User};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// Finds whom to become. `None`: nobody is named, or this process is not root and stays who it is.
 pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Failure> {
@@ -45,6 +48,30 @@ pub fn become_user(user: User) -> Result<(), Failure> {
     sys::become_user(user)
         .map_err(|e| Failure::io(format!("cannot become user {} and group {}", user.uid, user.gid), &e))?;
     harden()
+}
+
+/// Whether that user may do that with a file or folder, asked by a process that becomes that user. `None`: this one.
+pub fn may(user: Option<User>, path: &Path, access: Access) -> io::Result<()> {
+    let Some(user) = user else { return sys::may(path, access) };
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    match sys::fork()? {
+        Fork::Child => {
+            let denied = sys::become_user(user).and_then(|()| sys::may(path, access)).err();
+            let code = denied.map_or(0, |error| error.raw_os_error().unwrap_or(-1));
+            let said = theirs.write_all(&code.to_ne_bytes());
+            std::process::exit(i32::from(said.is_err()))
+        }
+        Fork::Parent(child) => {
+            drop(theirs);
+            let mut code = [0; 4];
+            let heard = ours.read_exact(&mut code);
+            sys::reap(child)?;
+            heard.and_then(|()| match i32::from_ne_bytes(code) {
+                0 => Ok(()),
+                code => Err(io::Error::from_raw_os_error(code)),
+            })
+        }
+    }
 }
 
 /// No new privileges, no core file, no debugger. Called again after a change of user, which makes the kernel
