@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from peers import TEXT, Background, Client, close_all, dial, directs, fleet, frame, read_head
+from peers import Background, Client, close_all, dial, directs, fleet, frame, read_head
 from report import Aftermath, at_most, is_so, row
 from target import SECRET, Server, eventually, head
 

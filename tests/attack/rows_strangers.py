@@ -5,7 +5,7 @@ import select
 import socket
 import time
 
-from peers import CLOSE, Background, Client, close_all, dial, fleet, frame, handshakes, percentile
+from peers import CLOSE, Background, close_all, dial, fleet, frame, handshakes, percentile
 from report import Aftermath, at_most, is_so, row
 from target import Server, eventually, head
 
