@@ -14,6 +14,8 @@ import rows_strangers
 import rows_streams
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# None: a figure to compare with, that nothing bounds.
+VERDICTS = {True: "ok", False: "**no**", None: "info"}
 MODULES = (rows_strangers, rows_frames, rows_flood, rows_process, rows_streams)
 
 
@@ -27,8 +29,8 @@ def attack(row, function, quick):
     wait_for_quiet()
     begin, lines, failed = time.monotonic(), [], False
     for what, found, bound, holds in function(quick):
-        failed |= not holds
-        lines.append(f"| {row} | {what} | {found} | {bound} | {'ok' if holds else '**no**'} |")
+        failed |= holds is False
+        lines.append(f"| {row} | {what} | {found} | {bound} | {VERDICTS[holds]} |")
         print(lines[-1], flush=True)
     print(f"  row {row}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     return lines, failed

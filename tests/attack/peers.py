@@ -77,8 +77,8 @@ def fleet(server, count, shallow=False, times=None, tokens=None):
 class Client:
     """One open connection with a decoder for what the server sends."""
 
-    def __init__(self, server, token=None, receive_buffer=None):
-        self.socket = dial(server, receive_buffer=receive_buffer)
+    def __init__(self, server, token=None, shallow=False, receive_buffer=None):
+        self.socket = dial(server, shallow, receive_buffer)
         self.socket.sendall(head(token))
         answer = read_head(self.socket)
         if not answer.startswith(b"HTTP/1.1 101"):

@@ -1,9 +1,8 @@
 """Row 8: frames that lie, never end, or come by the million. Each on a connection of its own, RSS watched at its peak."""
-import select
 import socket
 import time
 
-from peers import BINARY, CLOSE, TEXT, Client, dial, fleet, frame, close_all
+from peers import BINARY, CLOSE, TEXT, Client, close_all, fleet, frame
 from report import Aftermath, at_most, is_so, row
 from target import MIB, Server, eventually
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from peers import TEXT, Background, Client, close_all, dial, directs, fleet, frame, read_head
+from peers import Background, Client, close_all, dial, directs, fleet, frame, read_head
 from report import Aftermath, at_most, is_so, row
 from target import SECRET, Server, eventually, head
 
@@ -17,7 +17,7 @@ DESCRIPTORS_MIN = 32
 @row(11)
 def few_descriptors(quick):
     for descriptors in (64, DESCRIPTORS_MIN):
-        with Server(descriptors=descriptors, timeouts=["handshake = 3600", "idle = 3600"]) as server:
+        with Server(descriptors=descriptors, limits=["unauthenticated = 1000"], timeouts=["handshake = 3600", "idle = 3600"]) as server:
             aftermath = Aftermath(server)
             yield from exhausted(server, descriptors, 1 if quick else 5)
             yield from aftermath.figures()
@@ -32,7 +32,7 @@ def exhausted(server, descriptors, seconds):
     with server.backend() as backend:
         opened = fleet(server, descriptors // 3)
         silent, before = [], -1
-        while accepted(backend) > before:  # the last of them is not accepted: there is no place left
+        while accepted(backend) > before and len(silent) < 2 * descriptors:  # the last of them is not accepted: there is no place left
             before = accepted(backend)
             silent.append(dial(server))
             eventually(lambda: accepted(backend) > before, 0.5)

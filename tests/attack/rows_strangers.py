@@ -5,7 +5,7 @@ import select
 import socket
 import time
 
-from peers import CLOSE, Background, Client, close_all, dial, fleet, frame, handshakes, percentile
+from peers import CLOSE, Background, close_all, dial, fleet, frame, handshakes, percentile
 from report import Aftermath, at_most, is_so, row
 from target import Server, eventually, head
 
@@ -68,7 +68,7 @@ class Slow:
     def __init__(self, server, stubborn_each):
         self.server, self.poll, self.stubborn_each = server, select.epoll(), stubborn_each
         self.open, self.due, self.turn = {}, collections.deque(), 0
-        self.answered, self.ended, self.silent_ends = [], [], 0
+        self.answered, self.ended, self.silent_ends, self.told = [], [], 0, set()
         self.head = head(more="X: " + "y" * 200 + "\r\n")
 
     def add(self):
@@ -105,14 +105,16 @@ class Slow:
             if data.startswith(b"HTTP/1.1 408"):
                 self.answered.append(time.monotonic() - born)
                 if stubborn:
+                    self.told.add(number)
                     self.poll.modify(number, 0)  # goes on sending as if it had not been told
                     continue
-            elif not data:
+            elif not stubborn or number not in self.told:
                 self.silent_ends += 1
             self.end(number)
 
     def end(self, number):
         connection, born, _, stubborn = self.open.pop(number)
+        self.told.discard(number)
         connection.close()
         if stubborn:
             self.ended.append(time.monotonic() - born)
@@ -221,8 +223,8 @@ def hash_flood(quick):
                 for place, seconds in enumerate(indexed(server, tokens)):
                     cost[make][place] += seconds
         for place, what in enumerate((f"{total} handshakes, {at_once} open at once", f"{total} lookups by `c`")):
-            ratio = cost[chosen][place] / max(cost[random][place], 0.01)
-            what += f": the server's CPU time with counting tokens ({cost[chosen][place]:.2f} s) against random ones ({cost[random][place]:.2f} s)"
+            ratio = cost[chosen][place] / cost[random][place]
+            what += f": the server's CPU time with counting tokens ({cost[chosen][place]:.3f} s) against random ones ({cost[random][place]:.3f} s)"
             yield what, f"{ratio:.2f} ×", "≤ 2 ×", ratio <= 2
         yield from aftermath.figures()
 

@@ -1,10 +1,8 @@
 """Row 23: backends that send ten thousand random streams of commands, and end them in every way there is."""
-import collections
 import random
 import select
 import socket
 import struct
-import threading
 import time
 
 from peers import CLOSE, PING, Background, Client, frame

@@ -161,9 +161,12 @@ class Server:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def cpu_s(self):
-        with open(f"/proc/{self.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """To the nanosecond, of all threads."""
+        total_ns = 0
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
+                total_ns += int(file.read().split()[0])
+        return total_ns / 1e9
 
     def __exit__(self, *_):
         if self.alive():
