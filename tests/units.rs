@@ -1,8 +1,12 @@
-//! The files in conf/ that other programs read, judged by those programs; each tells when its judge is missing.
+//! The files in conf/ that other programs read, judged by those programs.
+//!
+//! Each tells when its judge is missing; with WSSON_REQUIRE_TOOLS=1 in the environment that is a failure.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 fn conf(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)
@@ -10,11 +14,33 @@ fn conf(name: &str) -> PathBuf {
 
 /// Runs a judge; `None` when it is not installed.
 fn judge(program: &str, args: &[&str]) -> Option<Output> {
-    let output = Command::new(program).args(args).output();
-    if output.is_err() {
-        eprintln!("skipped: there is no {program}");
+    let mut command = Command::new(program);
+    // Some of them are for root, whose programs others have not in their path.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.args(args).env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    match command.output() {
+        Ok(output) => Some(output),
+        Err(_) => skip(&format!("there is no {program}")),
     }
-    output.ok()
+}
+
+fn skip<T>(why: &str) -> Option<T> {
+    let required = std::env::var_os("WSSON_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    assert!(!required, "{why}, and WSSON_REQUIRE_TOOLS wants all tests");
+    eprintln!("skipped: {why}");
+    None
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(conf(name)).expect("it is there")
+}
+
+/// A text with other words in it, each of which must have been there.
+fn replaced(text: &str, words: &[(&str, &str)]) -> String {
+    words.iter().fold(text.to_owned(), |text, (shipped, ours)| {
+        assert!(text.contains(shipped), "there is no {shipped:?} in:\n{text}");
+        text.replace(shipped, ours)
+    })
 }
 
 fn said(output: &Output) -> String {
@@ -70,22 +96,149 @@ fn the_shells_understand_the_completions() {
     }
 }
 
-/// The package of this build's binary, which lintian wants stripped.
-#[test]
-fn the_debian_package_is_clean() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (binary, out) = (folder.path().join("wsson"), folder.path().to_str().expect("UTF-8"));
-    let stripped = binary.to_str().expect("UTF-8");
-    let Some(output) = judge("strip", &["-o", stripped, env!("CARGO_BIN_EXE_wsson")]) else { return };
+/// A certificate with its key, in two files and in one.
+fn certificate(folder: &Path) -> Option<[String; 3]> {
+    let paths = ["cert.pem", "key.pem", "both.pem"].map(|name| folder.join(name).display().to_string());
+    let [cert, key, both] = &paths;
+    let args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj"];
+    let args = [&args[..], &["/CN=ws1.example.com", "-keyout", key, "-out", cert]].concat();
+    let output = judge("openssl", &args)?;
     assert!(output.status.success(), "{}", said(&output));
+    let text = [cert, key].map(|path| fs::read_to_string(path).expect("openssl wrote it")).concat();
+    fs::write(both, text).expect("writable");
+    Some(paths)
+}
+
+#[test]
+fn apache_accepts_its_snippet() {
+    const CERTIFICATE: &str = "/etc/ssl/certs/ws1.example.com.pem";
+    const KEY: &str = "/etc/ssl/private/ws1.example.com.key";
+    const MODULES: &str = "/usr/lib/apache2/modules";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some([cert, key, _]) = certificate(folder.path()) else { return };
+    let snippet = replaced(&read("apache/wsson.conf"), &[(CERTIFICATE, &cert), (KEY, &key)]);
+    // What the snippet says it needs, and what every Apache of Debian has.
+    let modules = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_http", "headers"];
+    let modules = modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n")).concat();
+    let own = folder.path().display();
+    let text = format!(
+        "{modules}DefaultRuntimeDir {own}\nMutex file:{own}\nPidFile {own}/pid\nErrorLog {own}/log\n\
+         ServerName localhost\nListen 127.0.0.1:443\n{snippet}"
+    );
+    let config = folder.path().join("apache.conf");
+    fs::write(&config, text).expect("writable");
+    let Some(output) = judge("apache2", &["-t", "-f", config.to_str().expect("UTF-8")]) else { return };
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(said(&output).trim(), "Syntax OK");
+}
+
+#[test]
+fn haproxy_accepts_its_snippet() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some([_, _, both]) = certificate(folder.path()) else { return };
+    let shipped = "/etc/haproxy/certs/ws1.example.com.pem";
+    let config = folder.path().join("haproxy.cfg");
+    fs::write(&config, replaced(&read("haproxy/wsson.cfg"), &[(shipped, &both)])).expect("writable");
+    let Some(output) = judge("haproxy", &["-c", "-f", config.to_str().expect("UTF-8")]) else { return };
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("[WARNING]"), "{}", said(&output));
+}
+
+#[test]
+fn caddy_accepts_its_snippet() {
+    let path = conf("caddy/Caddyfile");
+    let path = path.to_str().expect("UTF-8");
+    // Not `validate`: that makes Caddy's folders in the home of whoever runs the tests.
+    let Some(output) = judge("caddy", &["adapt", "--adapter", "caddyfile", "--config", path]) else { return };
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains(r#""dial":"127.0.0.1:8099""#), "{}", said(&output));
+}
+
+/// A server with a log in a folder of its own, ended with the test.
+struct Logging(tempfile::TempDir);
+
+impl Logging {
+    fn started() -> Self {
+        let site = Self(tempfile::tempdir().expect("a temporary folder"));
+        let text = "servers = \"unix://server.sock\"\ncontrol = \"unix://control.sock\"\npid = \"wsson.pid\"\n\
+                    log = \"./wsson.log\"\norigins = [\"https://example.com\"]\nsecret = \"rotation-tests-3f77\"\n";
+        site.write("wsson.toml", text, 0o600);
+        let started = site.wsson("start");
+        assert!(started.status.success(), "{}", said(&started));
+        site
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        fs::write(self.at(name), text).expect("writable");
+        fs::set_permissions(self.at(name), PermissionsExt::from_mode(mode)).expect("ours");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.at("wsson.log")).unwrap_or_default()
+    }
+
+    fn wsson(&self, command: &str) -> Output {
+        let line = [command, "-c", &self.at("wsson.toml")];
+        Command::new(env!("CARGO_BIN_EXE_wsson")).args(line).output().expect("the binary runs")
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let _ = self.wsson("stop");
+    }
+}
+
+#[test]
+fn logrotate_rotates_and_the_server_opens_the_new_log() {
+    if judge("logrotate", &["--version"]).is_none() {
+        return;
+    }
+    let site = Logging::started();
+    let status = format!("{} status -c {}", env!("CARGO_BIN_EXE_wsson"), site.at("wsson.toml"));
+    let words = [
+        ("/var/log/wsson/*.log", site.at("*.log")),
+        // The user is the package's; systemd would be told to signal its own service.
+        ("    su wsson wsson\n", String::new()),
+        ("-d /run/systemd/system", "-d /no/systemd".into()),
+        ("/usr/bin/wsson status", status),
+        ("/run/wsson/wsson.pid", site.at("wsson.pid")),
+    ];
+    let words: Vec<(&str, &str)> = words.iter().map(|(shipped, ours)| (*shipped, ours.as_str())).collect();
+    site.write("rules", &replaced(&read("logrotate.d/wsson"), &words), 0o644);
+    let args = ["--force", "--state", &site.at("state"), &site.at("rules")];
+    let rotated = judge("logrotate", &args).expect("it was there");
+    assert!(rotated.status.success(), "{}", said(&rotated));
+    let begin = Instant::now();
+    while !site.log().contains("log_reopened") {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}{}", site.log(), said(&rotated));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(fs::read_to_string(site.at("wsson.log.1")).expect("the old log").contains("started"));
+}
+
+/// The package of this build's binary, which lintian wants stripped.
+fn package(folder: &Path) -> Option<String> {
+    let (binary, out) = (folder.join("wsson"), folder.to_str().expect("UTF-8"));
+    let stripped = binary.to_str().expect("UTF-8");
+    let output = judge("strip", &["-o", stripped, env!("CARGO_BIN_EXE_wsson")])?;
+    assert!(output.status.success(), "{}", said(&output));
+    judge("dpkg-deb", &["--version"])?;
     let build = conf("debian/build");
     let made =
         Command::new("sh").arg(build).arg(out).env("WSSON", stripped).output().expect("there is a shell");
-    if judge("dpkg-deb", &["--version"]).is_none() {
-        return;
-    }
     assert!(made.status.success(), "{}", said(&made));
-    let package = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    Some(String::from_utf8_lossy(&made.stdout).trim().to_owned())
+}
+
+#[test]
+fn the_debian_package_is_clean() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some(package) = package(folder.path()) else { return };
     let listed = said(&judge("dpkg-deb", &["--contents", &package]).expect("it was there"));
     for file in [
         "./usr/bin/wsson",
@@ -99,6 +252,28 @@ fn the_debian_package_is_clean() {
         return;
     };
     assert!(output.status.success() && output.stdout.is_empty(), "{}", said(&output));
+}
+
+/// In a layer over the host's system, with processes and a loopback of its own: dpkg, adduser and the init tools are the
+/// real ones, and nothing of what they do reaches the host.
+#[test]
+fn the_debian_package_installs_starts_stops_and_goes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some(package) = package(folder.path()) else { return };
+    if judge("ip", &["-V"]).is_none() || judge("invoke-rc.d", &["--help"]).is_none() {
+        return;
+    }
+    let spaces = ["--mount", "--pid", "--fork", "--net"];
+    let Some(allowed) = judge("unshare", &[&spaces[..], &["true"]].concat()) else { return };
+    if !allowed.status.success() {
+        return skip("namespaces of our own are not permitted here").unwrap_or_default();
+    }
+    let root = folder.path().join("root");
+    fs::create_dir(&root).expect("writable");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scratch.sh");
+    let args = ["sh", script, root.to_str().expect("UTF-8"), &package];
+    let output = judge("unshare", &[&spaces[..], &args].concat()).expect("it was there");
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 /// What the package installs must start: user and group are set, the rest is the example configuration.
