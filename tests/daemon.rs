@@ -375,6 +375,25 @@ fn restart_keeps_the_old_server_when_the_new_one_could_not_start() {
     fs::write(site.path("wsson.toml"), good).expect("writable");
 }
 
+#[test]
+fn restart_sees_that_a_new_port_is_taken() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = other.local_addr().expect("an address").port();
+    let text =
+        site.read("wsson.toml").replace("\"unix://server.sock\"", &format!("\"tcp://127.0.0.1:{port}\""));
+    fs::write(site.path("wsson.toml"), text).expect("writable");
+    site.wsson("restart").is(1).says("cannot listen on tcp://127.0.0.1");
+    assert!(site.pid() == pid && site.answers(), "the old server has ended");
+    drop(other);
+    site.wsson("restart").is(0);
+    let pid = site.pid();
+    // Its own port is no other's: it will be free.
+    site.wsson("restart").is(0);
+    assert_ne!(site.pid(), pid);
+}
+
 /// A server whose PID file is called otherwise by now is not taken for none, and not signalled.
 #[test]
 fn a_server_with_another_pid_file_is_told_and_left_alone() {

@@ -37,10 +37,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// What would keep a server with these settings from starting although the file is right: asked before a running
-/// server is ended. An address in use is none of it, as the running server's own are.
-pub(crate) fn startable(settings: &Settings) -> Result<(), Failure> {
+/// server is ended. `held` are the addresses that it will give up.
+pub(crate) fn startable(settings: &Settings, held: &[String]) -> Result<(), Failure> {
     let mut wrong = wrong(settings);
-    wrong.extend(settings.servers.iter().chain([&settings.control]).filter_map(|text| unusable(text)));
+    let addresses = settings.servers.iter().chain([&settings.control]);
+    wrong.extend(addresses.filter_map(|text| match held.contains(text) || settings.reuseport {
+        true => unusable(text),
+        false => occupied(text),
+    }));
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(Failure::new(Exit::Failed, wrong.join("\nwsson: "))),

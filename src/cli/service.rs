@@ -66,7 +66,7 @@ pub(crate) fn restart(args: &Args) -> Outcome {
     let args = args.anchored();
     let settings = load::settings(&args)?;
     tell(&settings);
-    check::startable(&settings)?;
+    check::startable(&settings, &held(&settings))?;
     end(&settings)?;
     begin(&args, settings)
 }
@@ -211,6 +211,16 @@ fn status(settings: &Settings) -> Option<Json> {
     let frames = link::exchange(&settings.control, b"0t").ok()?;
     let report = frames.into_iter().find(|frame| frame.command == b'T')?;
     Json::parse(std::str::from_utf8(&report.payload).ok()?)
+}
+
+/// The addresses that the running server listens on. Where it cannot be asked, all that are wanted may be its own.
+fn held(settings: &Settings) -> Vec<String> {
+    let Some(report) = status(settings) else {
+        return settings.servers.iter().chain([&settings.control]).cloned().collect();
+    };
+    let listeners = report.get("listeners").map_or(&[] as &[Json], Json::items);
+    let addresses = listeners.iter().filter_map(|listener| Some(listener.get("address")?.text()?.to_owned()));
+    addresses.chain([settings.control.clone()]).collect()
 }
 
 /// What it says of its last reload.
