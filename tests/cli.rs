@@ -465,7 +465,7 @@ fn send_reads_no_secret() {
 
 const REPORT: &str = "{\"version\":\"0.1.0\",\"pid\":42,\"uptime_s\":90061,\"listeners\":[{\"address\":\
     \"tcp://127.0.0.1:8099\",\"domain\":\"ws.example.com\",\"clients\":3,\"accepted\":9}],\"clients\":3,\
-    \"clients_peak\":5,\"unauthenticated\":1,\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
+    \"clients_peak\":5,\"unauthenticated\":1,\"closing\":2,\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
     \"rss_bytes\":3145728,\"fds\":12,\"fds_max\":1024}";
 
 fn status_answer(report: &str) -> &'static [u8] {
@@ -481,7 +481,7 @@ fn status_is_one_screen_or_the_servers_own_json() {
     for line in [
         "wsson 0.1.0, pid 42, up 1 d 1 h",
         "listeners   tcp://127.0.0.1:8099 (ws.example.com): 3 clients, 9 accepted",
-        "clients     3 open, 5 at most; 1 not logged in yet",
+        "clients     3 open, 5 at most; 1 not logged in yet, 2 on their way out",
         "refused     6: origin 4, expired 2",
         "memory      3.0 MiB; 12 of 1024 descriptors",
     ] {

@@ -88,10 +88,11 @@ fn screen(report: &Json) -> String {
     line(
         "clients",
         format!(
-            "{} open, {} at most; {} not logged in yet",
+            "{} open, {} at most; {} not logged in yet, {} on their way out",
             count("clients"),
             count("clients_peak"),
-            count("unauthenticated")
+            count("unauthenticated"),
+            count("closing")
         ),
     );
     line("backends", format!("{} connected, {} locks", count("backends"), count("locks")));
