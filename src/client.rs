@@ -87,6 +87,20 @@ pub(crate) enum Due {
     CloseLate,
 }
 
+impl Due {
+    /// Its name in the log.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Ping => "idle",
+            Self::Dead => "silent",
+            Self::Stalled => "stalled",
+            Self::Expired => "expired",
+            Self::CloseLate => "close_late",
+        }
+    }
+}
+
 /// The hot part of a connection: all that a broadcast touches.
 #[derive(Debug)]
 pub(crate) struct Client {

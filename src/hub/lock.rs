@@ -13,6 +13,7 @@ use crate::frame::utf8::Validator;
 use crate::frame::{CloseCode, Kind, Opcode};
 use crate::outbox::Outbox;
 use crate::spool::{Lane, Range};
+use log::info;
 
 impl Hub {
     /// Locks all open clients of a token for this backend, or none: when none is open, when one is
@@ -68,6 +69,7 @@ impl Hub {
     /// given another one: it is closed.
     pub(crate) fn lose_lock(&mut self, backend: u32) {
         let Some(lock) = self.backends[backend as usize].lock.take() else { return };
+        info!("lock_lost clients={} begun={}", lock.clients.len(), lock.kind.is_some());
         if lock.kind.is_none() {
             self.unlock(&lock.clients);
             return;

@@ -373,6 +373,7 @@ impl Hub {
     /// A handshake that ends without an answer.
     fn vanish(&mut self, key: u32, rule: &'static str) {
         self.stats.refuse(rule);
+        debug!("vanished rule={rule} peer={}", self.peer(key));
         self.counts.waiting -= 1;
         self.counts.closing += 1;
         self.end(key);

@@ -11,7 +11,7 @@ use crate::frame::{CloseCode, Opcode, encode};
 use crate::handshake::Reject;
 use crate::spool::Lane;
 use crate::timers::Tick;
-use log::{debug, info};
+use log::info;
 
 impl Hub {
     /// Handles at most `budget` deadlines; true when more may be due.
@@ -47,7 +47,7 @@ impl Hub {
             }
             Due::Expired => self.close(id, CloseCode::NORMAL, "expired"),
             Due::Dead | Due::Stalled | Due::CloseLate => {
-                debug!("dropped reason={due:?} peer={}", self.peer(id.key));
+                info!("dropped reason={} peer={}", due.reason(), self.peer(id.key));
                 self.client_lost(id);
             }
         }
@@ -74,7 +74,6 @@ impl Hub {
                 self.queue_backend(key);
             }
             backend::Due::Lock => {
-                info!("lock_lost reason=silent");
                 self.lose_lock(key);
             }
             backend::Due::Dead => {

@@ -225,6 +225,10 @@ fn a_silent_source_loses_its_lock() {
     backend.fragment('i', "too late", 'n');
     let another = Client::connect(&server);
     backend.confirm('l', &another.token, "", 'A');
+    for begun in [false, true] {
+        let line = format!("info lock_lost clients=1 begun={begun}");
+        assert!(server.log().contains(&line), "{line} is not in {}", server.log());
+    }
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn a_dead_client_is_closed() {
     let rest = client.rest();
     assert!(rest.iter().all(|frame| frame.opcode == CLOSE), "{rest:?}");
     at_least(begin, 500);
+    eventually("the log says why", || server.log().contains("info dropped reason=silent peer="));
 }
 
 #[test]
