@@ -6,7 +6,7 @@
 //! inserted and not removed.
 
 use hashbrown::HashTable;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 const NIL: u32 = u32::MAX;
 
@@ -32,7 +32,7 @@ impl Index {
         self.store(key, name);
         let Self { stride, names, next, first, hasher } = self;
         let name = slot(names, *stride, key);
-        let hash = hasher.hash_one(name);
+        let hash = hash_of(hasher, name);
         let same = |other: &u32| slot(names, *stride, *other) == name;
         match first.find_mut(hash, same) {
             Some(head) => {
@@ -40,7 +40,7 @@ impl Index {
                 *head = key;
             }
             None => {
-                first.insert_unique(hash, key, |other| hasher.hash_one(slot(names, *stride, *other)));
+                first.insert_unique(hash, key, |other| hash_of(hasher, slot(names, *stride, *other)));
             }
         }
     }
@@ -49,7 +49,7 @@ impl Index {
         let Self { stride, names, next, first, hasher } = self;
         let name = slot(names, *stride, key);
         let same = |other: &u32| slot(names, *stride, *other) == name;
-        let entry = first.find_entry(hasher.hash_one(name), same);
+        let entry = first.find_entry(hash_of(hasher, name), same);
         let mut entry = entry.expect("only an inserted key is removed");
         let after = std::mem::replace(&mut next[key as usize], NIL);
         let mut at = *entry.get();
@@ -78,6 +78,7 @@ impl Index {
     }
 
     /// The newest client of `name`, the start of its chain.
+    #[inline]
     pub(crate) fn first(&self, name: &[u8]) -> Option<u32> {
         let mut padded = [0; NAME_BYTES_MAX];
         let name = match name.len() {
@@ -89,7 +90,7 @@ impl Index {
             }
         };
         let same = |key: &u32| slot(&self.names, self.stride, *key) == name;
-        self.first.find(self.hasher.hash_one(name), same).copied()
+        self.first.find(hash_of(&self.hasher, name), same).copied()
     }
 
     /// The next client of the same name.
@@ -131,6 +132,14 @@ impl Index {
 pub(crate) const USER_BYTES_MAX: usize = 64;
 /// Longest name of any index: a token of 128 characters (config).
 pub(crate) const NAME_BYTES_MAX: usize = 128;
+
+/// Without the length that `hash_one` puts before a slice: all names of an index have the same.
+#[inline(always)]
+fn hash_of(hasher: &RandomState, name: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(name);
+    hasher.finish()
+}
 
 fn slot(names: &[u8], stride: usize, key: u32) -> &[u8] {
     &names[key as usize * stride..][..stride]
