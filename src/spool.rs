@@ -82,17 +82,23 @@ impl Default for Spool {
 impl Spool {
     /// Encodes one frame. The caller holds the range at least once, or gives it up with
     /// [`release`](Self::release) after holding it.
+    #[inline(always)]
     pub fn append_frame(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8]) -> Range {
         let len = encode::header_len(payload.len()) + payload.len();
-        self.append(lane, len, |bytes| encode::append_frame(bytes, fin, opcode, payload))
+        let segment = self.segment_for(lane, len);
+        encode::append_frame(&mut self.segments[segment as usize].bytes, fin, opcode, payload);
+        self.appended(segment, len)
     }
 
     /// Stores bytes that are already encoded.
     pub fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
-        self.append(lane, encoded.len(), |bytes| bytes.extend_from_slice(encoded))
+        let segment = self.segment_for(lane, encoded.len());
+        self.segments[segment as usize].bytes.extend_from_slice(encoded);
+        self.appended(segment, encoded.len())
     }
 
     /// Counts `ranges` more outbox entries on this segment.
+    #[inline]
     pub fn hold(&mut self, segment: u32, ranges: u32) {
         self.segments[segment as usize].holds += ranges;
     }
@@ -128,25 +134,30 @@ impl Spool {
         self.segments.iter().map(|segment| (segment.holds, segment.bytes.len()))
     }
 
-    fn append(&mut self, lane: Lane, len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Range {
-        let index = self.segment_for(lane, len);
-        let bytes = &mut self.segments[index as usize].bytes;
-        let start = bytes.len();
-        write(bytes);
-        debug_assert_eq!(bytes.len(), start + len, "the announced length is what is written");
-        self.bytes += len;
-        Range { segment: index, start: start as u32, end: (start + len) as u32 }
+    /// The segment in which `len` bytes are to be put.
+    #[inline(always)]
+    fn segment_for(&mut self, lane: Lane, len: usize) -> u32 {
+        let filling = self.filling[lane as usize];
+        match self.segments.get(filling as usize) {
+            Some(segment) if segment.bytes.len() + len <= SEGMENT_BYTES => filling,
+            _ => self.fresh_segment(lane, len),
+        }
     }
 
-    /// The segment being filled when `len` fits, else a new one. A frame that is larger than a segment
-    /// gets one of its own and does not end the one being filled.
-    fn segment_for(&mut self, lane: Lane, len: usize) -> u32 {
+    /// Where the `len` bytes are that were just put into a segment.
+    #[inline(always)]
+    fn appended(&mut self, segment: u32, len: usize) -> Range {
+        self.bytes += len;
+        let end = self.segments[segment as usize].bytes.len();
+        Range { segment, start: (end - len) as u32, end: end as u32 }
+    }
+
+    /// For what does not fit into the segment being filled. A frame that is larger than a segment gets one
+    /// of its own and does not end the one being filled.
+    #[inline(never)]
+    fn fresh_segment(&mut self, lane: Lane, len: usize) -> u32 {
         if len > SEGMENT_BYTES {
             return self.open_segment(Vec::with_capacity(len));
-        }
-        let filling = self.filling[lane as usize];
-        if filling != NO_SEGMENT && self.segments[filling as usize].bytes.len() + len <= SEGMENT_BYTES {
-            return filling;
         }
         let buffer = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES));
         let fresh = self.open_segment(buffer);

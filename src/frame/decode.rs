@@ -34,8 +34,22 @@ impl Decoder {
     ///
     /// `Ok(None)` means that all of `input` was used and more is needed; it is empty then. After an error the
     /// decoder holds nothing and must not be fed again.
-    #[inline]
+    #[inline(always)]
     pub fn decode<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        message_bytes_max: usize,
+    ) -> Result<Option<Event<'b>>, DecodeError> {
+        if self.partial.is_none() {
+            if let Some(head) = Head::short_message(input, message_bytes_max) {
+                return whole_frame(&head, input);
+            }
+        }
+        self.decode_any(input, message_bytes_max)
+    }
+
+    #[inline(never)]
+    fn decode_any<'b>(
         &mut self,
         input: &mut &'b mut [u8],
         message_bytes_max: usize,
@@ -91,6 +105,22 @@ struct Head {
 }
 
 impl Head {
+    /// The header of a short message that is one frame and lies wholly in `bytes`, which is what browsers
+    /// send nearly always. `None` of anything else, right or wrong: [`parse`](Self::parse) judges it.
+    #[inline]
+    fn short_message(bytes: &[u8], room: usize) -> Option<Self> {
+        let &[first, second, a, b, c, d] = bytes.first_chunk()?;
+        let opcode = match first {
+            0x81 => Opcode::Text,
+            0x82 => Opcode::Binary,
+            _ => return None,
+        };
+        // Below 126 only with the mask bit set, and with no longer length behind it.
+        let payload_len = usize::from(second ^ 0x80);
+        let whole = payload_len < 126 && payload_len <= room && payload_len + 6 <= bytes.len();
+        whole.then_some(Self { fin: true, opcode, mask: [a, b, c, d], header_len: 6, payload_len })
+    }
+
     /// Reads the header of the frame that begins `bytes`; `None` if it is cut. Each rule is applied as soon
     /// as the bytes it speaks about are there, so a violation is the same error however the header is cut.
     ///
@@ -184,7 +214,7 @@ fn long_len<const N: usize>(bytes: &[u8], min: u64) -> Result<Option<(u64, usize
 }
 
 /// Takes a frame that lies wholly in the input and makes an event by itself.
-#[inline]
+#[inline(always)]
 fn whole_frame<'b>(head: &Head, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, DecodeError> {
     let frame = take(input, head.header_len + head.payload_len);
     let payload = &mut frame[head.header_len..];

@@ -61,10 +61,17 @@ pub fn header_len(payload_len: usize) -> usize {
 }
 
 /// Appends one frame.
+#[inline(always)]
 pub fn append_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload: &[u8]) {
     let header = header(fin, opcode, payload.len());
-    out.reserve(header.as_ref().len() + payload.len());
-    out.extend_from_slice(header.as_ref());
+    match header {
+        // Nearly every frame: two bytes that no call copies.
+        Header { bytes: [first, second, ..], len: 2 } => out.extend_from_slice(&[first, second]),
+        _ => {
+            out.reserve(header.as_ref().len() + payload.len());
+            out.extend_from_slice(header.as_ref());
+        }
+    }
     out.extend_from_slice(payload);
 }
 
