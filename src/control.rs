@@ -88,6 +88,7 @@ pub struct Rules {
 ///
 /// # Errors
 /// As soon as the bytes can not become a frame, whether or not all of it is there.
+#[inline]
 pub fn decode<'b>(input: &'b [u8], rules: Rules) -> Result<Option<(usize, Command<'b>)>, Error> {
     let begin = blank(input);
     let frame = &input[begin..];
@@ -107,16 +108,17 @@ pub fn blank(input: &[u8]) -> usize {
 }
 
 /// The decimal length at the start and its number of digits; `None` while more digits may come.
+#[inline]
 fn length(frame: &[u8]) -> Result<Option<(usize, usize)>, Error> {
-    let digits = frame.iter().take(DIGITS_MAX).take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == frame.len() && digits < DIGITS_MAX {
-        return Ok(None);
+    let mut value = 0;
+    for (digits, byte) in frame.iter().take(DIGITS_MAX).enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return if digits > 0 { Ok(Some((digits, value))) } else { Err(Error::Grammar) };
+        }
+        value = value * 10 + usize::from(digit);
     }
-    if digits == 0 {
-        return Err(Error::Grammar);
-    }
-    let value = frame[..digits].iter().fold(0, |value, digit| value * 10 + usize::from(digit - b'0'));
-    Ok(Some((digits, value)))
+    Ok((frame.len() >= DIGITS_MAX).then_some((DIGITS_MAX, value)))
 }
 
 fn check_letter(letter: u8, len: usize, token_length: usize) -> Result<(), Error> {

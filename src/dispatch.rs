@@ -68,10 +68,7 @@ fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
             }
             Ok(None) => {
                 used += control::blank(&input[used..]);
-                if hub.backends[key as usize].eof {
-                    hub.finish_backend(key);
-                }
-                hub.backends[key as usize].unfinished = false;
+                hub.all_executed(key);
                 return (used, Progress::Waiting);
             }
             Err(error) => {

@@ -22,6 +22,15 @@ impl Hub {
         }
     }
 
+    /// No whole command is left. After the end of the input it is the end of the conversation.
+    pub(crate) fn all_executed(&mut self, key: u32) {
+        let backend = &mut self.backends[key as usize];
+        backend.unfinished = false;
+        if backend.eof {
+            self.finish_backend(key);
+        }
+    }
+
     /// A sign of life: bytes came.
     pub(crate) fn backend_heard(&mut self, key: u32, bytes: usize) {
         if bytes > 0 {
