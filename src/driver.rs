@@ -88,6 +88,8 @@ pub struct Driver<L: Listen, H> {
     /// The application.
     pub handler: H,
     ports: Vec<Port<L>>,
+    /// No listener is to be looked at before this moment, unless an event comes.
+    accept_at_ms: u64,
     clients: Vec<Option<Slot<L::Stream>>>,
     backends: Vec<Option<Slot<L::Stream>>>,
     /// Connections that have more to read, or commands not executed yet.
@@ -96,6 +98,8 @@ pub struct Driver<L: Listen, H> {
     later: VecDeque<usize>,
     costly_left: usize,
     scratch: Box<[u8]>,
+    /// Clients being flushed; empty between two turns.
+    batch: Vec<u32>,
     /// Sockets of clients in all states together; beyond it accepting pauses.
     sockets_max: usize,
     /// Deadlines are left over.
@@ -110,12 +114,14 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             hub,
             handler,
             ports: Vec::new(),
+            accept_at_ms: 0,
             clients: Vec::new(),
             backends: Vec::new(),
             run: VecDeque::new(),
             later: VecDeque::new(),
             costly_left: COSTLY_MAX,
             scratch: vec![0; SCRATCH_OFFSET + SCRATCH_BYTES].into_boxed_slice(),
+            batch: Vec::new(),
             sockets_max,
             late: false,
             drain_until_ms: None,
@@ -125,6 +131,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// Adds a listener for clients (`place` among the hub's) or for backends (`None`).
     pub fn add_listener(&mut self, listener: L, place: Option<usize>) {
         self.ports.push(Port { listener, accepting: Accepting::Ready, place });
+        self.accept_at_ms = 0;
     }
 
     /// Tells the application that the server listens.
@@ -166,6 +173,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             Token::Listener(place) => {
                 if let Some(port) = self.ports.get_mut(place) {
                     port.accepting = Accepting::Ready;
+                    self.accept_at_ms = 0;
                 }
             }
             Token::Client(key) => self.client_ready(key, ready),
@@ -189,16 +197,12 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
     pub fn timeout_ms(&self, now: Now) -> Option<u64> {
-        let ready = self.ports.iter().any(|port| port.accepting == Accepting::Ready);
-        if ready || self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.has_replies() {
+        if self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.has_replies() {
             return Some(0);
         }
-        let pauses = self.ports.iter().filter_map(|port| match port.accepting {
-            Accepting::Paused(until_ms) if until_ms < u64::MAX => Some(until_ms),
-            _ => None,
-        });
-        let next = pauses.chain(self.hub.next_deadline_ms()).chain(self.drain_until_ms).min();
-        next.map(|at_ms| at_ms.saturating_sub(now.ms))
+        let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
+        let next_ms = self.accept_at_ms.min(self.hub.next_deadline_ms()).min(drain_until_ms);
+        (next_ms != u64::MAX).then(|| next_ms.saturating_sub(now.ms))
     }
 
     fn has_leftovers(&self) -> bool {
@@ -233,16 +237,29 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn flush(&mut self) {
         self.hub.settle();
-        for (bulk, max) in [(false, URGENT_MAX), (true, BULK_MAX)] {
-            for _ in 0..max {
-                let Some(key) = self.hub.next_flush(bulk) else { break };
-                self.flush_client(key, bulk);
-            }
-        }
+        self.flush_queue(false, URGENT_MAX);
+        self.flush_queue(true, BULK_MAX);
         for _ in 0..REPLIES_MAX {
             let Some(key) = self.hub.next_reply() else { break };
             self.flush_backend(key);
         }
+    }
+
+    #[inline]
+    fn flush_queue(&mut self, bulk: bool, max: usize) {
+        if self.hub.has_queued(bulk) {
+            self.flush_some(bulk, max);
+        }
+    }
+
+    #[inline(never)]
+    fn flush_some(&mut self, bulk: bool, max: usize) {
+        let mut keys = std::mem::take(&mut self.batch);
+        self.hub.take_queued(bulk, max, &mut keys);
+        for key in keys.drain(..) {
+            self.flush_client(key, bulk);
+        }
+        self.batch = keys;
     }
 
     /// The one place where peers and sockets go.
@@ -343,23 +360,32 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         self.hub.client_lost(id);
     }
 
+    #[inline(always)]
     fn flush_client(&mut self, key: u32, bulk: bool) {
         let Some(slot) = self.clients[key as usize].as_mut() else { return };
-        let after = if slot.writable {
-            match self.hub.flush_client(key, |outbox, spool| write(&mut slot.stream, outbox, spool)) {
-                Ok((true, After::Idle)) => return,
-                Ok((all, after)) => {
-                    slot.writable = all;
-                    after
-                }
-                Err(error) if would_block(&error) => {
-                    slot.writable = false;
-                    self.hub.after_flush(key)
-                }
-                Err(error) => return self.flush_failed(key, &error),
+        let flushed = self.hub.flush_client(key, bulk, |outbox, spool| match slot.writable {
+            true => write(&mut slot.stream, outbox, spool),
+            false => Err(ErrorKind::WouldBlock.into()),
+        });
+        if !matches!(flushed, Ok((true, After::Idle))) {
+            self.flush_stopped(key, bulk, flushed);
+        }
+    }
+
+    /// More waits than the kernel took, or the connection is on its way out.
+    #[inline(never)]
+    fn flush_stopped(&mut self, key: u32, bulk: bool, flushed: io::Result<(bool, After)>) {
+        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let after = match flushed {
+            Ok((all, after)) => {
+                slot.writable = all;
+                after
             }
-        } else {
-            self.hub.after_flush(key)
+            Err(error) if would_block(&error) => {
+                slot.writable = false;
+                self.hub.after_flush(key)
+            }
+            Err(error) => return self.flush_failed(key, &error),
         };
         if !slot.writable {
             self.hub.client_blocked(key);

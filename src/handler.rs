@@ -52,11 +52,9 @@ pub trait Handler {
 
 /// Feeds what a client sent. All of `input` is used.
 pub fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) {
-    if !hub.is_handshaking(id) {
-        hub.heard(id, input.len());
+    if hub.heard(id, input.len()) {
         return messages(hub, handler, id, input);
     }
-    hub.count_in(input.len());
     match hub.find_head(id, input) {
         Ok(None) => {}
         Ok(Some(Head::InInput(end))) => handshake(hub, handler, id, input, end),
@@ -65,6 +63,7 @@ pub fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mu
     }
 }
 
+#[inline]
 fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input: &mut [u8]) {
     while let Some(event) = hub.receive(id, &mut input) {
         match event {

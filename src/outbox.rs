@@ -50,7 +50,7 @@ impl Outbox {
 
     /// Queues frames. True when the caller must [`hold`](Spool::hold) the segment once more: the range
     /// did not join the last one.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn push(&mut self, range: Range) -> bool {
         self.bytes += range.len();
@@ -58,6 +58,11 @@ impl Outbox {
             self.first = range;
             return true;
         }
+        self.push_behind(range)
+    }
+
+    #[inline(never)]
+    fn push_behind(&mut self, range: Range) -> bool {
         let last = match &mut self.more {
             None => &mut self.first,
             Some(more) => more.back_mut().expect("a queue that is empty is given back"),
@@ -102,7 +107,7 @@ impl Outbox {
             // Nearly always: one range, and the kernel took it all.
             if !self.first.is_empty() {
                 spool.release(plain(self.first).segment);
-                *self = Self::default();
+                (self.first, self.cut, self.bytes) = (NOTHING, 0, 0);
             }
             return;
         }

@@ -20,7 +20,7 @@ use std::fmt;
 use std::hash::RandomState;
 use std::io;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
 /// are flushed soon.
@@ -79,20 +79,20 @@ const WALL_MS: u64 = 100;
 /// The time of the turn. The clock is read once a turn, after the poll; the wall clock less often.
 #[derive(Debug)]
 struct Clock {
-    began: Instant,
+    began_us: u64,
     now: Now,
     wall_due_ms: u64,
 }
 
 impl Clock {
     fn new() -> Self {
-        let mut clock = Self { began: Instant::now(), now: Now::default(), wall_due_ms: 0 };
+        let mut clock = Self { began_us: sys::monotonic_us(), now: Now::default(), wall_due_ms: 0 };
         clock.read();
         clock
     }
 
     fn read(&mut self) -> Now {
-        self.now.ms = self.began.elapsed().as_millis() as u64;
+        self.now.ms = (sys::monotonic_us() - self.began_us) / 1000;
         if self.now.ms >= self.wall_due_ms {
             let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.now.unix_s = unix.as_secs() as i64;

@@ -135,11 +135,11 @@ impl Timers {
         if now_ms < self.soonest_ms { None } else { self.pop_due(now_ms) }
     }
 
-    /// The moment to look again: no armed key is due before it. `None` while nothing is armed. It may be
-    /// too early, by a key that was cancelled, never too late.
+    /// The moment to look again: no armed key is due before it. `u64::MAX` while nothing is armed. It may
+    /// be too early, by a key that was cancelled, never too late.
     #[inline]
-    pub fn next_ms(&self) -> Option<u64> {
-        (self.soonest_ms != u64::MAX).then_some(self.soonest_ms)
+    pub fn next_ms(&self) -> u64 {
+        self.soonest_ms
     }
 
     fn pop_due(&mut self, now_ms: u64) -> Option<u32> {
@@ -243,7 +243,7 @@ mod tests {
         timers.arm(3, 1000);
         assert_eq!(timers.pop(999), None);
         assert_eq!(timers.pop(1000 + TICK_MS), Some(3));
-        assert_eq!((timers.pop(1000 + TICK_MS), timers.next_ms()), (None, None));
+        assert_eq!((timers.pop(1000 + TICK_MS), timers.next_ms()), (None, u64::MAX));
     }
 
     #[test]
@@ -260,9 +260,9 @@ mod tests {
         let mut timers = Timers::default();
         timers.arm_by(0, 5000);
         timers.arm_by(0, 9000);
-        assert_eq!(timers.next_ms(), Some(Tick::at(5000).ms()));
+        assert_eq!(timers.next_ms(), Tick::at(5000).ms());
         timers.arm_by(0, 640);
-        assert_eq!(timers.next_ms(), Some(640));
+        assert_eq!(timers.next_ms(), 640);
     }
 
     #[derive(Clone, Debug)]
@@ -321,7 +321,7 @@ mod tests {
                 }
                 let nearest = model.values().min().copied();
                 if let Some(nearest) = nearest {
-                    let next = timers.next_ms().expect("something is armed");
+                    let next = timers.next_ms();
                     prop_assert!(next <= Tick::at(nearest).ms().max(now + TICK_MS));
                 }
             }

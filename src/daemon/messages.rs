@@ -16,6 +16,7 @@ pub struct Messages {
 }
 
 impl Messages {
+    #[inline(always)]
     fn message(&self, hub: &mut Hub, id: ClientId, kind: Kind, message: &[u8]) {
         match self.on_message {
             OnMessage::Drop => {}

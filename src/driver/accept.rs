@@ -26,6 +26,17 @@ pub(super) enum Accepting {
     Paused(u64),
 }
 
+impl Accepting {
+    /// When to look at the listener again without an event.
+    pub(super) fn at_ms(self) -> u64 {
+        match self {
+            Self::Waiting => u64::MAX,
+            Self::Ready => 0,
+            Self::Paused(until_ms) => until_ms,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Port<L> {
     pub(super) listener: L,
@@ -39,9 +50,21 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     pub(super) fn accept_again(&mut self) {
         let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
         self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
+        self.accept_at_ms = 0;
     }
 
+    /// Most turns have nobody to accept, and see that without a look at the listeners.
+    #[inline]
     pub(super) fn accept(&mut self, now: Now) {
+        if now.ms >= self.accept_at_ms {
+            self.accept_from_all(now);
+            self.accept_at_ms =
+                self.ports.iter().map(|port| port.accepting.at_ms()).min().unwrap_or(u64::MAX);
+        }
+    }
+
+    #[inline(never)]
+    fn accept_from_all(&mut self, now: Now) {
         for place in 0..self.ports.len() {
             if matches!(self.ports[place].accepting, Accepting::Paused(until_ms) if until_ms <= now.ms) {
                 self.ports[place].accepting = Accepting::Ready;

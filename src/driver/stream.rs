@@ -18,7 +18,16 @@ pub trait Stream {
     /// an error is the answer that the peer gets; anything else ends the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// As `writev(2)`; one slice is sent with `send(2)`.
+    /// As `send(2)`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    #[inline]
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(&[IoSlice::new(bytes)])
+    }
+
+    /// As `writev(2)`.
     ///
     /// # Errors
     /// `WouldBlock` when nothing can be taken; anything else ends the connection.
@@ -95,7 +104,7 @@ pub(super) fn would_block(error: &io::Error) -> bool {
 }
 
 /// Offers one turn's share of what waits for a client, in one call.
-#[inline]
+#[inline(always)]
 pub(super) fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
     match outbox.first_chunk(spool) {
         (chunk, true) => write_one(stream, chunk),
@@ -104,16 +113,27 @@ pub(super) fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -
 }
 
 /// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
-#[inline]
+#[inline(always)]
 pub(super) fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
     let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
-    offer(stream, &[IoSlice::new(chunk)], chunk.len())
+    if stream.has_unsent() && !stream.flush()? {
+        return Ok(Written { sent: 0, all: false });
+    }
+    if chunk.is_empty() {
+        return Ok(Written { sent: 0, all: true });
+    }
+    let sent = stream.send(chunk);
+    written(stream, sent, chunk.len())
 }
 
+#[inline(never)]
 fn write_several<'b, S: Stream>(
     stream: &mut S,
     chunks: impl Iterator<Item = &'b [u8]>,
 ) -> io::Result<Written> {
+    if stream.has_unsent() && !stream.flush()? {
+        return Ok(Written { sent: 0, all: false });
+    }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let (mut count, mut left) = (0, FLUSH_BYTES);
     for chunk in chunks.take(SLICES_MAX) {
@@ -124,22 +144,16 @@ fn write_several<'b, S: Stream>(
         slices[count] = IoSlice::new(chunk);
         (count, left) = (count + 1, left - chunk.len());
     }
-    offer(stream, &slices[..count], FLUSH_BYTES - left)
+    let sent = stream.write(&slices[..count]);
+    written(stream, sent, FLUSH_BYTES - left)
 }
 
-#[inline]
-fn offer<S: Stream>(stream: &mut S, slices: &[IoSlice<'_>], len: usize) -> io::Result<Written> {
-    if stream.has_unsent() && !stream.flush()? {
-        return Ok(Written { sent: 0, all: false });
-    }
-    if len == 0 {
-        return Ok(Written { sent: 0, all: true });
-    }
-    loop {
-        match stream.write(slices) {
-            Ok(sent) => return Ok(Written { sent, all: sent == len && !stream.has_unsent() }),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+#[inline(always)]
+fn written<S: Stream>(stream: &S, sent: io::Result<usize>, offered: usize) -> io::Result<Written> {
+    match sent {
+        Ok(sent) => Ok(Written { sent, all: sent == offered && !stream.has_unsent() }),
+        // Nothing was taken and more may be: it is queued again.
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Written { sent: 0, all: true }),
+        Err(error) => Err(error),
     }
 }

@@ -5,6 +5,7 @@
 
 use super::Hub;
 use super::index::Index;
+use super::queue::Queue;
 use super::send::Throttle;
 use crate::backend::{self, Backend};
 use crate::client::{Client, ClientId, State};
@@ -13,7 +14,7 @@ use crate::frame::encode;
 use crate::outbox::Outbox;
 use crate::spool::Range;
 use crate::timers::{TICK_MS, Tick};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 /// What is wrong, in a sentence.
 type Verdict = Result<(), String>;
@@ -133,7 +134,7 @@ impl Hub {
     /// A mark says that the peer stands in that queue; nobody is gone and still here.
     fn audit_queues(&self) -> Verdict {
         for (key, client) in &self.clients {
-            let stands = |queue: &VecDeque<u32>| queue.contains(&(key as u32));
+            let stands = |queue: &Queue| queue.iter().any(|queued| *queued == key as u32);
             check(!client.queued_urgent || stands(&self.queues.urgent), || format!("{key} is not urgent"))?;
             check(!client.queued_bulk || stands(&self.queues.bulk), || format!("{key} is not in bulk"))?;
             check(!matches!(client.state, State::Gone), || {
@@ -197,8 +198,8 @@ impl Hub {
         let latest_ms = Tick::at(due_ms).ms().max(self.now.ms + 2 * TICK_MS);
         check(armed_ms <= latest_ms, || format!("{kind} {key} is armed for {armed_ms}, due at {due_ms}"))?;
         let next_ms = self.next_deadline_ms();
-        check(next_ms.is_some_and(|next_ms| next_ms <= latest_ms), || {
-            format!("the next deadline is {next_ms:?}, that of {kind} {key} is {due_ms}")
+        check(next_ms <= latest_ms, || {
+            format!("the next deadline is {next_ms}, that of {kind} {key} is {due_ms}")
         })
     }
 

@@ -26,6 +26,7 @@ mod control;
 mod index;
 mod lock;
 mod proxy;
+mod queue;
 mod send;
 mod time;
 
@@ -216,46 +217,58 @@ impl Hub {
 
     // Input of open clients.
 
-    /// Bytes came that are no sign of life yet: a handshake's deadline does not move.
-    pub(crate) fn count_in(&mut self, bytes: usize) {
-        self.stats.bytes_in += bytes as u64;
-    }
-
-    /// Bytes came: the client is alive.
-    pub(crate) fn heard(&mut self, id: ClientId, bytes: usize) {
+    /// Bytes came: the client is alive. False while it is in its handshake, whose deadline does not move.
+    #[inline]
+    pub(crate) fn heard(&mut self, id: ClientId, bytes: usize) -> bool {
         let now = self.now.tick();
         self.stats.bytes_in += bytes as u64;
-        let Some(client) = self.client_mut(id) else { return };
+        let Some(client) = self.client_mut(id) else { return true };
+        if matches!(client.state, State::Handshaking { .. }) {
+            return false;
+        }
         client.heard = now;
-        // The wheel waits for the pong's deadline, and the next ping may be due before that.
         if std::mem::take(&mut client.pinged) && client.accepts_data() {
+            // The wheel waits for the pong's deadline, and the next ping may be due before that.
             self.timers.arm_by(id.key, now.ms() + self.settings.timeouts.idle_ms);
         }
+        true
     }
 
-    /// Decodes the next event of `input`, and answers control frames itself. `None`: all is used, or the
+    /// Decodes the next message of `input`, and answers control frames itself. `None`: all is used, or the
     /// connection is not one that sends messages (any more).
+    #[inline(always)]
     pub(crate) fn receive<'b>(&mut self, id: ClientId, input: &mut &'b mut [u8]) -> Option<Event<'b>> {
         while !input.is_empty() {
             let message_bytes_max = self.settings.limits.message_bytes;
             let client = self.client_mut(id)?;
-            let (State::Open { decoder, .. } | State::Closing { decoder, .. }) = &mut client.state else {
-                return None;
+            let (decoder, is_open) = match &mut client.state {
+                State::Open { decoder, .. } => (decoder, true),
+                State::Closing { decoder, .. } => (decoder, false),
+                _ => return None,
             };
             match decoder.decode(input, message_bytes_max) {
                 Ok(None) => return None,
-                Ok(Some(Event::Ping(payload))) => self.pong(id, &payload),
-                Ok(Some(Event::Pong)) => {}
-                Ok(Some(Event::Close(code))) => self.close_received(id, code),
-                Ok(Some(message)) if client.accepts_data() => {
-                    self.stats.messages_in += 1;
-                    return Some(message);
+                Ok(Some(message @ (Event::Text(_) | Event::Binary(_)))) => {
+                    if is_open {
+                        self.stats.messages_in += 1;
+                        return Some(message);
+                    }
+                    // It may not have seen our close frame yet.
                 }
-                Ok(Some(_)) => {} // it may not have seen our close frame yet
+                Ok(Some(control)) => self.answer_control(id, &control),
                 Err(error) => self.fail(id, error),
             }
         }
         None
+    }
+
+    #[inline(never)]
+    fn answer_control(&mut self, id: ClientId, event: &Event<'_>) {
+        match event {
+            Event::Ping(payload) => self.pong(id, payload),
+            Event::Close(code) => self.close_received(id, *code),
+            Event::Pong | Event::Text(_) | Event::Binary(_) => {}
+        }
     }
 
     fn pong(&mut self, id: ClientId, payload: &[u8]) {
@@ -443,7 +456,7 @@ impl Hub {
 
     /// The id of a slot that is in use.
     pub(crate) fn client_id(&self, key: u32) -> Option<ClientId> {
-        self.clients.contains(key as usize).then(|| self.id(key))
+        self.clients.get(key as usize).map(|client| ClientId { key, generation: client.generation })
     }
 
     fn peer(&self, key: u32) -> Peer {

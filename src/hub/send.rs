@@ -9,18 +9,18 @@
 //! that a direct message does not wait until a broadcast has gone to ten thousand others.
 
 use super::Hub;
+use super::queue::Queue;
 use crate::client::{ClientId, State};
 use crate::frame::{CloseCode, Kind, Opcode, encode};
 use crate::outbox::Outbox;
 use crate::spool::{Lane, Range, Spool};
 use log::info;
-use std::collections::VecDeque;
 
 /// Clients to flush, and the broadcasts not yet handed out.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    pub(super) urgent: VecDeque<u32>,
-    pub(super) bulk: VecDeque<u32>,
+    pub(super) urgent: Queue,
+    pub(super) bulk: Queue,
     pub(super) pending: Option<Pending>,
     pub(super) throttle: Throttle,
     /// Scratch of `settle`: clients that were over their limit.
@@ -77,7 +77,7 @@ impl Hub {
     pub fn send_direct(&mut self, to: ClientId, kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
         self.settle(); // which may close it
-        self.is_open(to) && self.deliver(to.key, false, kind.opcode(), message)
+        self.is_open(to) && self.deliver(to.key, kind.opcode(), message)
     }
 
     /// Queues a message for all clients of a token. False when none took it.
@@ -85,20 +85,40 @@ impl Hub {
         self.stats.directs += 1;
         self.settle(); // which may close the first of them
         match self.tokens.first(token) {
-            Some(first) => self.deliver(first, true, kind.opcode(), message),
+            Some(only) if self.tokens.after(only).is_none() => self.deliver(only, kind.opcode(), message),
+            Some(first) => self.deliver_to_chain(first, kind.opcode(), message),
             None => false,
         }
     }
 
-    /// Encodes a frame once and queues it for a client, and for the rest of its token's chain.
-    /// No broadcast is pending.
-    fn deliver(&mut self, first: u32, chain: bool, opcode: Opcode, message: &[u8]) -> bool {
+    /// Encodes a frame and queues it for one client. No broadcast is pending.
+    fn deliver(&mut self, key: u32, opcode: Opcode, message: &[u8]) -> bool {
+        let len = (encode::header_len(message.len()) + message.len()) as u32;
+        let outbox_bytes_max = self.settings.limits.outbox_bytes;
+        let Some((outbox, waiting)) = self.clients[key as usize].receiving() else { return false };
+        if is_over(waiting, len, outbox_bytes_max) {
+            self.overflow(key);
+            return false;
+        }
+        let range = self.spool.append_frame(Lane::Private, true, opcode, message);
+        if outbox.push(range) {
+            self.spool.hold(range.segment, 1);
+        }
+        self.queue_flush(key);
+        self.stats.messages_out += 1;
+        self.relieve();
+        true
+    }
+
+    /// Encodes a frame once and queues it for all clients of a token's chain. No broadcast is pending.
+    #[inline(never)]
+    fn deliver_to_chain(&mut self, first: u32, opcode: Opcode, message: &[u8]) -> bool {
         let range = self.spool.append_frame(Lane::Private, true, opcode, message);
         // Held while it is handed out: closing a client could free the segment under it.
         self.spool.hold(range.segment, 1);
         let (mut next, mut taken) = (Some(first), 0);
         while let Some(key) = next {
-            next = self.tokens.after(key).filter(|_| chain);
+            next = self.tokens.after(key);
             taken += u64::from(self.push_or_overflow(key, range));
         }
         self.spool.release(range.segment);
@@ -154,7 +174,7 @@ impl Hub {
             holds += u32::from(outbox.push(range));
             if !client.queued_bulk {
                 client.queued_bulk = true;
-                self.queues.bulk.push_back(key as u32);
+                self.queues.bulk.push(key as u32);
             }
         }
         self.queues.throttle.pushed += (self.queues.bulk.len() - bulk_before) as u64;
@@ -284,7 +304,7 @@ impl Hub {
         let client = &mut self.clients[key as usize];
         if !client.queued_urgent {
             client.queued_urgent = true;
-            self.queues.urgent.push_back(key);
+            self.queues.urgent.push(key);
         }
     }
 
@@ -297,7 +317,7 @@ impl Hub {
         let client = &mut self.clients[key as usize];
         if !client.queued_bulk {
             client.queued_bulk = true;
-            self.queues.bulk.push_back(key);
+            self.queues.bulk.push(key);
             self.queues.throttle.pushed += 1;
         }
     }
@@ -307,33 +327,35 @@ impl Hub {
         !self.queues.urgent.is_empty() || !self.queues.bulk.is_empty() || self.queues.pending.is_some()
     }
 
-    /// The next client of the urgent queue, or of the bulk queue, that may have bytes to send.
-    pub(crate) fn next_flush(&mut self, bulk: bool) -> Option<u32> {
-        loop {
-            let key = if bulk {
-                let key = self.queues.bulk.pop_front()?;
-                self.queues.throttle.popped += 1;
-                key
-            } else {
-                self.queues.urgent.pop_front()?
-            };
-            let Some(client) = self.clients.get_mut(key as usize) else { continue };
-            let queued = if bulk { &mut client.queued_bulk } else { &mut client.queued_urgent };
-            // A slot may have been freed and used again: its mark tells.
-            if std::mem::take(queued) && !matches!(client.state, State::Gone) {
-                return Some(key);
-            }
+    #[inline]
+    pub(crate) fn has_queued(&self, bulk: bool) -> bool {
+        !if bulk { &self.queues.bulk } else { &self.queues.urgent }.is_empty()
+    }
+
+    /// Moves the next clients of a queue to `keys`, at most `max`: each of them is to be flushed now.
+    pub(crate) fn take_queued(&mut self, bulk: bool, max: usize, keys: &mut Vec<u32>) {
+        let queue = if bulk { &mut self.queues.bulk } else { &mut self.queues.urgent };
+        let count = queue.take(max, keys);
+        if bulk {
+            self.queues.throttle.popped += count as u64;
         }
     }
 
-    /// Lets `write` offer to the kernel what waits for a client, and takes note of what it took.
-    #[inline]
+    /// Lets `write` offer to the kernel what waits for a client that was queued, and takes note of what it
+    /// took.
+    #[inline(always)]
     pub(crate) fn flush_client<E>(
         &mut self,
         key: u32,
+        bulk: bool,
         write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
     ) -> Result<(bool, After), E> {
         let client = &mut self.clients[key as usize];
+        let queued = if bulk { &mut client.queued_bulk } else { &mut client.queued_urgent };
+        // A slot may have been freed and used again: its mark tells.
+        if !std::mem::take(queued) || matches!(client.state, State::Gone) {
+            return Ok((true, After::Idle));
+        }
         let Written { sent, all } = write(&client.outbox, &self.spool)?;
         self.stats.bytes_out += sent as u64;
         client.outbox.consume(sent as u32, &mut self.spool);

@@ -15,7 +15,13 @@ use log::info;
 
 impl Hub {
     /// Handles at most `budget` deadlines; true when more may be due.
+    #[inline]
     pub(crate) fn expire(&mut self, budget: usize) -> bool {
+        self.now.ms >= self.next_deadline_ms() && self.expire_some(budget)
+    }
+
+    #[inline(never)]
+    fn expire_some(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
             let Some(key) = self.timers.pop(self.now.ms) else { return self.expire_backends(budget) };
             self.client_due(key);
@@ -23,10 +29,10 @@ impl Hub {
         true
     }
 
-    /// When to come back for the next deadline, in milliseconds of [`Hub::now`].
-    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
-        let clients = self.timers.next_ms();
-        clients.into_iter().chain(self.backend_timers.next_ms()).min()
+    /// When to come back for the next deadline, in milliseconds of [`Hub::now`]; `u64::MAX` for never.
+    #[inline]
+    pub(crate) fn next_deadline_ms(&self) -> u64 {
+        self.timers.next_ms().min(self.backend_timers.next_ms())
     }
 
     fn client_due(&mut self, key: u32) {

@@ -1,0 +1,72 @@
+//! A first-in, first-out queue of slab keys that is taken from in batches.
+//!
+//! A vector and where its first key stands: a key is put in by one store and a batch is taken by one copy, where a
+//! ring buffer computes a place for each. It never knows what a key means. Invariant: at most half of the vector,
+//! or nothing at all, is keys that were taken.
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    keys: Vec<u32>,
+    first: usize,
+}
+
+impl Queue {
+    #[inline]
+    pub(super) fn push(&mut self, key: u32) {
+        self.keys.push(key);
+    }
+
+    /// Moves the first `max` keys, or all when they are fewer, to the end of `batch`; returns how many.
+    pub(super) fn take(&mut self, max: usize, batch: &mut Vec<u32>) -> usize {
+        let count = self.len().min(max);
+        batch.extend_from_slice(&self.keys[self.first..self.first + count]);
+        self.first += count;
+        // A key is moved at most once for every one that was taken.
+        if self.first > self.keys.len() / 2 {
+            self.keys.drain(..self.first);
+            self.first = 0;
+        }
+        count
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len() - self.first
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The keys in their order, for the audit.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &u32> + '_ {
+        self.keys[self.first..].iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    proptest! {
+        #[test]
+        fn is_a_queue(steps in proptest::collection::vec((0..20u32, 0..20usize), 1..200)) {
+            let (mut queue, mut model, mut serial) = (Queue::default(), VecDeque::new(), 0..);
+            for (pushed, taken) in steps {
+                for key in serial.by_ref().take(pushed as usize) {
+                    queue.push(key);
+                    model.push_back(key);
+                }
+                let mut batch = Vec::new();
+                let count = queue.take(taken, &mut batch);
+                let expected: Vec<u32> = model.drain(..taken.min(model.len())).collect();
+                prop_assert_eq!((count, &batch), (expected.len(), &expected));
+                prop_assert_eq!((queue.len(), queue.is_empty()), (model.len(), model.is_empty()));
+                prop_assert!(queue.iter().eq(model.iter()));
+                prop_assert!(queue.keys.len() <= 2 * queue.len());
+            }
+        }
+    }
+}
