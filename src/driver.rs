@@ -362,7 +362,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     #[inline(always)]
     fn flush_client(&mut self, key: u32, bulk: bool) {
-        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let Some(slot) = self.clients.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let flushed = self.hub.flush_client(key, bulk, |outbox, spool| match slot.writable {
             true => write(&mut slot.stream, outbox, spool),
             false => Err(ErrorKind::WouldBlock.into()),
