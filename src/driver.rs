@@ -20,7 +20,7 @@ use crate::client::ClientId;
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
 use crate::handshake::Reject;
-use crate::hub::{After, Hub, Written};
+use crate::hub::{After, Hub, Written, drop_empty, shrink};
 use crate::timers::Now;
 use accept::{Accepting, Port};
 use log::debug;
@@ -105,6 +105,8 @@ pub struct Driver<L: Listen, H> {
     /// Deadlines are left over.
     late: bool,
     drain_until_ms: Option<u64>,
+    /// Asks the allocator for what it keeps of freed memory.
+    give_back: fn(),
 }
 
 impl<L: Listen, H: Handler> Driver<L, H> {
@@ -125,7 +127,13 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             sockets_max,
             late: false,
             drain_until_ms: None,
+            give_back: || {},
         }
+    }
+
+    /// Sets what is called a while after peers have left, when the tables were shrunk.
+    pub fn set_give_back(&mut self, give_back: fn()) {
+        self.give_back = give_back;
     }
 
     /// Adds a listener for clients (`place` among the hub's) or for backends (`None`).
@@ -193,6 +201,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
         self.flush();
         self.reap();
+        if self.hub.is_tidy_due() {
+            self.tidy();
+        }
     }
 
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
@@ -280,7 +291,20 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
         if freed {
             self.accept_again();
+            self.hub.tidy_later();
         }
+    }
+
+    /// A crowd has left: its memory goes too. Keys that stand in a queue and are nobody's may lie behind the
+    /// tables' end from now on.
+    #[cold]
+    fn tidy(&mut self) {
+        if let Some(keys) = self.hub.tidy() {
+            shrink(&mut self.clients, keys);
+            drop_empty(&mut self.run);
+            drop_empty(&mut self.later);
+        }
+        (self.give_back)();
     }
 
     // Clients.
@@ -362,7 +386,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     #[inline(always)]
     fn flush_client(&mut self, key: u32, bulk: bool) {
-        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+        let Some(slot) = self.clients.get_mut(key as usize).and_then(Option::as_mut) else { return };
         let flushed = self.hub.flush_client(key, bulk, |outbox, spool| match slot.writable {
             true => write(&mut slot.stream, outbox, spool),
             false => Err(ErrorKind::WouldBlock.into()),

@@ -30,6 +30,13 @@ impl Queue {
         count
     }
 
+    /// Gives its room back if nobody stands in it.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.keys.len() - self.first
     }
