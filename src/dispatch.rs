@@ -34,22 +34,33 @@ pub(crate) fn pump(hub: &mut Hub, key: u32, input: &[u8]) -> Progress {
     if !matches!(backend.state, State::Open) {
         return Progress::Waiting; // what comes after the end of the conversation is discarded
     }
-    // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
-    let mut gathered = std::mem::take(&mut backend.input);
-    let (used, progress);
-    if gathered.is_empty() {
-        (used, progress) = run(hub, key, input);
-        gathered.extend_from_slice(&input[used..]);
-    } else {
-        gathered.extend_from_slice(input);
-        (used, progress) = run(hub, key, &gathered);
-        gathered.drain(..used);
+    if !backend.input.is_empty() {
+        return pump_gathered(hub, key, input);
     }
-    let backend = &mut hub.backends[key as usize];
-    if backend.state == State::Open && !gathered.is_empty() {
-        backend.input = gathered;
+    // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
+    let (used, progress) = run(hub, key, input);
+    if used < input.len() {
+        keep(hub, key, input[used..].to_vec());
     }
     progress
+}
+
+#[inline(never)]
+fn pump_gathered(hub: &mut Hub, key: u32, input: &[u8]) -> Progress {
+    let mut gathered = std::mem::take(&mut hub.backends[key as usize].input);
+    gathered.extend_from_slice(input);
+    let (used, progress) = run(hub, key, &gathered);
+    gathered.drain(..used);
+    keep(hub, key, gathered);
+    progress
+}
+
+/// What is not executed waits, unless the conversation is over.
+fn keep(hub: &mut Hub, key: u32, rest: Vec<u8>) {
+    let backend = &mut hub.backends[key as usize];
+    if backend.state == State::Open && !rest.is_empty() {
+        backend.input = rest;
+    }
 }
 
 /// Executes a share of the commands in `input`; returns how many bytes they were.
