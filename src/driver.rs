@@ -20,7 +20,7 @@ use crate::client::ClientId;
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
 use crate::handshake::Reject;
-use crate::hub::{After, Hub, Written};
+use crate::hub::{After, Hub, Written, drop_empty, shrink};
 use crate::timers::Now;
 use accept::{Accepting, Port};
 use log::debug;
@@ -101,6 +101,8 @@ pub struct Driver<L: Listen, H> {
     /// Deadlines are left over.
     late: bool,
     drain_until_ms: Option<u64>,
+    /// Asks the allocator for what it keeps of freed memory.
+    give_back: fn(),
 }
 
 impl<L: Listen, H: Handler> Driver<L, H> {
@@ -119,7 +121,13 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             sockets_max,
             late: false,
             drain_until_ms: None,
+            give_back: || {},
         }
+    }
+
+    /// Sets what is called a while after peers have left, when the tables were shrunk.
+    pub fn set_give_back(&mut self, give_back: fn()) {
+        self.give_back = give_back;
     }
 
     /// Adds a listener for clients (`place` among the hub's) or for backends (`None`).
@@ -185,6 +193,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
         self.flush();
         self.reap();
+        if self.hub.is_tidy_due() {
+            self.tidy();
+        }
     }
 
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
@@ -263,7 +274,20 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
         if freed {
             self.accept_again();
+            self.hub.tidy_later();
         }
+    }
+
+    /// A crowd has left: its memory goes too. Keys that stand in a queue and are nobody's may lie behind the
+    /// tables' end from now on.
+    #[cold]
+    fn tidy(&mut self) {
+        if let Some(keys) = self.hub.tidy() {
+            shrink(&mut self.clients, keys);
+            drop_empty(&mut self.run);
+            drop_empty(&mut self.later);
+        }
+        (self.give_back)();
     }
 
     // Clients.

@@ -202,8 +202,10 @@ impl<H: Handler> Server<H> {
         let (remote, inbox) = Remote::new(waker);
         let hub = Hub::new(&settings, RandomState::new(), probe);
         let sockets_max = capacity.sockets(&settings);
+        let mut driver = Driver::new(hub, handler, sockets_max);
+        driver.set_give_back(sys::return_freed_memory);
         let mut server = Self {
-            driver: Driver::new(hub, handler, sockets_max),
+            driver,
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             signals: None,

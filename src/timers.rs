@@ -31,6 +31,8 @@ pub const TICK_MS: u64 = 64;
 /// seen once, when it is due.
 const SLOTS: usize = 512;
 const NIL: u32 = u32::MAX;
+/// What is popped for the alarm; no peer has this key.
+pub const ALARM: u32 = NIL;
 
 /// A moment in four bytes, counted in [`TICK_MS`] and rounded up. Lasts 8.7 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +78,8 @@ pub struct Timers {
     /// No armed key is due before this moment; `u64::MAX` when nothing is armed. Both questions of a turn,
     /// what is due and how long to sleep, are answered by it without a look at the wheel.
     soonest_ms: u64,
+    /// A moment that is nobody's; `u64::MAX` when there is none.
+    alarm_ms: u64,
     links: Vec<Link>,
 }
 
@@ -87,6 +91,7 @@ impl Default for Timers {
             cursor: Tick(0),
             due: NIL,
             soonest_ms: u64::MAX,
+            alarm_ms: u64::MAX,
             links: Vec::new(),
         }
     }
@@ -129,6 +134,22 @@ impl Timers {
         self.links[key as usize] = UNLINKED;
     }
 
+    /// Makes [`ALARM`] come up once at this moment, unless it is set already.
+    pub fn set_alarm(&mut self, at_ms: u64) {
+        if self.alarm_ms == u64::MAX {
+            self.alarm_ms = at_ms;
+            self.soonest_ms = self.soonest_ms.min(at_ms);
+        }
+    }
+
+    /// Gives back the memory of the keys from `keys` on, of which none is armed.
+    pub(crate) fn shrink(&mut self, keys: usize) {
+        let behind = self.links.get(keys..).unwrap_or_default();
+        debug_assert!(behind.iter().all(|link| link.tick == UNARMED), "an armed key is in use");
+        self.links.truncate(keys);
+        self.links.shrink_to_fit();
+    }
+
     /// Takes out one key whose deadline has come, in no particular order among those.
     #[inline]
     pub fn pop(&mut self, now_ms: u64) -> Option<u32> {
@@ -143,6 +164,10 @@ impl Timers {
     }
 
     fn pop_due(&mut self, now_ms: u64) -> Option<u32> {
+        if self.alarm_ms <= now_ms {
+            self.alarm_ms = u64::MAX; // `soonest_ms` stays: the keys that are due come next
+            return Some(ALARM);
+        }
         let now = Tick((now_ms / TICK_MS).min(u64::from(NIL - 1)) as u32);
         loop {
             while self.due != NIL {
@@ -155,7 +180,7 @@ impl Timers {
                 self.insert(key, tick); // a later revolution
             }
             if self.cursor > now {
-                self.soonest_ms = self.next_occupied_ms().unwrap_or(u64::MAX);
+                self.soonest_ms = self.next_occupied_ms().unwrap_or(u64::MAX).min(self.alarm_ms);
                 return None;
             }
             self.advance(now);
@@ -263,6 +288,34 @@ mod tests {
         assert_eq!(timers.next_ms(), Some(Tick::at(5000).ms()));
         timers.arm_by(0, 640);
         assert_eq!(timers.next_ms(), Some(640));
+    }
+
+    #[test]
+    fn the_alarm_comes_up_once_and_keeps_nobody_from_his_turn() {
+        let mut timers = Timers::default();
+        timers.arm(1, 640);
+        timers.arm(2, 6400);
+        timers.set_alarm(5000);
+        timers.set_alarm(9000);
+        assert_eq!((timers.pop(700), timers.pop(700)), (Some(1), None));
+        assert_eq!(timers.next_ms(), Some(5000), "the earlier of two alarms, found again behind a key");
+        assert_eq!((timers.pop(4999), timers.pop(5000), timers.pop(5000)), (None, Some(ALARM), None));
+        assert_eq!((timers.pop(7000), timers.pop(10_000), timers.next_ms()), (Some(2), None, None));
+    }
+
+    #[test]
+    fn shrinking_keeps_the_keys_in_front() {
+        let mut timers = Timers::default();
+        for key in 0..1000 {
+            timers.arm(key, 1000);
+        }
+        for key in 3..1000 {
+            timers.cancel(key);
+        }
+        timers.shrink(3);
+        assert!(timers.links.capacity() < 100);
+        timers.arm(500, 1000);
+        assert_eq!(popped(&mut timers, 2000), [0, 1, 2, 500]);
     }
 
     #[derive(Clone, Debug)]

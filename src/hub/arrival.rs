@@ -61,11 +61,16 @@ impl Hub {
     /// Over `limits.unauthenticated` the oldest is dropped: a genuine browser is done long before.
     fn bound_newcomers(&mut self) {
         let max = self.settings.limits.unauthenticated.unwrap_or(usize::MAX);
-        while self.newcomers.front().is_some_and(|oldest| !self.is_handshaking(*oldest)) {
-            self.newcomers.pop_front();
-        }
+        self.forget_old_newcomers();
         if self.counts.waiting > max {
             self.drop_oldest_newcomer();
+        }
+    }
+
+    /// Those whose handshake is over and who are the oldest.
+    pub(super) fn forget_old_newcomers(&mut self) {
+        while self.newcomers.front().is_some_and(|oldest| !self.is_handshaking(*oldest)) {
+            self.newcomers.pop_front();
         }
     }
 

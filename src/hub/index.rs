@@ -5,6 +5,7 @@
 //! looks at a client that is not open. Invariant: a key is in the chain of its name if and only if it was
 //! inserted and not removed.
 
+use super::tidy::SPARSE;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
 
@@ -30,6 +31,10 @@ impl Index {
     pub(crate) fn insert(&mut self, key: u32, name: &[u8]) {
         assert!(name.len() <= self.stride, "the grammar of cookies bounds every name");
         self.store(key, name);
+        self.link(key);
+    }
+
+    fn link(&mut self, key: u32) {
         let Self { stride, names, next, first, hasher } = self;
         let name = slot(names, *stride, key);
         let hash = hasher.hash_one(name);
@@ -64,6 +69,20 @@ impl Index {
             at = next[at as usize];
         }
         next[at as usize] = after;
+    }
+
+    /// Gives back the memory of the keys from `keys` on, of which none is inserted, and of a hash table that
+    /// is too large by far.
+    pub(crate) fn shrink(&mut self, keys: usize) {
+        self.names.truncate(keys * self.stride);
+        self.names.shrink_to_fit();
+        self.next.truncate(keys);
+        self.next.shrink_to_fit();
+        if self.first.len() < self.first.capacity() / SPARSE {
+            // One key of each name: the chains behind them stay as they are.
+            let room = HashTable::with_capacity(self.first.len());
+            std::mem::replace(&mut self.first, room).into_iter().for_each(|key| self.link(key));
+        }
     }
 
     /// Longest name it takes.
@@ -141,6 +160,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn shrinking_loses_nobody() {
+        let mut index = Index::new(8, RandomState::new());
+        let name = |key: u32| format!("n{}", key / 2); // chains of two
+        for key in 0..1000 {
+            index.insert(key, name(key).as_bytes());
+        }
+        for key in 10..1000 {
+            index.remove(key);
+        }
+        index.shrink(10);
+        assert!(index.names.capacity() <= 80 && index.next.capacity() <= 10 && index.first.capacity() < 20);
+        assert_eq!(index.len(), 5);
+        index.insert(700, b"n3");
+        assert_eq!(index.of(b"n3").collect::<Vec<_>>(), [700, 7, 6]);
+        assert_eq!(index.of(b"n4").collect::<Vec<_>>(), [9, 8]);
+    }
 
     proptest! {
         /// Against a map from key to name.

@@ -16,6 +16,7 @@
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `control` | backends' replies and their end |
+//! | `tidy` | memory that a crowd has left behind |
 //! | `index` | tokens and users |
 //! | `proxy` | the visitor's address behind a proxy |
 //! | `audit` | everything recounted from scratch, for the tests |
@@ -27,6 +28,7 @@ mod index;
 mod lock;
 mod proxy;
 mod send;
+mod tidy;
 mod time;
 
 use crate::auth;
@@ -46,6 +48,7 @@ use std::hash::RandomState;
 
 pub(crate) use arrival::Head;
 pub(crate) use send::{After, FLUSH_BYTES, Written};
+pub(crate) use tidy::{drop_empty, shrink};
 
 /// The registry. See the module's head.
 #[derive(Debug)]
@@ -72,6 +75,7 @@ pub struct Hub {
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
+    tidy: tidy::Tidy,
     /// For the status only.
     reload: Reload,
     probe: fn() -> Process,
@@ -131,6 +135,7 @@ impl Hub {
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
+            tidy: tidy::Tidy::default(),
             reload: Reload::default(),
             probe,
         }

@@ -24,7 +24,7 @@ pub(super) struct Queues {
     pub(super) pending: Option<Pending>,
     pub(super) throttle: Throttle,
     /// Scratch of `settle`: clients that were over their limit.
-    overflown: Vec<u32>,
+    pub(super) overflown: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]

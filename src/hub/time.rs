@@ -10,7 +10,7 @@ use crate::control::Reply;
 use crate::frame::{CloseCode, Opcode, encode};
 use crate::handshake::Reject;
 use crate::spool::Lane;
-use crate::timers::Tick;
+use crate::timers::{ALARM, Tick};
 use log::info;
 
 impl Hub {
@@ -30,6 +30,9 @@ impl Hub {
     }
 
     fn client_due(&mut self, key: u32) {
+        if key == ALARM {
+            return self.tidy.is_due = true;
+        }
         let client = &self.clients[key as usize];
         match client.next_due(&self.settings.timeouts) {
             Some((deadline_ms, due)) if deadline_ms <= self.now.ms => self.client_is_due(self.id(key), due),

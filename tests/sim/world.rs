@@ -132,9 +132,10 @@ fn no_process() -> Process {
 }
 
 impl World {
-    fn new(seed: u64, plan: Plan, rng: Rng) -> Self {
+    fn new(seed: u64, plan: Plan, mut rng: Rng) -> Self {
         let net = Net::new(seed, plan.faults.clone(), 3);
         let mut hub = Hub::new(&plan.settings, RandomState::new(), no_process);
+        hub.tidy_from(rng.pick(&[0, 2, 4, 1024]), rng.pick(&[1, 50, 500]));
         hub.add_listener("unix:///one".into(), None);
         hub.add_listener("unix:///two".into(), Some("ws.example.com".into()));
         let app = App { farewell: plan.can.farewell, ..App::default() };
