@@ -27,6 +27,8 @@ ELSEWHERE = {
                              "of_fifty_starts_at_once_one_wins_and_all_are_told_the_truth"]),
     21: ("tests/sim/plan.rs", ["jump"], "tests/sim/main.rs", ["any_world_keeps_the_promises"]),
 }
+# The server gives memory back so long after a departure, and again after the next.
+TIDY_S = 12
 HEAD = """# What the attacks came to
 
 Measured with `tests/attack/run` on {date}, on {host}. The rows are those of the design's table of threats; all attacks
@@ -136,6 +138,8 @@ class Aftermath:
         quiet = eventually(self.is_quiet, 40)
         status = self.server.status()
         left = self.settled_descriptors() - self.descriptors
+        # What freed blocks hold goes back some seconds after the last peer has left.
+        eventually(lambda: self.server.memory() - self.rss <= rss_max_mib * MIB, TIDY_S, 0.1)
         grown = (self.server.memory() - self.rss) / MIB
         names = ("clients", "unauthenticated", "closing", "locks", "queued_bytes")
         rest = {name: status[name] for name in names if status[name]}
