@@ -105,7 +105,7 @@ def latency(soak):
     if wrong or third < 20:
         return [("the probe's direct messages", wrong or f"{len(busy)} only", "some", False)]
     first, last = percentile(busy[:third], .99) * 1e3, percentile(busy[-third:], .99) * 1e3
-    bound = 4 * first + 20
+    bound = 4 * first + 50  # other work may come beside it
     return [(f"p99 of the probe's {len(busy)} direct messages while busy: last third, against {first:.2f} ms in the first",
              f"{last:.2f} ms", f"≤ {bound:.1f} ms", last <= bound)]
 

@@ -258,7 +258,7 @@ class World:
         self.count("silent clients")
 
     def expired(self):
-        issued = int(time.time()) - LIFETIME_S + 2
+        issued = int(time.time()) - LIFETIME_S + 3
         token = secrets.token_hex(16)
         Browser(self, token, self.shallow(), opening=head(token, issued), wanted=(1000,))
         self.count("logins that expired")
