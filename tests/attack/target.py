@@ -118,7 +118,7 @@ class Server:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
         command = [self.binary, "run", "-c", self.config]
         environment = {**os.environ, **(self.environment or {})}
-        self.process = subprocess.Popen(command, preexec_fn=limit, cwd=self.folder, env=environment)
+        self.process = subprocess.Popen(command, preexec_fn=limit, cwd=self.folder, env=environment, process_group=0)
         self.pid = self.process.pid
         if not eventually(self.answers):
             raise SystemExit(f"the server did not start: {self.log()}")
