@@ -52,7 +52,8 @@ def chosen(first, last, quick):
 
 
 def faults_of(phase, calls, quick):
-    for call, (first, last) in sorted(calls.items()):
+    # The log first: it sums up what is repeated, and then writes no more.
+    for call, (first, last) in sorted(calls.items(), key=lambda item: (item[0] != "write", item)):
         if call in HARMLESS or (phase, call) == ("start", "close"):  # see the head of the table
             continue
         if call not in ERRORS:

@@ -13,9 +13,14 @@ from scene import ROOT, Client, Gone, Play, Stage, eventually
 
 SYS = os.path.join(ROOT, "src", "sys.rs")
 ERROR = 99
-MEMCHECK = ["valgrind", "--quiet", f"--error-exitcode={ERROR}", "--trace-children=yes", "--child-silent-after-fork=no"]
-# What of sys.rs no test under valgrind runs, and why.
-UNSEEN = {}
+MEMCHECK = ["valgrind", "--quiet", f"--error-exitcode={ERROR}", "--trace-children=yes", "--vgdb=no"]
+# valgrind 3.19 knows neither pidfd_open nor pidfd_send_signal and answers ENOSYS: these tests run without it only.
+SKIP = ["--skip", "a_process_is_signalled_and_its_end_seen", "--skip", "groups_of_processes_are_never_signalled",
+        "--skip", "descriptors_are_raised_to_the_hard_limit"]
+_UNKNOWN = "valgrind does not know its system call; cargo test runs it"
+_LIFE = "not in callgrind's list: it is run by `check` and `start` in the life above"
+UNSEEN = {"open": _UNKNOWN, "signal": _UNKNOWN} | dict.fromkeys(
+    ("raise_nofile", "return_large_buffers", "reap", "may", "become_user", "verify_identity"), _LIFE)
 
 
 def report(well, what):
@@ -42,26 +47,30 @@ def unsafe_functions(text):
 
 
 def unit_tests(binary, folder):
-    command = [*MEMCHECK, binary, "sys::", "net::", "privileges::", "--test-threads=1"]
+    command = [*MEMCHECK, binary, "sys::tests", "privileges::", "--test-threads=1", *SKIP]
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=240)
     if run.returncode:
         print(run.stdout)
-    return report(run.returncode == 0, "memcheck: the unit tests of sys, net and privileges")
+    return report(run.returncode == 0, "memcheck: the unit tests of sys and privileges")
 
 
 def life(binary, folder):
     """`start`, a change of user, clients, backends, reload, logs reopened, stop: all under valgrind."""
     logs = os.path.join(folder, "life-%p")
     stage = Stage(user="nobody", binary=os.path.abspath(binary)).prepare()
-    stage.more_timeouts = ["idle = 20", "pong = 20"]
+    stage.idle_s = 20
     stage.write_config()
     try:
+        check = [*MEMCHECK, f"--log-file={logs}", stage.binary, "check", "-c", stage.config]
+        checked = subprocess.run(check, timeout=60, stdout=subprocess.DEVNULL).returncode
+        report(checked == 0, f"memcheck: the check ends with {checked}")
         command = [*MEMCHECK, f"--log-file={logs}", stage.binary, "start", "-c", stage.config]
         started = subprocess.run(command, timeout=60).returncode
         if not report(started == 0, f"memcheck: the start ends with {started}"):
             return False
         stage.pid = stage.status()["pid"]
-        play = Play(stage)
+        # Without TLS: memcheck does not follow ring's assembly, and takes what it writes for uninitialised.
+        play = Play(stage, tls=False)
         for _ in range(3):
             play.act()
         complaints = play.lost + play.aftermath()
@@ -81,7 +90,7 @@ def life(binary, folder):
 def coverage(binary, functions, folder):
     """Callgrind names every function that was entered, in the unit tests and in the processes they start."""
     command = ["valgrind", "--tool=callgrind", "--quiet", "--trace-children=yes", f"--callgrind-out-file={folder}/calls-%p",
-               binary, "sys::", "net::", "privileges::", "reactor::", "detach::", "--test-threads=1"]
+               binary, "sys::tests", "privileges::", "config::", "--test-threads=1", *SKIP]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, timeout=240)
     entered = set()
     for path in glob.glob(f"{folder}/calls-*"):
@@ -91,6 +100,9 @@ def coverage(binary, functions, folder):
             entered.update(re.findall(r"\bwsson::sys::(?:[\w<>]+::)*(\w+)", file.read()))
     well = True
     for name in functions:
+        if name in UNSEEN:
+            print(f"{name}: {UNSEEN[name]}")
+            continue
         well &= report(name in entered, f"memcheck: {name} of sys.rs was run")
     return well
 

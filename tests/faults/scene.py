@@ -33,7 +33,7 @@ class Gone(Exception):
 class Stage(Server):
     """A server with a listener of each kind. `user`: becomes it, when started as root."""
 
-    more_timeouts, stderr = (), ""
+    more_timeouts, stderr, idle_s = (), "", 1
 
     def __init__(self, user=None, **more):
         super().__init__(**more)
@@ -87,7 +87,7 @@ class Stage(Server):
             f'pid = "{self.folder}/pid"', f'log = "{self.log_path}"', 'on_message = "echo"',
             *([f'user = "{self.user}"'] if self.user else []),
             # Short, so that a connection whose end was hidden from the server by a fault is found out soon.
-            "[timeouts]", "drain = 2", "idle = 1", "pong = 2", "control = 1", "close = 1", "handshake = 2",
+            "[timeouts]", "drain = 2", f"idle = {self.idle_s}", "pong = 2", "control = 1", "close = 1", "handshake = 2",
             *self.more_timeouts, "[tls]",
             f'certificate = "{DATA}/curve.pem"', f'key = "{DATA}/curve.key"',
         ]
@@ -310,15 +310,15 @@ class BackendPeer(Peer):
 class Play:
     """What happens on the stage. Counts those who were lost against their will."""
 
-    def __init__(self, stage):
-        self.stage, self.lost, self.round = stage, [], 0
+    def __init__(self, stage, tls=True):
+        self.stage, self.lost, self.round, self.tls = stage, [], 0, tls
         self.witnesses = {}
         self.fill()
 
     def fill(self):
         """Every kind of client that stays: one that reads slowly, and one for each transport."""
         for name, kind in (("tcp", "tcp"), ("unix", "unix"), ("tls", "tls"), ("slow", "unix")):
-            if name not in self.witnesses:
+            if name not in self.witnesses and (self.tls or kind != "tls"):
                 token = (name[0] * 32)
                 self.witnesses[name] = Client(self.stage, kind, token)
 
@@ -340,7 +340,8 @@ class Play:
             self.witness(name, self.hear if told else Client.ask)
         if guest:
             self.part("guest", lambda: self.visit(guest))
-        self.part("TLS guest", lambda: self.visit(Client(self.stage, "tls")))
+        if self.tls:
+            self.part("TLS guest", lambda: self.visit(Client(self.stage, "tls")))
         self.part("reset", lambda: Client(self.stage, "tcp").reset())
 
     def hear(self, client):
