@@ -335,6 +335,7 @@ impl<H: Handler> Server<H> {
         match &mut self.tick {
             Some(tick) if tick.next_ms <= self.clock.now.ms => {
                 tick.next_ms = self.clock.now.ms + tick.every_ms;
+                self.take_signals(); // of which nobody told us
                 true
             }
             _ => false,
@@ -344,10 +345,12 @@ impl<H: Handler> Server<H> {
     fn turn(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // By a signal, whose handler writes a byte to wake us: that may fail as any write.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.take_signals(),
             result => result?,
         }
         let now = self.clock.read();
+        let mut signalled = false;
         for event in &self.events {
             let ready = Ready {
                 readable: event.is_readable(),
@@ -356,16 +359,21 @@ impl<H: Handler> Server<H> {
             };
             match event.token() {
                 WAKER => self.inbox_left = true,
-                SIGNALS => {
-                    let pending = self.signals.iter_mut().flat_map(Signals::pending);
-                    self.arrived.extend(pending.filter_map(Signal::from_number));
-                }
+                SIGNALS => signalled = true,
                 token => self.driver.ready(driver_token(token), ready, now),
             }
+        }
+        if signalled {
+            self.take_signals();
         }
         self.read_inbox(now);
         self.driver.turn(now);
         Ok(())
+    }
+
+    fn take_signals(&mut self) {
+        let pending = self.signals.iter_mut().flat_map(Signals::pending);
+        self.arrived.extend(pending.filter_map(Signal::from_number));
     }
 
     /// Reckoned from the beginning of the turn: too long by what the turn took, which no timer minds.

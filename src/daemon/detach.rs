@@ -34,7 +34,8 @@ pub fn detach() -> io::Result<Detached> {
     match sys::fork()? {
         Fork::Parent(between) => {
             drop(theirs);
-            sys::reap(between)?;
+            // Where SIGCHLD is ignored, as the one who starts us may have it, there is nothing to wait for.
+            let _ = sys::reap(between);
             Ok(Detached::Parent(listen(&mut ours)))
         }
         Fork::Child => {
@@ -59,15 +60,11 @@ fn leave_session(word: Word) -> io::Result<Detached> {
 
 impl Word {
     /// The server listens: lets the starting process return, and gives up the standard streams and the directory.
-    pub fn ready(mut self) -> io::Result<()> {
-        std::env::set_current_dir("/")?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        for standard in 0..=2 {
-            sys::replace_stdio(null.as_fd(), standard)?;
-        }
+    /// What of these cannot be given up is kept, and the word is said all the same.
+    pub fn ready(mut self) {
+        let _ = give_up_terminal();
         // Nobody listens any more if the starting process was killed; the server runs all the same.
         let _ = self.0.write_all(&[0]);
-        Ok(())
     }
 
     /// There is nothing to do: a server runs already.
@@ -81,6 +78,12 @@ impl Word {
         let _ = self.0.write_all(&[failure.exit as u8]);
         let _ = self.0.write_all(failure.text.as_bytes());
     }
+}
+
+fn give_up_terminal() -> io::Result<()> {
+    std::env::set_current_dir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    (0..=2).try_for_each(|standard| sys::replace_stdio(null.as_fd(), standard))
 }
 
 /// Waits for the server's word.
@@ -133,11 +136,27 @@ mod tests {
     }
 
     #[test]
+    fn ready_is_said_where_the_streams_cannot_be_given_up() {
+        crate::sys::tests::alone(
+            "daemon::detach::tests::ready_is_said_where_the_streams_cannot_be_given_up",
+            || {
+                let mut full = Vec::new();
+                let (mut ours, theirs) = UnixStream::pair().unwrap();
+                while let Ok(file) = File::open("/dev/null") {
+                    full.push(file);
+                }
+                Word(theirs).ready();
+                assert_eq!(listen(&mut ours), Ok(String::new()));
+            },
+        );
+    }
+
+    #[test]
     fn ready_gives_up_the_streams_and_the_directory() {
         crate::sys::tests::alone(
             "daemon::detach::tests::ready_gives_up_the_streams_and_the_directory",
             || {
-                assert_eq!(heard(|word| word.ready().unwrap()), Ok(String::new()));
+                assert_eq!(heard(Word::ready), Ok(String::new()));
                 for standard in 0..=2 {
                     let target = std::fs::read_link(format!("/proc/self/fd/{standard}")).unwrap();
                     assert_eq!(target.to_str(), Some("/dev/null"));

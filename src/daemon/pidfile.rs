@@ -87,8 +87,14 @@ impl PidFile {
                     None => unlink_if_same(path, &file),
                 }
             } else if same_file(path, &file) {
-                file.set_len(0).map_err(|e| failure(&e))?;
-                return Ok(Locked::Ours(Self { path: path.to_owned(), file }));
+                let ours = Self { path: path.to_owned(), file };
+                return match ours.file.set_len(0) {
+                    Ok(()) => Ok(Locked::Ours(ours)),
+                    Err(e) => {
+                        ours.remove();
+                        Err(failure(&e))
+                    }
+                };
             }
         }
         let text = format!("cannot lock the PID file {}: it keeps changing", path.display());

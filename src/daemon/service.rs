@@ -50,7 +50,7 @@ pub fn run_detached(settings: Settings, load: &mut Load<'_>, word: Word) -> Resu
     match begin_detached(settings) {
         Ok(Begun::Service(service)) => {
             // Where the standard streams cannot be replaced they stay as they are, and the server serves.
-            let _ = word.ready();
+            word.ready();
             return service.serve(load);
         }
         Ok(Begun::Needless(holder)) => word.needless(&running(holder)),
