@@ -62,7 +62,8 @@ impl Word {
     /// The server listens: lets the starting process return, and gives up the standard streams and the directory.
     /// What of these cannot be given up is kept, and the word is said all the same.
     pub fn ready(mut self) {
-        let _ = give_up_terminal();
+        let _ = std::env::set_current_dir("/");
+        let _ = give_up_streams();
         // Nobody listens any more if the starting process was killed; the server runs all the same.
         let _ = self.0.write_all(&[0]);
     }
@@ -80,10 +81,11 @@ impl Word {
     }
 }
 
-fn give_up_terminal() -> io::Result<()> {
-    std::env::set_current_dir("/")?;
+/// Each that can be: one that stays keeps the others from nothing.
+fn give_up_streams() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    (0..=2).try_for_each(|standard| sys::replace_stdio(null.as_fd(), standard))
+    (0..=2).for_each(|standard| drop(sys::replace_stdio(null.as_fd(), standard)));
+    Ok(())
 }
 
 /// Waits for the server's word.
