@@ -670,6 +670,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn freed_memory_goes_back_to_the_system() {
+        fn resident_kib() -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        }
+        alone("sys::tests::freed_memory_goes_back_to_the_system", || {
+            let mut blocks: Vec<Vec<u8>> = (0..20_000).map(|_| vec![1; 1000]).collect();
+            blocks.drain(..19_999); // the last one keeps the heap from shrinking by itself
+            let before = resident_kib();
+            return_freed_memory();
+            // Under valgrind, which has a heap of its own, nothing goes and nothing comes.
+            let gone = before - resident_kib().min(before);
+            let valgrind =
+                std::env::var_os("LD_PRELOAD").is_some_and(|it| it.to_string_lossy().contains("valgrind"));
+            assert!(valgrind || gone > 15_000, "{gone} KiB of 20,000 went");
+        });
+    }
+
+    #[test]
     fn the_monotonic_clock_does_not_go_back() {
         let first = monotonic_us();
         assert!(first > 0 && monotonic_us() >= first);
