@@ -85,4 +85,6 @@ SOFT = {"EAGAIN", "EINTR"}
 
 
 def losses_max(call, error):
-    return int(call in ENDS_ONE and error not in SOFT)
+    # After an EAGAIN that the kernel would not have said there is no event to read on, and a peer whose socket is full
+    # can say nothing that makes one.
+    return int(call in ENDS_ONE and error not in SOFT or (call, error) == ("recvfrom", "EAGAIN"))

@@ -382,15 +382,23 @@ impl World {
         self.check();
     }
 
-    /// Turns until the server would sleep.
+    /// Turns until the server would sleep and no event would wake it: one may be due for a connection that was
+    /// accepted in the last turn.
     fn rest(&mut self) {
         for _ in 0..TURNS_MAX {
             self.turn();
-            if self.driver.timeout_ms(self.now) != Some(0) || self.driver.is_drained() {
+            let sleeps = self.driver.timeout_ms(self.now) != Some(0) && !self.has_events();
+            if sleeps || self.driver.is_drained() {
                 return;
             }
         }
         panic!("no rest after {TURNS_MAX} turns: {}", self.driver.hub.report_json());
+    }
+
+    fn has_events(&self) -> bool {
+        let due = |edge: Ready| edge.readable || edge.writable || edge.closed;
+        let mut wires = self.clients.iter().chain(&self.backends).map(|wire| wire.borrow());
+        wires.any(|wire| wire.token.is_some() && due(wire.edge))
     }
 
     fn check(&self) {
