@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
 /// are flushed soon.
-const EVENTS_MAX: usize = 1024;
+const EVENTS_MAX: usize = 512;
 /// Messages from other threads handled in a turn.
 const INBOX_MAX: usize = 1024;
 /// Descriptors that are not for clients: listeners, the log, the PID file, backends, and connections that

@@ -327,6 +327,12 @@ impl Hub {
         !self.queues.urgent.is_empty() || !self.queues.bulk.is_empty() || self.queues.pending.is_some()
     }
 
+    /// How many clients wait to be flushed with something of their own.
+    #[inline]
+    pub(crate) fn urgent(&self) -> usize {
+        self.queues.urgent.len()
+    }
+
     #[inline]
     pub(crate) fn has_queued(&self, bulk: bool) -> bool {
         !if bulk { &self.queues.bulk } else { &self.queues.urgent }.is_empty()

@@ -132,14 +132,17 @@ fn no_process() -> Process {
 }
 
 impl World {
-    fn new(seed: u64, plan: Plan, mut rng: Rng) -> Self {
+    fn new(seed: u64, plan: Plan, rng: Rng) -> Self {
         let net = Net::new(seed, plan.faults.clone(), 3);
         let mut hub = Hub::new(&plan.settings, RandomState::new(), no_process);
-        hub.tidy_from(rng.pick(&[0, 2, 4, 1024]), rng.pick(&[1, 50, 500]));
+        // Of a generator of its own: the worlds of the seeds that failed once stay what they were.
+        let mut bounds = Rng::new(!seed);
+        hub.tidy_from(bounds.pick(&[0, 2, 4, 1024]), bounds.pick(&[1, 50, 500]));
         hub.add_listener("unix:///one".into(), None);
         hub.add_listener("unix:///two".into(), Some("ws.example.com".into()));
         let app = App { farewell: plan.can.farewell, ..App::default() };
         let mut driver = Driver::new(hub, app, plan.sockets_max);
+        driver.flush_from(bounds.pick(&[1, 2, 3, 64]));
         for (place, of_clients) in [(0, Some(0)), (1, Some(1)), (2, None)] {
             driver.add_listener(FakeListener { net: net.clone(), place }, of_clients);
         }
