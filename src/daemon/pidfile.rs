@@ -206,8 +206,11 @@ fn regular(path: &Path, meta: &Metadata) -> Result<(), Failure> {
 /// A second name, or content that is no number: somebody else's file.
 fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failure> {
     let mut text = String::new();
-    let read = file.take(NUMBER_BYTES_MAX + 1).read_to_string(&mut text);
-    let number = read.is_ok() && content(&text).is_some();
+    let number = match file.take(NUMBER_BYTES_MAX + 1).read_to_string(&mut text) {
+        Ok(_) => content(&text).is_some(),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => false,
+        Err(error) => return Err(Failure::io(format!("cannot read the PID file {}", path.display()), &error)),
+    };
     if number && meta.nlink() <= 1 {
         return Ok(());
     }

@@ -225,11 +225,24 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
     let before = sys::umask(!permissions.mode & 0o777);
     let bound = UnixListener::bind(path);
     sys::umask(before);
-    let listener = bound.map_err(os)?;
+    let listener = bound.map_err(|error| {
+        if error.kind() != io::ErrorKind::AddrInUse {
+            remove_unheard(path); // it may have been bound, and then not be listened on
+        }
+        os(error)
+    })?;
     let metadata = std::fs::symlink_metadata(path).map_err(os)?;
     let file = SocketFile { path: path.into(), inode: (metadata.dev(), metadata.ino()) };
     give(path, permissions)?;
     Ok(Socket::Unix { listener, _file: Some(file) })
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_unheard(path: &Path) {
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if UnixStream::connect(path).is_err_and(refused) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 fn give(path: &Path, permissions: &Permissions) -> Result<(), BindError> {
