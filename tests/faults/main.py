@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OUTCOMES = (UNHURT, ONE_LOST, SENTENCE, MEMORY, UNREACHED)
 PHASES = ("run", "start", "play", "reload", "reopen", "stop")
 WORKERS = 2
-# Occurrences of a call at which it fails: all up to so many, and the last. Quick: the first, one in the middle.
+# Occurrences of a call at which it fails: all up to so many, and the last. Quick: the first, one in the middle, the last.
 OCCURRENCES_MAX = 40
 HEAD = """# What faults from below came to
 
@@ -47,7 +47,7 @@ def user():
 
 def chosen(first, last, quick):
     if quick:
-        return sorted({first, (first + last + 1) // 2})
+        return sorted({first, (first + last + 1) // 2, last})
     return [*range(first, min(last, first + OCCURRENCES_MAX - 1) + 1), *([last] if last >= first + OCCURRENCES_MAX else [])]
 
 
