@@ -209,7 +209,9 @@ fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failur
     let number = match file.take(NUMBER_BYTES_MAX + 1).read_to_string(&mut text) {
         Ok(_) => content(&text).is_some(),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => false,
-        Err(error) => return Err(Failure::io(format!("cannot read the PID file {}", path.display()), &error)),
+        Err(error) => {
+            return Err(Failure::io(format!("cannot read the PID file {}", path.display()), &error));
+        }
     };
     if number && meta.nlink() <= 1 {
         return Ok(());
