@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -389,9 +389,21 @@ fn restart_sees_that_a_new_port_is_taken() {
     drop(other);
     site.wsson("restart").is(0);
     let pid = site.pid();
-    // Its own port is no other's: it will be free.
+    // Its own port is no other's: it will be free, for TLS as well.
     site.wsson("restart").is(0);
     assert_ne!(site.pid(), pid);
+    if !cfg!(feature = "tls") {
+        return;
+    }
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let tls = format!(
+        "\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        data.join("curve.pem").display(),
+        data.join("curve.key").display()
+    );
+    let text = site.read("wsson.toml").replace("tcp://", "tls://") + &tls;
+    fs::write(site.path("wsson.toml"), text).expect("writable");
+    site.wsson("restart").is(0);
 }
 
 /// A server whose PID file is called otherwise by now is not taken for none, and not signalled.

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 pub(crate) fn startable(settings: &Settings, held: &[String]) -> Result<(), Failure> {
     let mut wrong = wrong(settings);
     let addresses = settings.servers.iter().chain([&settings.control]);
-    wrong.extend(addresses.filter_map(|text| match held.contains(text) || settings.reuseport {
+    wrong.extend(addresses.filter_map(|text| match settings.reuseport || is_held(held, text) {
         true => unusable(text),
         false => occupied(text),
     }));
@@ -49,6 +49,15 @@ pub(crate) fn startable(settings: &Settings, held: &[String]) -> Result<(), Fail
         true => Ok(()),
         false => Err(Failure::new(Exit::Failed, wrong.join("\nwsson: "))),
     }
+}
+
+/// A port that is given up is free for every host and protocol.
+fn is_held(held: &[String], text: &str) -> bool {
+    let port = |text: &str| match Address::parse(text) {
+        Ok(Address::Tcp(address) | Address::Tls(address)) => Some(address.port()),
+        _ => None,
+    };
+    held.iter().any(|held| held == text || port(held).is_some_and(|held| port(text) == Some(held)))
 }
 
 /// Whatever would keep a server with these settings from starting.
