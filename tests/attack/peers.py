@@ -74,6 +74,23 @@ def fleet(server, count, shallow=False, times=None, tokens=None):
     return opened
 
 
+def take_frame(buffer):
+    """Takes the next frame that has arrived whole from a bytearray, as (opcode, payload)."""
+    if len(buffer) < 2:
+        return None
+    length, start = buffer[1], 2
+    if length > 125:
+        start = 4 if length == 126 else 10
+        if len(buffer) < start:
+            return None
+        length = int.from_bytes(buffer[2:start], "big")
+    if len(buffer) < start + length:
+        return None
+    opcode, payload = buffer[0] & 15, bytes(buffer[start:start + length])
+    del buffer[:start + length]
+    return opcode, payload
+
+
 class Client:
     """One open connection with a decoder for what the server sends."""
 
@@ -89,20 +106,7 @@ class Client:
         self.socket.sendall(data)
 
     def take(self):
-        """The next frame that has arrived whole, as (opcode, payload)."""
-        if len(self.input) < 2:
-            return None
-        length, start = self.input[1], 2
-        if length > 125:
-            start = 4 if length == 126 else 10
-            if len(self.input) < start:
-                return None
-            length = int.from_bytes(self.input[2:start], "big")
-        if len(self.input) < start + length:
-            return None
-        opcode, payload = self.input[0] & 15, bytes(self.input[start:start + length])
-        del self.input[:start + length]
-        return opcode, payload
+        return take_frame(self.input)
 
     def receive(self):
         """The next frame, or None at the end."""

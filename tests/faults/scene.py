@@ -16,7 +16,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "attack"))
-from peers import BINARY, CLOSE, PING, PONG, TEXT, frame  # noqa: E402,F401
+from peers import BINARY, CLOSE, PING, PONG, TEXT, frame, take_frame  # noqa: E402,F401
 from target import ROOT, SECRET, ORIGIN, Server, eventually, free_port, head  # noqa: E402,F401
 
 # How long somebody waits before asking again, and how often.
@@ -220,19 +220,8 @@ class Client(Peer):
 
     def take(self):
         """The next frame that is here whole."""
-        if len(self.input) < 2:
-            return None
-        length, start = self.input[1], 2
-        if length > 125:
-            start = 4 if length == 126 else 10
-            if len(self.input) < start:
-                return None
-            length = int.from_bytes(self.input[2:start], "big")
-        if len(self.input) < start + length:
-            return None
-        found = self.input[0] & 15, bytes(self.input[start:start + length])
-        del self.input[:start + length]
-        if found[0] == PING:
+        found = take_frame(self.input)
+        if found and found[0] == PING:
             self.send(frame(0x80 | PONG, found[1]))
         return found
 
