@@ -164,6 +164,17 @@ impl Server {
         self.received() - before
     }
 
+    /// All clients write these frames, and one poll tells of all of them.
+    fn say_all(&mut self, frames: &[u8]) -> usize {
+        let before = self.received();
+        self.pipes.iter().for_each(|pipe| tell(pipe, frames));
+        for client in 0..self.pipes.len() {
+            self.driver.ready(Token::Client(client), READABLE, NOW);
+        }
+        self.settle();
+        self.received() - before
+    }
+
     fn received(&self) -> usize {
         self.pipes.iter().map(|pipe| pipe.borrow().received).sum()
     }
@@ -238,4 +249,39 @@ fn a_silent_client_owns_no_heap_buffer() {
     let before = LIVE.get();
     assert_eq!(server.command(&broadcast), 66 * clients);
     assert!(LIVE.get() - before < 5, "{} buffers live on after a broadcast", LIVE.get() - before);
+}
+
+/// What a poll brings is flushed among its events: half a megabyte of answers passes through few segments.
+#[test]
+fn a_crowd_that_talks_at_once_takes_nothing_from_the_heap() {
+    let mut server = Server::with(512);
+    server.open_all();
+    let echoes = [b"\x81\xC0\0\0\0\0".as_slice(), &[b'x'; 64]].concat().repeat(16);
+    for _ in 0..20 {
+        server.say_all(&echoes);
+    }
+    let before = TAKEN.get();
+    assert_eq!(server.say_all(&echoes), 66 * 16 * 512);
+    assert_eq!(TAKEN.get() - before, 0);
+}
+
+thread_local! {
+    static GIVEN_BACK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The allocator is asked for what it keeps where few clients are left, and not while many stay.
+#[test]
+fn freed_memory_is_asked_back_only_where_few_clients_are() {
+    for (clients, expected) in [(100, 1), (2000, 0)] {
+        let mut server = Server::with(clients);
+        server.open_all();
+        server.driver.set_give_back(|| GIVEN_BACK.set(GIVEN_BACK.get() + 1));
+        GIVEN_BACK.set(0);
+        // One leaves: a close frame, answered.
+        server.say(0, b"\x88\x80\0\0\0\0");
+        server.driver.turn(Now { ms: NOW.ms + 4999, ..NOW });
+        assert_eq!((server.driver.hub.clients(), GIVEN_BACK.get()), (clients - 1, 0), "too soon");
+        server.driver.turn(Now { ms: NOW.ms + 5064, ..NOW });
+        assert_eq!(GIVEN_BACK.get(), expected, "{clients} clients");
+    }
 }
