@@ -142,7 +142,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
     }
 
-    /// Sets what is called a while after peers have left, when the tables were shrunk.
+    /// Sets what is called a while after peers have left, when that was a crowd or few clients are there.
     pub fn set_give_back(&mut self, give_back: fn()) {
         self.give_back = give_back;
     }
@@ -270,6 +270,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn flush(&mut self) {
         self.hub.settle();
         let urgent_max = std::mem::replace(&mut self.urgent_left, URGENT_MAX);
+        // Those queued last get their share although the events used up the turn's.
         self.flush_queue(false, urgent_max.max(URGENT_SOON));
         self.flush_queue(true, BULK_MAX);
         for _ in 0..REPLIES_MAX {

@@ -335,7 +335,7 @@ impl<H: Handler> Server<H> {
         match &mut self.tick {
             Some(tick) if tick.next_ms <= self.clock.now.ms => {
                 tick.next_ms = self.clock.now.ms + tick.every_ms;
-                self.take_signals(); // of which nobody told us
+                self.take_signals(); // one whose wake-up byte was lost
                 true
             }
             _ => false,

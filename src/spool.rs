@@ -87,7 +87,9 @@ impl Spool {
         let len = encode::header_len(payload.len()) + payload.len();
         let segment = self.segment_for(lane, len);
         encode::append_frame(&mut self.segments[segment as usize].bytes, fin, opcode, payload);
-        self.appended(segment, len)
+        let range = self.appended(segment, len);
+        debug_assert_eq!(encode::frame_len(self.get(range)), len, "the announced length is what is written");
+        range
     }
 
     /// Stores bytes that are already encoded.

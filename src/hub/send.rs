@@ -1,9 +1,10 @@
 //! Messages on their way out: direct, broadcast, the flush queues, and what happens when it is too much.
 //!
 //! A broadcast is encoded into the spool's shared lane and noted as *pending*; `settle` hands the range of
-//! all consecutive pending ones to every client in one pass, before anything else is queued and before
-//! the flush. So sixteen commands that arrive together touch each client once. Invariant: no frame is
-//! queued for a client, and no client becomes open, while a broadcast is pending.
+//! all consecutive pending ones to every client in one pass, before another message or a close is queued and
+//! before the flush at the end of the turn. So sixteen commands that arrive together touch each client once.
+//! Invariant: no message is queued for a client, and no client becomes open, while a broadcast is pending. (A
+//! pong may be: RFC 6455 lets it pass.)
 //!
 //! Two queues of clients to flush: *urgent* for what is meant for one client, *bulk* for broadcasts, so
 //! that a direct message does not wait until a broadcast has gone to ten thousand others.
@@ -333,6 +334,7 @@ impl Hub {
         self.queues.urgent.len()
     }
 
+    /// Whether anybody stands in that queue.
     #[inline]
     pub(crate) fn has_queued(&self, bulk: bool) -> bool {
         !if bulk { &self.queues.bulk } else { &self.queues.urgent }.is_empty()

@@ -2,8 +2,8 @@
 //!
 //! All tables are indexed by a peer's key and grow with the highest one. When most of their slots are empty, the empty
 //! ones at the end go, and the others are used again from the lowest key on, so that what high keys hold comes free as
-//! their owners leave. This happens once, some seconds after a peer has left, never while one is served, and an idle
-//! server is not woken for it. It never moves a peer: keys stay, and generations go on counting, so a stale id
+//! their owners leave. This happens once, some seconds after a peer has left; a server that nobody leaves is not woken
+//! for it. It never moves a peer: keys stay, and generations go on counting, so a stale id
 //! is nobody's as before.
 //!
 //! Invariant: no table is shorter than the highest key in use.
@@ -15,8 +15,7 @@ use std::collections::VecDeque;
 pub(super) const SPARSE: usize = 4;
 /// Slots that are kept in any case: of clients, 220 kB.
 const SLOTS_MIN: usize = 1024;
-/// From a peer's departure to the look at the tables, which with 100,000 slots takes under two milliseconds: nothing
-/// against the departures of five seconds.
+/// From a peer's departure to the look at the tables, which with 100,000 slots takes under two milliseconds.
 const PAUSE_MS: u64 = 5000;
 
 /// When and from which size on tables shrink.

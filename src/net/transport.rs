@@ -47,7 +47,6 @@ impl Stream for Transport {
         }
     }
 
-    // The kernel handles one contiguous buffer faster than a vector of one.
     #[inline(always)]
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
