@@ -104,8 +104,7 @@ impl Hub {
 
     /// Whether no more input is to be read now.
     pub(crate) fn is_paused(&self, key: u32) -> bool {
-        let backend = &self.backends[key as usize];
-        backend.waiting().len() >= self.settings.limits.control_outbox_bytes || backend.state == State::Gone
+        self.owes_replies(key) || self.backends[key as usize].state == State::Gone
     }
 
     /// With its replies out: whether the connection is over.
