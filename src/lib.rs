@@ -68,16 +68,17 @@
 //! The reactor polls, and sleeps until the next deadline unless something is left over. It takes the time once. Then:
 //!
 //! 1. *Events.* What is readable is read into one scratch buffer, and pumped through the hub into callbacks or commands. They
-//!    only queue. What became writable is remembered.
+//!    only queue. What became writable is remembered. When 64 clients wait for something of their own, those are flushed
+//!    before the next event: what they get is still in the cache.
 //! 2. *Run.* Peers that had more to do than their share in an earlier turn get another one.
 //! 3. *Accept*, a bounded number for each listener.
 //! 4. *Time.* Deadlines that have come: pings, expired logins, dead peers, lost locks.
 //! 5. *Flush.* What was queued leaves, in fair order and one bounded piece for each peer. What is meant for one client goes
 //!    before broadcasts.
-//! 6. *Reap.* Peers that are over are removed.
+//! 6. *Reap.* Peers that are over are removed. Five seconds after that, tables that a crowd has left shrink.
 //!
-//! Nobody writes to a socket or removes a peer in any other place. Every loop has a bound. Readiness is edge-triggered, so
-//! whoever stops early leaves a note, and a turn that leaves a note makes the next poll not sleep.
+//! Only the flush writes to a socket, and only the reaping removes a peer. Every loop has a bound. Readiness is
+//! edge-triggered, so whoever stops early leaves a note, and a turn that leaves a note makes the next poll not sleep.
 //!
 //! ## How data flows
 //!

@@ -13,6 +13,7 @@
 //! | `mod` | the registry: input, close, remove |
 //! | `arrival` | accepting, the request head, admission, refusals |
 //! | `send` | direct, broadcast, flush queues, overflow |
+//! | `queue` | the queue of keys that both flush queues are |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `control` | backends' replies and their end |
