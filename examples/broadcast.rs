@@ -5,7 +5,7 @@
 //!
 //! Another address than this one can be given: `cargo run --example broadcast tcp://127.0.0.1:9000`
 
-use wsson::frame::Kind;
+use wsson::Kind;
 use wsson::{ClientId, Handler, Hub, Identity, Reject, Request, Server, Settings};
 
 struct Broadcast;

@@ -9,8 +9,8 @@
 use std::io;
 use std::thread;
 use std::time::Duration;
-use wsson::frame::Kind;
-use wsson::remote::RemoteError;
+use wsson::Kind;
+use wsson::RemoteError;
 use wsson::{ClientId, Handler, Hub, Identity, Reject, Remote, Request, Server, Settings};
 
 struct Terminal;

@@ -5,10 +5,10 @@
 //! what is not executed stays in the backend's `input`, and end-of-file is acted on only when no complete
 //! frame is left there.
 
-use crate::backend::State;
-use crate::control::{self, Command, Error, Reply};
-use crate::frame::Kind;
 use crate::hub::Hub;
+use crate::peer::backend::State;
+use crate::wire::command::{self, Command, Error, Reply};
+use crate::wire::frame::Kind;
 use log::info;
 
 /// Work one backend may cause in one turn, in touched client records: a broadcast touches all of them.
@@ -71,14 +71,14 @@ fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
         if hub.owes_replies(key) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
-        let command = match control::decode(&input[used..], rules) {
+        let command = match command::decode(&input[used..], rules) {
             Ok(Some((len, Command::Broadcast(..)))) if hub.is_throttled(len) => break Progress::More,
             Ok(Some((len, command))) => {
                 used += len;
                 command
             }
             Ok(None) => {
-                used += control::blank(&input[used..]);
+                used += command::blank(&input[used..]);
                 hub.all_executed(key);
                 return (used, Progress::Waiting);
             }

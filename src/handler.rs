@@ -6,10 +6,10 @@
 //! middle of a read.
 
 use crate::auth::Identity;
-use crate::client::ClientId;
-use crate::frame::Event;
-use crate::handshake::{self, Reject, Request};
 use crate::hub::{Head, Hub};
+use crate::peer::client::ClientId;
+use crate::wire::frame::Event;
+use crate::wire::http::{self, Reject, Request};
 
 /// An application. Every method has a default; the defaults push messages and drop what clients say.
 #[allow(unused_variables)]
@@ -51,7 +51,7 @@ pub trait Handler {
 }
 
 /// Feeds what a client sent. All of `input` is used.
-pub fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) {
+pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) {
     if hub.heard(id, input.len()) {
         return messages(hub, handler, id, input);
     }
@@ -91,7 +91,7 @@ fn handshake<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, bytes: &m
 
 /// The checks of endpoint.md in their order, cheapest first: form, upgrade, origin, cookies, room.
 fn judge<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, head: &[u8]) -> Result<(), Reject> {
-    let request = handshake::parse_head(head)?;
+    let request = http::parse_head(head)?;
     hub.note_forwarded(id, &request);
     let key = match request.upgrade() {
         Ok(key) => key,

@@ -4,8 +4,7 @@
 //! library is what the program is made of, and a server with an application of its own is a [`Handler`]:
 //!
 //! ```no_run
-//! use wsson::frame::Kind;
-//! use wsson::{ClientId, Handler, Hub, Server, Settings};
+//! use wsson::{ClientId, Handler, Hub, Kind, Secret, Server, Settings};
 //!
 //! struct Echo;
 //!
@@ -17,7 +16,7 @@
 //!
 //! let text = "secret_file = 'secret'\norigins = 'https://example.com'";
 //! let mut settings = Settings::parse(text, "/etc/wsson".as_ref()).map_err(|errors| errors[0].clone())?;
-//! settings.auth.secrets = vec![wsson::auth::Secret::new(std::fs::read("/etc/wsson/secret")?.trim_ascii_end())];
+//! settings.auth.secrets = vec![Secret::new(std::fs::read("/etc/wsson/secret")?.trim_ascii_end())];
 //! let mut server = Server::bind(&settings, Echo)?;
 //! server.handle_signals()?;
 //! server.run()?;
@@ -38,30 +37,29 @@
 //!
 //! ## Layers
 //!
-//! Each layer knows those above it in this list, never those below; `tests/layers.rs` reads the source and says so.
+//! The folders are the layers. Each knows those above it in this list, never those below; `tests/layers.rs` reads the
+//! source and says so.
 //!
-//! **0: bytes and parts.** Pure. They know nobody, and mention no socket, file, thread, clock or randomness.
+//! **0: bytes and values.** Pure. They know nobody, and mention no socket, file, thread, clock or randomness.
 //!
-//! * [`frame`]: the frames of RFC 6455, both directions.
-//! * [`handshake`]: a request head becomes a [`Request`] or a [`Reject`], which knows its response.
-//! * [`auth`]: cookies, digest and origin; who is there.
-//! * [`control`]: the codec of the control protocol.
-//! * [`spool`]: encoded frames that all outboxes share. [`outbox`]: one client's queue of ranges in it.
-//! * [`timers`]: a wheel of deadlines, one entry a peer.
-//! * [`config`]: the settings, their defaults, and the reason of every limit.
-//! * [`stats`]: counters, and the status as JSON.
+//! * `wire`: bytes to values and back: `frame` (RFC 6455), `http` (a request head becomes a [`Request`] or a [`Reject`]),
+//!   `command` (the control protocol).
+//! * `auth`: cookies, digest and origin; who is there.
+//! * `config`: the settings, their defaults, and the reason of every limit.
+//! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
+//! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
+//! * `stats`: counters, and the status as JSON.
 //!
-//! **1: peers.** Pure state machines. [`client`] is one browser connection, `backend` one control connection.
+//! **1: peers.** Pure state machines. `peer::client` is one browser connection, `peer::backend` one control connection.
 //!
-//! **2: the registry.** [`hub`] holds all peers and indexes, and queues what is to be sent. `dispatch` executes a backend's
-//! commands on it. [`handler`] has the trait of applications and turns a client's bytes into its callbacks.
+//! **2: the hub.** `roster` knows who is here. `hub` holds all peers, and queues what is to be sent. `dispatch` executes a
+//! backend's commands on it. `handler` has the trait of applications and turns a client's bytes into its callbacks.
 //!
-//! **3: sockets.** [`driver`] is one turn of the loop over any kind of socket; the simulator brings its own. [`net`] has
-//! addresses, listeners and transports (TCP, Unix, TLS). [`remote`] sends from other threads. [`reactor`] holds the poll, and
-//! is the [`Server`] that everything is reached by. [`sys`] is the only file with unsafe code: what libc alone can do.
+//! **3: sockets.** `driver` is one turn of the loop over any kind of socket; the simulator brings its own. `net` has
+//! addresses, listeners and transports (TCP, Unix, TLS). `remote` sends from other threads. `server` holds the poll, and
+//! is the [`Server`] that everything is reached by. `sys` is the only file with unsafe code: what libc alone can do.
 //!
-//! **4: the process.** [`daemon`] has the PID file, detaching, privileges, reload, logs and systemd. The command line is no
-//! part of the library: `main.rs` and `cli/`.
+//! **4: the process.** `daemon` has the PID file, detaching, privileges, reload, logs and systemd; `cli` the command line.
 //!
 //! ## One turn
 //!
@@ -82,7 +80,7 @@
 //!
 //! ## How data flows
 //!
-//! * *A handshake:* accepted by the driver, a slot in the hub, read until the head is complete, [`handshake`], origin,
+//! * *A handshake:* accepted by the driver, a slot in the hub, read until the head is complete, parsed, origin,
 //!   cookies, room; then 101 is queued and the client is in the indexes. Bytes behind the head are its first frames. A refusal
 //!   queues its response and lets the peer read it.
 //! * *A client's message:* decoded and unmasked in the scratch buffer, checked, given to the handler, which gets `&mut Hub`
@@ -102,33 +100,73 @@
 //! * What peers do wrong is a value that knows its wire meaning, and ends one connection. Only the start and the poll itself
 //!   end the process.
 
-pub mod auth;
-mod backend;
-pub mod client;
-pub mod config;
-pub mod control;
-pub mod daemon;
+// 0: bytes and values
+mod auth;
+mod clock;
+mod config;
+mod delivery;
+mod stats;
+mod wire;
+// 1: peers
+mod peer;
+// 2: the hub
 mod dispatch;
-pub mod driver;
-pub mod frame;
-pub mod handler;
-pub mod handshake;
-pub mod hub;
-pub mod net;
-pub mod outbox;
-pub mod reactor;
-pub mod remote;
-pub mod spool;
-pub mod stats;
+mod handler;
+mod hub;
+mod roster;
+// 3: sockets
+mod driver;
+mod net;
+mod remote;
+mod server;
 #[allow(unsafe_code)]
-pub mod sys;
-pub mod timers;
+mod sys;
+// 4: the process
+#[doc(hidden)]
+pub mod cli;
+mod daemon;
 
-pub use auth::Identity;
-pub use client::ClientId;
+pub use auth::{Identity, Secret};
 pub use config::Settings;
 pub use handler::{Handler, anybody};
-pub use handshake::{Reject, Request};
 pub use hub::Hub;
-pub use reactor::{Server, Signal, Wake};
-pub use remote::Remote;
+pub use peer::client::ClientId;
+pub use remote::{Remote, RemoteError};
+pub use server::{Server, Signal, StartError, Wake};
+pub use wire::frame::{CloseCode, Kind};
+pub use wire::http::{Reject, Request};
+
+/// What the tests and the fuzz targets of this repository need beyond that. It changes without notice.
+#[doc(hidden)]
+pub mod testing {
+    pub mod auth {
+        pub use crate::auth::*;
+    }
+    pub mod client {
+        pub use crate::wire::http::forwarded::PeerAddr;
+    }
+    pub mod config {
+        pub use crate::config::*;
+    }
+    pub mod control {
+        pub use crate::wire::command::*;
+    }
+    pub mod daemon {
+        pub use crate::daemon::messages;
+    }
+    pub mod driver {
+        pub use crate::driver::*;
+    }
+    pub mod frame {
+        pub use crate::wire::frame::*;
+    }
+    pub mod handshake {
+        pub use crate::wire::http::*;
+    }
+    pub mod stats {
+        pub use crate::stats::*;
+    }
+    pub mod timers {
+        pub use crate::clock::*;
+    }
+}

@@ -1,9 +1,5 @@
-//! The command line of wsson: everything is in [`cli`].
+//! The command line of wsson: everything is in [`wsson::cli`].
 
-mod cli;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cli::main()
+fn main() -> std::process::ExitCode {
+    wsson::cli::main()
 }

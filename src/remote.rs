@@ -3,7 +3,7 @@
 //! It never touches the hub; the reactor empties the channel in its turn. Invariant: a message that was
 //! accepted here is handed to the hub or the server ends first.
 
-use crate::frame::Kind;
+use crate::wire::frame::Kind;
 use mio::Waker;
 use std::fmt;
 use std::sync::Arc;

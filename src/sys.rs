@@ -17,7 +17,7 @@ use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
-pub use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGTERM};
+pub(crate) use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGTERM};
 
 /// The kernel caps this at `net.core.somaxconn`; asking for more than it allows costs nothing.
 const BACKLOG: i32 = 65_535;
@@ -30,7 +30,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 // ── limits ──
 
 /// Raises the soft limit of open descriptors to the hard one; returns the soft limit that holds afterwards.
-pub fn raise_nofile() -> io::Result<u64> {
+pub(crate) fn raise_nofile() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid rlimit that outlives the call.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
@@ -44,7 +44,7 @@ pub fn raise_nofile() -> io::Result<u64> {
 }
 
 /// No core file and no debugger of the same user: the secret is in this memory.
-pub fn forbid_dumps() -> io::Result<()> {
+pub(crate) fn forbid_dumps() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `none` is a valid rlimit, only read by the call.
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) })?;
@@ -52,7 +52,7 @@ pub fn forbid_dumps() -> io::Result<()> {
 }
 
 /// No program started from here on gains privileges by a set-user-id bit or file capabilities.
-pub fn forbid_new_privileges() -> io::Result<()> {
+pub(crate) fn forbid_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop)
 }
 
@@ -68,7 +68,7 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<libc::c_int> {
 ///
 /// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not tell. Two things to know: a
 /// fork does not inherit it, and the process loses it when it closes *any* descriptor of the file.
-pub fn lock_record(file: &File) -> io::Result<bool> {
+pub(crate) fn lock_record(file: &File) -> io::Result<bool> {
     let lock = whole_file(libc::F_WRLCK);
     // SAFETY: the descriptor is open, `lock` is a valid flock structure and only read.
     held_elsewhere(check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &lock) }))
@@ -77,7 +77,7 @@ pub fn lock_record(file: &File) -> io::Result<bool> {
 /// The process that holds the record lock of a file, asked without taking it. `None`: nobody but ourselves.
 ///
 /// Readers' locks do not count: who may read a file must not pass for its owner.
-pub fn lock_holder(file: &File) -> io::Result<Option<u32>> {
+pub(crate) fn lock_holder(file: &File) -> io::Result<Option<u32>> {
     let mut lock = whole_file(libc::F_RDLCK);
     // SAFETY: the descriptor is open, `lock` is a valid flock structure that outlives the call.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) })?;
@@ -104,7 +104,7 @@ fn held_elsewhere(result: io::Result<libc::c_int>) -> io::Result<bool> {
 /// Makes the allocator give buffers of so many bytes and more back to the system as soon as they are freed, and not
 /// raise that bound by itself. Without it the memory of a backlog stays with the process for good. For glibc; other
 /// allocators are left as they are.
-pub fn return_large_buffers(bytes: usize) {
+pub(crate) fn return_large_buffers(bytes: usize) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: integers only; a value that glibc does not like changes nothing.
     unsafe {
@@ -116,7 +116,7 @@ pub fn return_large_buffers(bytes: usize) {
 
 /// Makes the allocator give the pages between its live blocks back to the system, not only those behind the last one.
 /// For glibc, as above.
-pub fn return_freed_memory() {
+pub(crate) fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: an integer only; live blocks stay where they are.
     unsafe {
@@ -128,7 +128,7 @@ pub fn return_freed_memory() {
 
 /// What the user database says about a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// The user's number.
     pub uid: u32,
     /// The number of the user's primary group.
@@ -136,7 +136,7 @@ pub struct User {
 }
 
 /// Looks a user up by name or, if no name is like that, by number. `None`: there is no such user.
-pub fn user(name: &str) -> io::Result<Option<User>> {
+pub(crate) fn user(name: &str) -> io::Result<Option<User>> {
     match (user_named(name)?, name.parse()) {
         (None, Ok(uid)) => user_numbered(uid),
         (found, _) => Ok(found),
@@ -169,7 +169,7 @@ fn user_named(name: &str) -> io::Result<Option<User>> {
 }
 
 /// Looks a group up by name; a number needs no entry. `None`: there is no such group.
-pub fn group(name: &str) -> io::Result<Option<u32>> {
+pub(crate) fn group(name: &str) -> io::Result<Option<u32>> {
     Ok(group_named(name)?.or_else(|| name.parse().ok()))
 }
 
@@ -205,14 +205,14 @@ fn c_string(text: &str) -> io::Result<CString> {
 }
 
 /// Whether this process acts as root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
 /// What is asked of a file or folder by [`may`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// To read and write the file.
     ReadWrite,
     /// To write the file.
@@ -222,7 +222,7 @@ pub enum Access {
 }
 
 /// Whether the effective user may do that, by the kernel's own word.
-pub fn may(path: &Path, access: Access) -> io::Result<()> {
+pub(crate) fn may(path: &Path, access: Access) -> io::Result<()> {
     let mode = match access {
         Access::ReadWrite => libc::R_OK | libc::W_OK,
         Access::Write => libc::W_OK,
@@ -237,7 +237,7 @@ pub fn may(path: &Path, access: Access) -> io::Result<()> {
 /// Gives up all supplementary groups, then the group, then the user, in that order and for good.
 ///
 /// The saved ids go as well, so there is no way back. Verified: an error means the caller must end.
-pub fn become_user(user: User) -> io::Result<()> {
+pub(crate) fn become_user(user: User) -> io::Result<()> {
     // SAFETY: a length of zero makes setgroups ignore the pointer.
     check(unsafe { libc::setgroups(0, ptr::null()) })?;
     // SAFETY: integers only.
@@ -266,7 +266,7 @@ fn verify_identity(user: User) -> io::Result<()> {
 }
 
 /// Sets the mask of permissions that new files do not get; returns the one before.
-pub fn umask(mask: u32) -> u32 {
+pub(crate) fn umask(mask: u32) -> u32 {
     // SAFETY: integers only; cannot fail.
     unsafe { libc::umask(mask as libc::mode_t) }
 }
@@ -275,7 +275,7 @@ pub fn umask(mask: u32) -> u32 {
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fork {
+pub(crate) enum Fork {
     /// The new process.
     Child,
     /// The old one, with the new one's number.
@@ -284,7 +284,7 @@ pub enum Fork {
 
 /// Splits the process. Refused when it has more than one thread: a lock held by another one would stay
 /// locked in the child for ever.
-pub fn fork() -> io::Result<Fork> {
+pub(crate) fn fork() -> io::Result<Fork> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
         return Err(io::Error::other("a process with threads cannot be split"));
     }
@@ -296,21 +296,21 @@ pub fn fork() -> io::Result<Fork> {
 }
 
 /// Waits for a child to end and forgets it.
-pub fn reap(pid: u32) -> io::Result<()> {
+pub(crate) fn reap(pid: u32) -> io::Result<()> {
     // SAFETY: a null status pointer is allowed.
     check(unsafe { libc::waitpid(to_pid(pid)?, ptr::null_mut(), 0) })?;
     Ok(())
 }
 
 /// Leaves the session and its terminal.
-pub fn new_session() -> io::Result<()> {
+pub(crate) fn new_session() -> io::Result<()> {
     // SAFETY: no arguments.
     check(unsafe { libc::setsid() })?;
     Ok(())
 }
 
 /// Makes `file` what the given standard descriptor (0, 1 or 2) refers to.
-pub fn replace_stdio(file: BorrowedFd<'_>, standard: u8) -> io::Result<()> {
+pub(crate) fn replace_stdio(file: BorrowedFd<'_>, standard: u8) -> io::Result<()> {
     assert!(standard <= 2, "only standard descriptors may be replaced: others have owners");
     // SAFETY: `file` is open; 0, 1 and 2 are borrowed by std for the whole life of the process, never owned.
     check(unsafe { libc::dup2(file.as_raw_fd(), RawFd::from(standard)) })?;
@@ -319,11 +319,11 @@ pub fn replace_stdio(file: BorrowedFd<'_>, standard: u8) -> io::Result<()> {
 
 /// A process that cannot be mistaken for a later one with the same number (pidfd_open(2)).
 #[derive(Debug)]
-pub struct Process(OwnedFd);
+pub(crate) struct Process(OwnedFd);
 
 impl Process {
     /// Takes hold of the process that has this number now.
-    pub fn open(pid: u32) -> io::Result<Self> {
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
         let (pid, flags) = (to_pid(pid)?, 0);
         // SAFETY: integers only.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
@@ -333,7 +333,7 @@ impl Process {
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: i32) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         let (fd, flags) = (self.0.as_raw_fd(), 0);
         let info: *const libc::siginfo_t = ptr::null();
         // SAFETY: the descriptor is open; a null info means "as kill(2) does it".
@@ -343,18 +343,18 @@ impl Process {
     }
 
     /// Waits until it has ended, at most so long. `true`: it has.
-    pub fn wait(&self, at_most: Duration) -> io::Result<bool> {
+    pub(crate) fn wait(&self, at_most: Duration) -> io::Result<bool> {
         readable(self.0.as_fd(), at_most)
     }
 }
 
 /// Waits until a descriptor is readable (or at its end), at most so long.
-pub fn readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result<bool> {
+pub(crate) fn readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result<bool> {
     poll(fd, libc::POLLIN, at_most)
 }
 
 /// Whether a short write (up to PIPE_BUF) to a descriptor would go through without waiting.
-pub fn writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
     poll(fd, libc::POLLOUT, Duration::ZERO)
 }
 
@@ -377,7 +377,7 @@ fn to_pid(pid: u32) -> io::Result<libc::pid_t> {
 }
 
 /// Microseconds of the monotonic clock, as systemd counts them.
-pub fn monotonic_us() -> u64 {
+pub(crate) fn monotonic_us() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec; this clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
@@ -388,7 +388,7 @@ pub fn monotonic_us() -> u64 {
 
 /// A listening TCP socket: close-on-exec, not blocking, address reusable after a restart; with `reuseport` several
 /// processes may share the address.
-pub fn listen_tcp(address: SocketAddr, reuseport: bool) -> io::Result<TcpListener> {
+pub(crate) fn listen_tcp(address: SocketAddr, reuseport: bool) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: integers only.
@@ -436,13 +436,13 @@ fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
 
 /// Ends a TCP connection whose sent data stays unacknowledged for so long; the kernel's own patience is about
 /// fifteen minutes.
-pub fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
+pub(crate) fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
     let value = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value)
 }
 
 /// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
-pub fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
@@ -463,7 +463,7 @@ fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<libc::c
 
 /// What a descriptor is, for those that were opened by somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketKind {
+pub(crate) enum SocketKind {
     /// A listening TCP socket.
     Tcp,
     /// A listening Unix stream socket.
@@ -476,7 +476,7 @@ pub enum SocketKind {
 /// children. Descriptors that are not open are left out.
 ///
 /// Works once: a second call gets nothing, so no descriptor is ever owned twice.
-pub fn inherit(first: u8, count: u8) -> Vec<OwnedFd> {
+pub(crate) fn inherit(first: u8, count: u8) -> Vec<OwnedFd> {
     use std::sync::atomic::{AtomicBool, Ordering};
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if first <= 2 || TAKEN.swap(true, Ordering::Relaxed) {
@@ -494,7 +494,7 @@ fn adopt(fd: RawFd) -> Option<OwnedFd> {
 }
 
 /// What kind of listening socket a descriptor is.
-pub fn kind_of(fd: BorrowedFd<'_>) -> SocketKind {
+pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> SocketKind {
     let is = |name, value| option(fd, libc::SOL_SOCKET, name).is_ok_and(|v| v == value);
     if !is(libc::SO_TYPE, libc::SOCK_STREAM) || !is(libc::SO_ACCEPTCONN, 1) {
         return SocketKind::Other;
@@ -507,7 +507,7 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> SocketKind {
 }
 
 /// What the system calls an error, without the number Rust puts behind it.
-pub fn describe(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error ").unwrap_or(text.len());
     let mut text = text[..end].to_owned();

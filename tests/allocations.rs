@@ -12,13 +12,13 @@ use std::collections::VecDeque;
 use std::hash::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
-use wsson::auth::{self, Secret};
-use wsson::client::Peer;
-use wsson::config::OnMessage;
-use wsson::daemon::messages::Messages;
-use wsson::driver::{Driver, Listen, Ready, Stream, Token};
-use wsson::stats::Process;
-use wsson::timers::Now;
+use wsson::testing::auth::{self, Secret};
+use wsson::testing::client::PeerAddr;
+use wsson::testing::config::OnMessage;
+use wsson::testing::daemon::messages::Messages;
+use wsson::testing::driver::{Driver, Listen, Ready, Stream, Token};
+use wsson::testing::stats::Process;
+use wsson::testing::timers::Now;
 use wsson::{Hub, Settings};
 
 thread_local! {
@@ -95,8 +95,8 @@ struct Queue(VecDeque<Socket>);
 impl Listen for Queue {
     type Stream = Socket;
 
-    fn accept(&mut self, _: Token) -> io::Result<(Socket, Peer)> {
-        self.0.pop_front().map(|socket| (socket, Peer::Unix)).ok_or_else(|| ErrorKind::WouldBlock.into())
+    fn accept(&mut self, _: Token) -> io::Result<(Socket, PeerAddr)> {
+        self.0.pop_front().map(|socket| (socket, PeerAddr::Unix)).ok_or_else(|| ErrorKind::WouldBlock.into())
     }
 }
 

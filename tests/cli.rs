@@ -508,7 +508,7 @@ fn a_server_that_holds_its_pid_file_is_not_stopped() {
     let site = Site::new("");
     site.write("wsson.pid", "1\n", 0o644);
     let file = fs::File::options().write(true).open(site.path("wsson.pid")).expect("the file is ours");
-    assert!(wsson::sys::lock_record(&file).expect("it can be locked"));
+    assert!(wsson::testing::sys::lock_record(&file).expect("it can be locked"));
     for (text, stage) in [("1\n", "starting"), ("PID\nstopping\n", "stopping")] {
         let text = text.replace("PID", &std::process::id().to_string());
         std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0).expect("the file is ours");

@@ -1,7 +1,7 @@
 //! What two modules that may not know each other must agree on.
 
-use wsson::auth::Denied;
-use wsson::handshake::{RULES, Reject};
+use wsson::testing::auth::Denied;
+use wsson::testing::handshake::{RULES, Reject};
 
 #[test]
 fn every_rule_of_the_cookies_has_a_counter() {

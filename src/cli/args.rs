@@ -4,11 +4,11 @@
 //! A command is added by an entry of [`COMMANDS`].
 
 use super::{Exit, Failure, Outcome, check, cookie, demo, send, service, status};
+use crate::config::nearest;
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
-use wsson::config::nearest;
 
 /// Where the configuration is when `-c` does not say.
 const CONFIG_DEFAULT: &str = "/etc/wsson/wsson.toml";

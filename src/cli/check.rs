@@ -5,14 +5,14 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, load, say, warn};
+use crate::config::{LogTarget, Settings, TlsFiles};
+use crate::daemon::privileges;
+use crate::net::Address;
+use crate::sys::{Access, User};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use wsson::config::{LogTarget, Settings, TlsFiles};
-use wsson::daemon::privileges;
-use wsson::net::Address;
-use wsson::sys::{Access, User};
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::settings(args)?;
@@ -80,7 +80,7 @@ fn wrong(settings: &Settings) -> Vec<String> {
     }
     wrong.extend(bad_accounts(settings));
     if let Some(TlsFiles { certificate, key }) = &settings.tls {
-        wrong.extend(wsson::net::tls::load(certificate, key).err().filter(|_| cfg!(feature = "tls")));
+        wrong.extend(crate::net::tls::load(certificate, key).err().filter(|_| cfg!(feature = "tls")));
     }
     wrong
 }
@@ -98,7 +98,7 @@ fn bad_log(settings: &Settings, log: &Path) -> Option<String> {
 /// empty after every boot.
 fn bad_folder(what: &str, file: &Path) -> Option<String> {
     let folder = file.parent()?;
-    let made_at_start = wsson::sys::is_root() && !folder.exists();
+    let made_at_start = crate::sys::is_root() && !folder.exists();
     unusable_folder(what, file, if made_at_start { folder.parent()? } else { folder }, None)
 }
 
@@ -112,7 +112,7 @@ fn unusable_folder(what: &str, file: &Path, folder: &Path, user: Option<User>) -
         Ok(_) => privileges::may(user, folder, Access::Make).err()?,
         Err(error) => error,
     };
-    Some(format!("cannot make {what} {file}: the folder {shown}: {}", wsson::sys::describe(&why)))
+    Some(format!("cannot make {what} {file}: the folder {shown}: {}", crate::sys::describe(&why)))
 }
 
 /// Why an address cannot be listened on now. A port is bound for a moment, a Unix socket is only asked.
@@ -120,9 +120,9 @@ fn occupied(text: &str) -> Option<String> {
     let cannot = |why: String| Some(format!("cannot listen on {text}: {why}"));
     match Address::parse(text) {
         Err(why) => cannot(why),
-        Ok(Address::Tcp(address) | Address::Tls(address)) => match wsson::sys::listen_tcp(address, false) {
+        Ok(Address::Tcp(address) | Address::Tls(address)) => match crate::sys::listen_tcp(address, false) {
             Ok(_) => None,
-            Err(error) => cannot(wsson::sys::describe(&error)),
+            Err(error) => cannot(crate::sys::describe(&error)),
         },
         Ok(Address::Unix(path)) => match UnixStream::connect(path) {
             Ok(_) => cannot("a server answers there".into()),
@@ -134,9 +134,9 @@ fn occupied(text: &str) -> Option<String> {
 /// Why a port could not be listened on even if it was free.
 fn unusable(text: &str) -> Option<String> {
     let Ok(Address::Tcp(address) | Address::Tls(address)) = Address::parse(text) else { return None };
-    match wsson::sys::listen_tcp(address, false) {
+    match crate::sys::listen_tcp(address, false) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            Some(format!("cannot listen on {text}: {}", wsson::sys::describe(&error)))
+            Some(format!("cannot listen on {text}: {}", crate::sys::describe(&error)))
         }
         _ => None,
     }
@@ -154,15 +154,15 @@ fn bad_file(what: &str, path: &Path, user: Option<User>, access: Access) -> Opti
     // A log may be any file that can be written, /dev/full in a test; a PID file is a regular one.
     let why = match kind.is_file() || what == "the log" && !kind.is_dir() {
         false => "it is not a regular file".into(),
-        true => wsson::sys::describe(&privileges::may(user, path, access).err()?),
+        true => crate::sys::describe(&privileges::may(user, path, access).err()?),
     };
     Some(format!("cannot use {} for {what}: {why}", path.display()))
 }
 
 /// Names that the host must know: to become them, or to own the sockets.
 fn bad_accounts(settings: &Settings) -> Vec<String> {
-    let is_user = |name: &str| wsson::sys::user(name).map(|user| user.is_some());
-    let is_group = |name: &str| wsson::sys::group(name).map(|group| group.is_some());
+    let is_user = |name: &str| crate::sys::user(name).map(|user| user.is_some());
+    let is_group = |name: &str| crate::sys::group(name).map(|group| group.is_some());
     let checks = [
         bad_account("user", &settings.user, is_user),
         bad_account("group", &settings.group, is_group),
@@ -177,7 +177,7 @@ fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Res
     let why = match known(name) {
         Ok(true) => return None,
         Ok(false) => "this host does not know it".into(),
-        Err(error) => wsson::sys::describe(&error),
+        Err(error) => crate::sys::describe(&error),
     };
     Some(format!("cannot use {name:?} for \"{key}\": {why}"))
 }

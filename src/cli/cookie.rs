@@ -2,11 +2,11 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, json, load, say};
+use crate::auth::{self, Denied, IdentityKind, Rules};
+use crate::config::Settings;
 use std::fs::File;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
-use wsson::auth::{self, Denied, IdentityKind, Rules};
-use wsson::config::Settings;
 
 /// Where randomness comes from on every POSIX system.
 const RANDOM: &str = "/dev/urandom";

@@ -7,17 +7,17 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, cookie, json};
+use crate::auth::{self, Secret};
+use crate::config::Settings;
+use crate::net::BindError;
+use crate::server::StartError;
+use crate::wire::frame::Kind;
+use crate::{ClientId, Handler, Hub, Request, Server, Signal, Wake};
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use wsson::auth::{self, Secret};
-use wsson::config::Settings;
-use wsson::frame::Kind;
-use wsson::net::BindError;
-use wsson::reactor::StartError;
-use wsson::{ClientId, Handler, Hub, Request, Server, Signal, Wake};
 
 const PAGE: &str = include_str!("demo.html");
 /// The port when none is asked for; a free one when it is taken.

@@ -81,7 +81,7 @@ fn describe(error: &io::Error) -> String {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             format!("nothing came within {} seconds", PATIENCE.as_secs())
         }
-        _ => wsson::sys::describe(error),
+        _ => crate::sys::describe(error),
     }
 }
 

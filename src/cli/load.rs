@@ -5,13 +5,13 @@
 
 use super::args::Args;
 use super::{Exit, Failure};
+use crate::auth::Secret;
+use crate::config::{Settings, secret_weakness};
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use wsson::auth::Secret;
-use wsson::config::{Settings, secret_weakness};
 
 /// More than any configuration; a device or a wrong file should not be read for ever.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -71,7 +71,7 @@ pub(crate) fn to_stop(args: &Args) -> Result<Settings, Failure> {
 pub(crate) fn control_address(args: &Args, settings: &Settings) -> Result<String, Failure> {
     let Some(address) = args.value("control")? else { return Ok(settings.control.clone()) };
     let folder = std::env::current_dir().unwrap_or_default();
-    wsson::config::control_address(address, &folder)
+    crate::config::control_address(address, &folder)
         .map_err(|why| super::usage(args, format!("--control: {why}")))
 }
 
@@ -96,7 +96,7 @@ fn read_config(path: &Path) -> Result<(String, Metadata), Failure> {
 }
 
 fn unreadable(what: &str, error: &io::Error) -> Failure {
-    let why = wsson::sys::describe(error);
+    let why = crate::sys::describe(error);
     match error.kind() {
         io::ErrorKind::NotFound => not_configured(format!("{what}: {why}"))
             .or("wsson COMMAND -c FILE, with a copy of conf/wsson.toml"),

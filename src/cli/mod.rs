@@ -20,7 +20,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-pub(crate) use wsson::daemon::{Exit, Failure};
+pub(crate) use crate::daemon::{Exit, Failure};
 
 /// How a command ended.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -30,7 +30,8 @@ pub(crate) fn usage(args: &Args, text: impl Into<String>) -> Failure {
     Failure::new(Exit::Usage, text).or(format!("wsson help {}", args.command.name))
 }
 
-pub(crate) fn main() -> ExitCode {
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
     report(dispatch(args::parse(std::env::args_os().skip(1))))
 }
 

@@ -3,8 +3,8 @@
 use super::args::Args;
 use super::link::{self, Frame};
 use super::{Exit, Failure, Outcome, load};
+use crate::config::Settings;
 use std::io::Read;
-use wsson::config::Settings;
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;

@@ -6,14 +6,14 @@
 use super::args::Args;
 use super::json::Json;
 use super::{Exit, Failure, Outcome, check, link, load, say, warn};
+use crate::Settings;
+use crate::daemon::detach::{self, Detached};
+use crate::daemon::pidfile::{self, Stage, State};
+use crate::daemon::{log, service};
+use crate::sys::{self, Process};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use wsson::Settings;
-use wsson::daemon::detach::{self, Detached};
-use wsson::daemon::pidfile::{self, Stage, State};
-use wsson::daemon::{log, service};
-use wsson::sys::{self, Process};
 
 /// How long `stop` waits beyond `timeouts.drain`.
 const MARGIN: Duration = Duration::from_secs(10);

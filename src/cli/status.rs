@@ -6,10 +6,10 @@ use super::args::Args;
 use super::json::Json;
 use super::link::{self, LinkError};
 use super::{Exit, Failure, Outcome, load, say, warn};
+use crate::config::Settings;
+use crate::daemon::pidfile::{self, Stage, State};
 use std::fmt::Write;
 use std::path::Path;
-use wsson::config::Settings;
-use wsson::daemon::pidfile::{self, Stage, State};
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
@@ -217,15 +217,15 @@ mod tests {
     /// What the server writes is what the screen reads: every field of its report has a place.
     #[test]
     fn the_servers_own_report_has_no_gap() {
-        let mut stats = wsson::stats::Stats::default();
+        let mut stats = crate::stats::Stats::default();
         stats.refuse("origin");
         stats.close(1000);
-        let listener = wsson::stats::ListenerReport {
+        let listener = crate::stats::ListenerReport {
             address: "tcp://127.0.0.1:1".into(),
             domain: Some("d:1\u{1b}".into()),
             ..Default::default()
         };
-        let report = wsson::stats::Report {
+        let report = crate::stats::Report {
             stats: Some(&stats),
             listeners: &[listener],
             uptime_s: 61,

@@ -16,7 +16,7 @@ use std::os::unix::net::UnixListener;
 const FIRST: u8 = 3;
 
 /// Takes the sockets meant for this process. Works once.
-pub fn take() -> Result<Vec<Inherited>, Failure> {
+pub(crate) fn take() -> Result<Vec<Inherited>, Failure> {
     let variable = |name| env::var(name).ok();
     let count = count(variable("LISTEN_PID"), variable("LISTEN_FDS"));
     let names = variable("LISTEN_FDNAMES").unwrap_or_default();

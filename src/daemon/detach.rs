@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 
 /// Which side of [`detach`] this is.
 #[derive(Debug)]
-pub enum Detached {
+pub(crate) enum Detached {
     /// The process that was started from the terminal, with the server's word: empty when it has started, else a
     /// sentence that says why nothing was to be done.
     Parent(Result<String, Failure>),
@@ -26,10 +26,10 @@ pub enum Detached {
 /// What a detached server owes the process that started it.
 #[derive(Debug)]
 #[must_use]
-pub struct Word(UnixStream);
+pub(crate) struct Word(UnixStream);
 
 /// Leaves the terminal. Must be called before any thread is started.
-pub fn detach() -> io::Result<Detached> {
+pub(crate) fn detach() -> io::Result<Detached> {
     let (mut ours, theirs) = UnixStream::pair()?;
     match sys::fork()? {
         Fork::Parent(between) => {
@@ -61,7 +61,7 @@ fn leave_session(word: Word) -> io::Result<Detached> {
 impl Word {
     /// The server listens: lets the starting process return, and gives up the standard streams and the directory.
     /// What of these cannot be given up is kept, and the word is said all the same.
-    pub fn ready(mut self) {
+    pub(crate) fn ready(mut self) {
         let _ = std::env::set_current_dir("/");
         let _ = give_up_streams();
         // Nobody listens any more if the starting process was killed; the server runs all the same.
@@ -69,13 +69,13 @@ impl Word {
     }
 
     /// There is nothing to do: a server runs already.
-    pub fn needless(mut self, why: &str) {
+    pub(crate) fn needless(mut self, why: &str) {
         let _ = self.0.write_all(&[0]);
         let _ = self.0.write_all(why.as_bytes());
     }
 
     /// The server does not start, and why.
-    pub fn failed(mut self, failure: &Failure) {
+    pub(crate) fn failed(mut self, failure: &Failure) {
         let _ = self.0.write_all(&[failure.exit as u8]);
         let _ = self.0.write_all(failure.text.as_bytes());
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::Path;
 
 /// Makes the folder of `file` if it is missing.
-pub fn prepare(file: &Path, owner: Option<User>) -> Result<(), Failure> {
+pub(crate) fn prepare(file: &Path, owner: Option<User>) -> Result<(), Failure> {
     let Some(folder) = file.parent().filter(|f| !f.as_os_str().is_empty()) else { return Ok(()) };
     match std::fs::DirBuilder::new().mode(0o755).create(folder) {
         Ok(()) => give(folder, owner),

@@ -34,7 +34,7 @@ const FACILITY: u8 = 3 << 3;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// Standard error; the journal's form when the journal reads it.
     Stderr,
     /// The system's log daemon, at /dev/log.
@@ -44,21 +44,21 @@ pub enum Target {
 }
 
 /// Installs the sink for this process, with lines going to standard error until [`direct`] says otherwise.
-pub fn install(level: log::LevelFilter) {
+pub(crate) fn install(level: log::LevelFilter) {
     // A second call (tests) finds the sink in place.
     let _ = log::set_logger(sink());
     log::set_max_level(level);
 }
 
 /// Sends lines to a target from now on. On failure they go where they went before.
-pub fn direct(target: &Target) -> Result<(), Failure> {
+pub(crate) fn direct(target: &Target) -> Result<(), Failure> {
     let output = Output::open(target)?;
     sink().state().output = output;
     Ok(())
 }
 
 /// Opens the file again under its name, after logrotate has moved it. On failure the old one is kept.
-pub fn reopen() -> Result<(), Failure> {
+pub(crate) fn reopen() -> Result<(), Failure> {
     let path = match &sink().state().output {
         Output::File { path, .. } => path.clone(),
         _ => return Ok(()),
@@ -67,12 +67,12 @@ pub fn reopen() -> Result<(), Failure> {
 }
 
 /// Writes the sums of what repeated, if their time has come; called now and then.
-pub fn sum_up() {
+pub(crate) fn sum_up() {
     sink().state().sum_up(Instant::now());
 }
 
 /// Writes all sums at once: the server ends.
-pub fn finish() {
+pub(crate) fn finish() {
     sink().state().sum_up(Instant::now() + WINDOW);
 }
 

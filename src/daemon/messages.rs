@@ -4,7 +4,7 @@
 //! cause nothing.
 
 use crate::config::OnMessage;
-use crate::frame::Kind;
+use crate::wire::frame::Kind;
 use crate::{ClientId, Handler, Hub};
 use log::info;
 

@@ -6,16 +6,16 @@
 //! Invariant: whatever ends a start ends it with a [`Failure`]: one sentence that says what happened and why, and
 //! the exit code that the LSB has for it.
 
-pub mod activation;
-pub mod detach;
-pub mod folders;
-pub mod log;
+pub(crate) mod activation;
+pub(crate) mod detach;
+pub(crate) mod folders;
+pub(crate) mod log;
 pub mod messages;
-pub mod notify;
-pub mod pidfile;
-pub mod privileges;
-pub mod reload;
-pub mod service;
+pub(crate) mod notify;
+pub(crate) mod pidfile;
+pub(crate) mod privileges;
+pub(crate) mod reload;
+pub(crate) mod service;
 
 use crate::sys;
 use std::process::ExitCode;
@@ -49,7 +49,7 @@ impl From<Exit> for ExitCode {
 
 /// What ends a command before it is done: a sentence for the administrator and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
     pub exit: Exit,
     /// `what happened: why`, without `wsson: ` in front; several lines when there are several reasons.
@@ -60,12 +60,12 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with its sentence.
-    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self { exit, text: text.into(), way_out: None }
     }
 
     /// A failure that a system call reported: `what: why`, and "not permitted" when that is why.
-    pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
+    pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         let exit = match error.kind() {
             io::ErrorKind::PermissionDenied => Exit::NotPermitted,
             _ => Exit::Failed,
@@ -75,7 +75,7 @@ impl Failure {
 
     /// Adds the way out.
     #[must_use]
-    pub fn or(mut self, way_out: impl Into<String>) -> Self {
+    pub(crate) fn or(mut self, way_out: impl Into<String>) -> Self {
         self.way_out = Some(way_out.into());
         self
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The service manager, if there is one.
 #[derive(Debug, Default)]
-pub struct Manager {
+pub(crate) struct Manager {
     socket: Option<UnixDatagram>,
     /// How often it wants to hear that the server is alive.
     watchdog: Option<Duration>,
@@ -20,7 +20,7 @@ pub struct Manager {
 
 impl Manager {
     /// Finds the manager from the environment.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let socket = env::var("NOTIFY_SOCKET").ok().and_then(|name| connect(&name).ok());
         let variable = |name| env::var(name).ok();
         Self { socket, watchdog: watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID")) }
@@ -28,32 +28,32 @@ impl Manager {
 
     /// How often [`alive`](Self::alive) should be called: half of what is asked for, as sd_watchdog_enabled(3)
     /// recommends.
-    pub fn interval(&self) -> Option<Duration> {
+    pub(crate) fn interval(&self) -> Option<Duration> {
         self.watchdog.map(|whole| whole / 2)
     }
 
     /// The server listens, or has reloaded.
-    pub fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nMAINPID={}\nSTATUS={status}", std::process::id()));
     }
 
     /// The server reads its configuration again; [`ready`](Self::ready) must follow.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
     }
 
     /// The server ends.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=Waiting for clients to leave");
     }
 
     /// One line for `systemctl status`.
-    pub fn status(&self, status: &str) {
+    pub(crate) fn status(&self, status: &str) {
         self.tell(&format!("STATUS={status}"));
     }
 
     /// The server is alive.
-    pub fn alive(&self) {
+    pub(crate) fn alive(&self) {
         if self.watchdog.is_some() {
             self.tell("WATCHDOG=1");
         }

@@ -28,14 +28,14 @@ const STOPPING: &str = "stopping";
 
 /// The PID file of this process, locked.
 #[derive(Debug)]
-pub struct PidFile {
+pub(crate) struct PidFile {
     path: PathBuf,
     file: File,
 }
 
 /// What [`PidFile::lock`] found.
 #[derive(Debug)]
-pub enum Locked {
+pub(crate) enum Locked {
     /// Nobody had it; now this process has.
     Ours(PidFile),
     /// A server has it.
@@ -44,7 +44,7 @@ pub enum Locked {
 
 /// A server that holds the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Its process number, from the kernel.
     pub pid: u32,
     /// Whether it listens, is about to, or does no more.
@@ -53,7 +53,7 @@ pub struct Holder {
 
 /// How far a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Its number is not yet in the file.
     Starting,
     /// It listens.
@@ -64,7 +64,7 @@ pub enum Stage {
 
 /// Whether a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// No file, or one that a server emptied because it was not allowed to remove it.
     Absent,
     /// A file that a server left behind when it was killed.
@@ -75,7 +75,7 @@ pub enum State {
 
 impl PidFile {
     /// Locks the file, creating it if need be. It is empty until [`write`](Self::write).
-    pub fn lock(path: &Path) -> Result<Locked, Failure> {
+    pub(crate) fn lock(path: &Path) -> Result<Locked, Failure> {
         for _ in 0..TRIES {
             let file = open(path)?;
             let failure =
@@ -102,7 +102,7 @@ impl PidFile {
     }
 
     /// Writes this process's number: from now on the server counts as started.
-    pub fn write(&self) -> Result<(), Failure> {
+    pub(crate) fn write(&self) -> Result<(), Failure> {
         let number = format!("{}\n", std::process::id());
         self.file
             .write_all_at(number.as_bytes(), 0)
@@ -110,13 +110,13 @@ impl PidFile {
     }
 
     /// Notes that this server ends, for those who would tell it to.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         // Without the note a second `stop` ends the server sooner: not worth a word.
         let _ = self.file.write_all_at(format!("{}\n{STOPPING}\n", std::process::id()).as_bytes(), 0);
     }
 
     /// Removes the file if the path still names ours; where the directory does not allow it, empties it.
-    pub fn remove(self) {
+    pub(crate) fn remove(self) {
         if same_file(&self.path, &self.file) && std::fs::remove_file(&self.path).is_err() {
             // Nothing else is left to try; an unlocked file with a number does no harm either.
             let _ = self.file.set_len(0);
@@ -125,7 +125,7 @@ impl PidFile {
 }
 
 /// Tells whether a server runs, without disturbing it.
-pub fn state(path: &Path) -> Result<State, Failure> {
+pub(crate) fn state(path: &Path) -> Result<State, Failure> {
     let file = match options().read(true).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Absent),

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Finds whom to become. `None`: nobody is named, or this process is not root and stays who it is.
-pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Failure> {
+pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Failure> {
     if !sys::is_root() || (user.is_none() && group.is_none()) {
         return Ok(None);
     }
@@ -27,13 +27,13 @@ pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Fai
 }
 
 /// Looks up `user`; the failure names it.
-pub fn find_user(name: &str) -> Result<User, Failure> {
+pub(crate) fn find_user(name: &str) -> Result<User, Failure> {
     let found = sys::user(name).map_err(|e| Failure::io(format!("cannot look up user `{name}`"), &e))?;
     found.ok_or_else(|| missing("user", name))
 }
 
 /// Looks up `group`; the failure names it.
-pub fn find_group(name: &str) -> Result<u32, Failure> {
+pub(crate) fn find_group(name: &str) -> Result<u32, Failure> {
     let found = sys::group(name).map_err(|e| Failure::io(format!("cannot look up group `{name}`"), &e))?;
     found.ok_or_else(|| missing("group", name))
 }
@@ -44,14 +44,14 @@ fn missing(what: &str, name: &str) -> Failure {
 }
 
 /// Becomes that user for good.
-pub fn become_user(user: User) -> Result<(), Failure> {
+pub(crate) fn become_user(user: User) -> Result<(), Failure> {
     sys::become_user(user)
         .map_err(|e| Failure::io(format!("cannot become user {} and group {}", user.uid, user.gid), &e))?;
     harden()
 }
 
 /// Whether that user may do that with a file or folder, asked by a process that becomes that user. `None`: this one.
-pub fn may(user: Option<User>, path: &Path, access: Access) -> io::Result<()> {
+pub(crate) fn may(user: Option<User>, path: &Path, access: Access) -> io::Result<()> {
     let Some(user) = user else { return sys::may(path, access) };
     let (mut ours, mut theirs) = UnixStream::pair()?;
     match sys::fork()? {
@@ -76,7 +76,7 @@ pub fn may(user: Option<User>, path: &Path, access: Access) -> io::Result<()> {
 
 /// No new privileges, no core file, no debugger. Called again after a change of user, which makes the kernel
 /// decide anew whether a process may be dumped.
-pub fn harden() -> Result<(), Failure> {
+pub(crate) fn harden() -> Result<(), Failure> {
     sys::forbid_new_privileges().map_err(|e| Failure::io("cannot forbid new privileges", &e))?;
     sys::forbid_dumps().map_err(|e| Failure::io("cannot forbid core files", &e))
 }

@@ -8,7 +8,7 @@ use crate::config::Settings;
 
 /// The outcome of a reload, in the configuration's own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What changes now.
     pub applied: Vec<&'static str>,
     /// What changes at the next restart.
@@ -92,7 +92,7 @@ static KEYS: &[Key] = &keys! {
 
 impl Plan {
     /// Compares the settings that hold with those of a new file.
-    pub fn new(running: &Settings, file: &Settings) -> Self {
+    pub(crate) fn new(running: &Settings, file: &Settings) -> Self {
         let named = |effect| {
             KEYS.iter()
                 .filter(move |k| k.effect == effect && (k.differs)(running, file))
@@ -103,7 +103,7 @@ impl Plan {
     }
 
     /// The settings that hold from now on.
-    pub fn merge(running: &Settings, file: &Settings) -> Settings {
+    pub(crate) fn merge(running: &Settings, file: &Settings) -> Settings {
         let mut merged = running.clone();
         for key in KEYS.iter().filter(|k| k.effect == Effect::Now) {
             (key.copy)(&mut merged, file);
@@ -113,7 +113,7 @@ impl Plan {
 }
 
 /// For a log line: names with commas, or `none`.
-pub fn list(names: &[&str]) -> String {
+pub(crate) fn list(names: &[&str]) -> String {
     if names.is_empty() { "none".into() } else { names.join(",") }
 }
 

@@ -15,7 +15,7 @@ use super::{Failure, activation, folders, log, privileges};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::Exit;
 use crate::net::Address;
-use crate::reactor::{StartError, load_tls};
+use crate::server::{StartError, load_tls};
 use crate::sys::{self, User};
 use crate::{Server, Signal, Wake};
 use ::log::{error, info, warn};
@@ -33,10 +33,10 @@ const STARTING: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Reads the configuration again.
-pub type Load<'l> = dyn FnMut() -> Result<Settings, Failure> + 'l;
+pub(crate) type Load<'l> = dyn FnMut() -> Result<Settings, Failure> + 'l;
 
 /// Serves in the foreground until told to end.
-pub fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
+pub(crate) fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
     let pid_file = match lock(&settings)? {
         Some(Locked::Theirs(holder)) => return Err(Failure::new(Exit::Failed, running(holder))),
         Some(Locked::Ours(file)) => Some(file),
@@ -46,7 +46,7 @@ pub fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
 }
 
 /// Serves in the background; `word` goes to the process that was started from the terminal.
-pub fn run_detached(settings: Settings, load: &mut Load<'_>, word: Word) -> Result<(), Failure> {
+pub(crate) fn run_detached(settings: Settings, load: &mut Load<'_>, word: Word) -> Result<(), Failure> {
     match begin_detached(settings) {
         Ok(Begun::Service(service)) => {
             // Where the standard streams cannot be replaced they stay as they are, and the server serves.

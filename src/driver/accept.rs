@@ -5,9 +5,9 @@
 //! listener said `WouldBlock`.
 
 use super::{Driver, Listen, Token, put};
-use crate::client::Peer;
+use crate::clock::Now;
 use crate::handler::Handler;
-use crate::timers::Now;
+use crate::wire::http::forwarded::PeerAddr;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
 
@@ -111,7 +111,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
     }
 
-    fn add_client(&mut self, stream: L::Stream, place: usize, peer: Peer) {
+    fn add_client(&mut self, stream: L::Stream, place: usize, peer: PeerAddr) {
         let id = self.hub.add_client(place, peer);
         put(&mut self.clients, id.key as usize, stream);
     }

@@ -4,8 +4,8 @@
 //! kernel stands in a queue, and then the next poll does not sleep.
 
 use super::{Accepting, Driver, Listen, Slot, Stream, Token};
+use crate::clock::{Now, TICK_MS, Tick};
 use crate::handler::Handler;
-use crate::timers::{Now, TICK_MS, Tick};
 
 type Verdict = Result<(), String>;
 

@@ -2,10 +2,10 @@
 //!
 //! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
 
-use crate::client::Peer;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::spool::Spool;
 use crate::hub::{FLUSH_BYTES, Written};
-use crate::outbox::Outbox;
-use crate::spool::Spool;
+use crate::wire::http::forwarded::PeerAddr;
 use std::io::{self, ErrorKind, IoSlice};
 
 /// One end of a connection. It never blocks.
@@ -71,7 +71,7 @@ pub trait Listen {
     ///
     /// # Errors
     /// `WouldBlock` when none waits; `EMFILE` and its like are retried later.
-    fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, Peer)>;
+    fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, PeerAddr)>;
 }
 
 /// What an event is about.

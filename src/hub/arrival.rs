@@ -3,15 +3,15 @@
 //! It never parses a request (handshake does) and never decides who is let in (the handler does). Invariant:
 //! a connection leaves `Handshaking` once, by admission, by an answer or by its end.
 
-use super::index::USER_BYTES_MAX;
-use super::proxy::forwarded;
 use super::{Cold, Hub};
 use crate::auth::{self, Identity};
-use crate::backend::Backend;
-use crate::client::{Client, ClientId, Peer, State};
-use crate::handshake::{self, Key, Reject, Request};
-use crate::spool::Lane;
-use crate::timers::Tick;
+use crate::clock::Tick;
+use crate::delivery::spool::Lane;
+use crate::peer::backend::Backend;
+use crate::peer::client::{Client, ClientId, State};
+use crate::roster::index::USER_BYTES_MAX;
+use crate::wire::http::forwarded::{PeerAddr, forwarded};
+use crate::wire::http::{self, Key, Reject, Request};
 use log::{debug, info};
 
 impl Hub {
@@ -30,7 +30,7 @@ impl Hub {
     }
 
     /// A connection that was accepted: it has `timeouts.handshake` to show its request.
-    pub(crate) fn add_client(&mut self, listener: usize, peer: Peer) -> ClientId {
+    pub(crate) fn add_client(&mut self, listener: usize, peer: PeerAddr) -> ClientId {
         self.generation = self.generation.wrapping_add(1);
         let until_ms = self.now.ms + self.settings.timeouts.handshake_ms;
         let client = Client::new(self.generation, self.now.tick(), Tick::at(until_ms));
@@ -97,7 +97,7 @@ impl Hub {
             head.extend_from_slice(input);
         }
         let all = if before > 0 { &head[..] } else { input };
-        match handshake::scan(&all[..all.len().min(head_bytes_max)], before)? {
+        match http::scan(&all[..all.len().min(head_bytes_max)], before)? {
             Some(end) if before > 0 => Ok(Some(Head::Gathered(std::mem::take(head), end))),
             Some(end) => Ok(Some(Head::InInput(end))),
             None if all.len() > head_bytes_max => Err(Reject::HeadTooLarge),
@@ -130,7 +130,7 @@ impl Hub {
         client.heard = self.now.tick();
         client.expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
         let mut response = Vec::with_capacity(256);
-        handshake::append_upgrade(&mut response, key);
+        http::append_upgrade(&mut response, key);
         self.queue_response(id.key, &response);
         self.tokens.insert(id.key, identity.token.as_bytes());
         if let Some(users) = &mut self.users {

@@ -4,16 +4,16 @@
 //! compared. Between two turns it must find nothing (testing.md, "Invariants of the simulation").
 
 use super::Hub;
-use super::index::Index;
-use super::queue::Queue;
 use super::send::Throttle;
-use crate::backend::{self, Backend};
-use crate::client::{Client, ClientId, State};
-use crate::control;
-use crate::frame::encode;
-use crate::outbox::Outbox;
-use crate::spool::Range;
-use crate::timers::{TICK_MS, Tick};
+use crate::clock::{TICK_MS, Tick};
+use crate::delivery::outbox::Outbox;
+use crate::delivery::queue::Queue;
+use crate::delivery::spool::Range;
+use crate::peer::backend::{self, Backend};
+use crate::peer::client::{Client, ClientId, State};
+use crate::roster::index::Index;
+use crate::wire::command;
+use crate::wire::frame::encode;
 use std::collections::BTreeSet;
 
 /// What is wrong, in a sentence.
@@ -272,7 +272,7 @@ impl Hub {
         check(backend.state == backend::State::Open || backend.lock.is_none(), || {
             "a lock outlives its conversation".into()
         })?;
-        let complete = matches!(control::decode(&backend.input, self.control_rules()), Ok(Some(_)) | Err(_));
+        let complete = matches!(command::decode(&backend.input, self.control_rules()), Ok(Some(_)) | Err(_));
         check(!complete || backend.unfinished, || "a whole command is forgotten".into())
     }
 }

@@ -4,8 +4,8 @@
 //! in `queue`.
 
 use super::Hub;
-use crate::backend::State;
-use crate::control::Rules;
+use crate::peer::backend::State;
+use crate::wire::command::Rules;
 use std::collections::VecDeque;
 
 /// Backends to flush.

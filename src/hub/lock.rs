@@ -6,13 +6,13 @@
 
 use super::Hub;
 use super::send::is_over;
-use crate::backend::Lock;
-use crate::client::{ClientId, Hold};
-use crate::control::Place;
-use crate::frame::utf8::Validator;
-use crate::frame::{CloseCode, Kind, Opcode};
-use crate::outbox::Outbox;
-use crate::spool::{Lane, Range};
+use crate::delivery::outbox::Outbox;
+use crate::delivery::spool::{Lane, Range};
+use crate::peer::backend::Lock;
+use crate::peer::client::{ClientId, Hold};
+use crate::wire::command::Place;
+use crate::wire::frame::utf8::Validator;
+use crate::wire::frame::{CloseCode, Kind, Opcode};
 use log::info;
 
 impl Hub {

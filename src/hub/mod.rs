@@ -13,37 +13,31 @@
 //! | `mod` | the registry: input, close, remove |
 //! | `arrival` | accepting, the request head, admission, refusals |
 //! | `send` | direct, broadcast, flush queues, overflow |
-//! | `queue` | the queue of keys that both flush queues are |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `control` | backends' replies and their end |
 //! | `tidy` | memory that a crowd has left behind |
-//! | `index` | tokens and users |
-//! | `proxy` | the visitor's address behind a proxy |
 //! | `audit` | everything recounted from scratch, for the tests |
 
 mod arrival;
 mod audit;
 mod control;
-mod index;
 mod lock;
-mod proxy;
-mod queue;
 mod send;
 mod tidy;
 mod time;
 
 use crate::auth;
-use crate::backend::{self, Backend};
-use crate::client::{Client, ClientId, Peer, Rare, State};
+use crate::clock::{Now, Timers};
 use crate::config::{Limits, Settings, Timeouts};
-use crate::frame::{CloseCode, DecodeError, Event, Opcode};
-use crate::spool::Spool;
+use crate::delivery::spool::Spool;
+use crate::peer::backend::{self, Backend};
+use crate::peer::client::{Client, ClientId, Rare, State};
+use crate::roster::index::{self, Index};
 use crate::stats::{ListenerReport, Process, Reload, Report, Stats};
-use crate::timers::{Now, Timers};
-use index::Index;
+use crate::wire::frame::{CloseCode, DecodeError, Event, Opcode};
+use crate::wire::http::forwarded::{Network, PeerAddr};
 use log::{debug, info};
-use proxy::Network;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::hash::RandomState;
@@ -86,7 +80,7 @@ pub struct Hub {
 /// What a broadcast never touches.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cold {
-    peer: Peer,
+    peer: PeerAddr,
     listener: u16,
 }
 
@@ -465,7 +459,7 @@ impl Hub {
         self.clients.get(key as usize).map(|client| ClientId { key, generation: client.generation })
     }
 
-    fn peer(&self, key: u32) -> Peer {
+    fn peer(&self, key: u32) -> PeerAddr {
         self.cold[key as usize].peer
     }
 }

@@ -10,11 +10,11 @@
 //! that a direct message does not wait until a broadcast has gone to ten thousand others.
 
 use super::Hub;
-use super::queue::Queue;
-use crate::client::{ClientId, State};
-use crate::frame::{CloseCode, Kind, Opcode, encode};
-use crate::outbox::Outbox;
-use crate::spool::{Lane, Range, Spool};
+use crate::delivery::outbox::Outbox;
+use crate::delivery::queue::Queue;
+use crate::delivery::spool::{Lane, Range, Spool};
+use crate::peer::client::{ClientId, State};
+use crate::wire::frame::{CloseCode, Kind, Opcode, encode};
 use log::info;
 
 /// Clients to flush, and the broadcasts not yet handed out.
@@ -382,7 +382,7 @@ impl Hub {
         if client.stalled != Default::default() || !client.accepts_data() || client.outbox.is_empty() {
             return;
         }
-        client.stalled = self.now.tick().max(crate::timers::Tick::at(1));
+        client.stalled = self.now.tick().max(crate::clock::Tick::at(1));
         self.timers.arm_by(key, self.now.ms + self.settings.timeouts.stalled_ms);
     }
 

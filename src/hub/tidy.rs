@@ -9,10 +9,9 @@
 //! Invariant: no table is shorter than the highest key in use.
 
 use super::Hub;
+use crate::roster::index::SPARSE;
 use std::collections::VecDeque;
 
-/// A table is sparse when so many times its entries would fit: what was shrunk does not grow again at once.
-pub(super) const SPARSE: usize = 4;
 /// Slots that are kept in any case: of clients, 220 kB.
 const SLOTS_MIN: usize = 1024;
 /// From a peer's departure to the look at the tables, which with 100,000 slots takes under two milliseconds.
@@ -90,10 +89,11 @@ pub(crate) fn drop_empty<T>(queue: &mut VecDeque<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{ClientId, Peer};
+    use crate::clock::Now;
     use crate::config::Settings;
+    use crate::peer::client::ClientId;
     use crate::stats::Process;
-    use crate::timers::Now;
+    use crate::wire::http::forwarded::PeerAddr;
     use std::hash::RandomState;
 
     fn at(ms: u64) -> Now {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn crowd(hub: &mut Hub, count: usize) -> Vec<ClientId> {
-        (0..count).map(|_| hub.add_client(0, Peer::default())).collect()
+        (0..count).map(|_| hub.add_client(0, PeerAddr::default())).collect()
     }
 
     /// They end, are reaped, and the tables are looked at when it is time.

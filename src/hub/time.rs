@@ -4,13 +4,13 @@
 //! armed in its wheel, no later than its nearest deadline.
 
 use super::Hub;
-use crate::backend::{self, Lock};
-use crate::client::{ClientId, Due, State};
-use crate::control::Reply;
-use crate::frame::{CloseCode, Opcode, encode};
-use crate::handshake::Reject;
-use crate::spool::Lane;
-use crate::timers::{ALARM, Tick};
+use crate::clock::{ALARM, Tick};
+use crate::delivery::spool::Lane;
+use crate::peer::backend::{self, Lock};
+use crate::peer::client::{ClientId, Due, State};
+use crate::wire::command::Reply;
+use crate::wire::frame::{CloseCode, Opcode, encode};
+use crate::wire::http::Reject;
 use log::info;
 
 impl Hub {

@@ -1,9 +1,9 @@
 //! Listening sockets: bound, accepted from, and cleaned up behind.
 
 use super::{Address, Transport, tls};
-use crate::client::Peer;
 use crate::driver::{Listen, Token};
 use crate::sys;
+use crate::wire::http::forwarded::PeerAddr;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use std::fmt;
@@ -19,7 +19,7 @@ const USER_TIMEOUT_MS: u32 = 30_000;
 
 /// A listening socket, registered with the reactor's poll.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: Socket,
     registry: Registry,
     /// What connections are encrypted with, for `tls://`.
@@ -175,7 +175,7 @@ impl Listener {
 impl Listen for Listener {
     type Stream = Transport;
 
-    fn accept(&mut self, token: Token) -> io::Result<(Transport, Peer)> {
+    fn accept(&mut self, token: Token) -> io::Result<(Transport, PeerAddr)> {
         let (mut transport, peer) = match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, addr) = listener.accept()?;
@@ -183,9 +183,9 @@ impl Listen for Listener {
                     Some(config) => Transport::Tls(Box::new(config.accept(stream)?)),
                     None => Transport::Tcp(stream),
                 };
-                (transport, Peer::Ip(addr.ip().to_canonical(), addr.port()))
+                (transport, PeerAddr::Ip(addr.ip().to_canonical(), addr.port()))
             }
-            Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), Peer::Unix),
+            Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), PeerAddr::Unix),
         };
         transport.register(&self.registry, super::mio_token(token))?;
         Ok((transport, peer))

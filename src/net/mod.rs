@@ -6,16 +6,16 @@
 mod address;
 mod listener;
 #[cfg(feature = "tls")]
-pub mod tls;
+pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "without_tls.rs"]
 pub mod tls;
 mod transport;
 
-pub use address::Address;
+pub(crate) use address::Address;
 pub(crate) use listener::Permissions;
-pub use listener::{BindError, Inherited, Listener};
-pub use transport::Transport;
+pub(crate) use listener::{BindError, Inherited, Listener};
+pub(crate) use transport::Transport;
 
 use crate::driver::Token;
 

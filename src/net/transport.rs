@@ -10,7 +10,7 @@ use std::net::Shutdown;
 
 /// One connection.
 #[derive(Debug)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// Plain TCP.
     Tcp(TcpStream),
     /// A Unix stream socket.

@@ -4,7 +4,7 @@
 //! Input: the configuration file.
 
 use std::path::Path;
-use wsson::config::{ConfigError, Settings};
+use wsson::testing::config::{ConfigError, Settings};
 
 /// A line that may stand before the text: it must not come back in an error.
 const SECRET: &str = "Jq7vZx0Kk2pWm4Rt";

@@ -5,8 +5,8 @@
 //! Input: a byte for the length of tokens, a byte for the limit on payloads, a byte for the cuts, then what comes
 //! over the wire.
 
-use wsson::control::{Command, Error, Place, Reply, Rules, append_reply, blank, decode};
-use wsson::frame::Kind;
+use wsson::testing::control::{Command, Error, Place, Reply, Rules, append_reply, blank, decode};
+use wsson::testing::frame::Kind;
 
 /// A command as it is written: its letter, and its payload as far as that means something.
 type Heard = (u8, Vec<u8>);

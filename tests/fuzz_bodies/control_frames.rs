@@ -4,8 +4,8 @@
 //! Input: a byte for the frame (its opcode, FIN, the length's form, whether it comes within a message), four bytes
 //! of mask, then the payload.
 
-use wsson::frame::encode::{append_close, append_frame, frame_len};
-use wsson::frame::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode, DecodeError, Decoder, Event, Opcode};
+use wsson::testing::frame::encode::{append_close, append_frame, frame_len};
+use wsson::testing::frame::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode, DecodeError, Decoder, Event, Opcode};
 
 /// Masked, with a mask of zeros: the first fragment of a text, and its end.
 const FIRST: &[u8] = b"\x01\x83\0\0\0\0one";

@@ -6,7 +6,7 @@
 
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
-use wsson::auth::{Denied, Digest, Identity, IdentityKind, Rules, Secret, issue, verify};
+use wsson::testing::auth::{Denied, Digest, Identity, IdentityKind, Rules, Secret, issue, verify};
 
 const TOKEN: &str = "32febad1f0cf83f38aceb31ad63866c4";
 const SECRET: &str = "a secret of the fuzzer's";

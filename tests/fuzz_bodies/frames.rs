@@ -3,8 +3,8 @@
 //!
 //! Input: a byte for the limit on messages, a byte for the cuts, then what comes over the wire.
 
-use wsson::frame::encode::{append_close, append_frame, frame_len};
-use wsson::frame::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, Decoder, Event, Kind, Opcode};
+use wsson::testing::frame::encode::{append_close, append_frame, frame_len};
+use wsson::testing::frame::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, Decoder, Event, Kind, Opcode};
 
 /// What the decoder may hold beside the payload it has received: its box.
 const BOX_BYTES_MAX: usize = 256;

@@ -3,7 +3,7 @@
 //!
 //! Input: a byte for the cuts, then what comes over the wire.
 
-use wsson::handshake::{Key, RULES, Reject, Request, append_upgrade, parse, scan};
+use wsson::testing::handshake::{Key, RULES, Reject, Request, append_upgrade, parse, scan};
 
 pub(crate) fn body(data: &[u8]) {
     let &[cuts, ref wire @ ..] = data else {

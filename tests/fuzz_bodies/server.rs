@@ -10,14 +10,14 @@ use std::collections::VecDeque;
 use std::hash::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
-use wsson::auth::{IdentityKind, Rules, Secret, issue};
-use wsson::client::Peer;
-use wsson::config::{Limits, Settings};
-use wsson::driver::{Driver, Listen, Ready, Stream, Token};
-use wsson::frame::encode::frame_len;
-use wsson::frame::{CloseCode, Kind};
-use wsson::stats::Process;
-use wsson::timers::Now;
+use wsson::testing::auth::{IdentityKind, Rules, Secret, issue};
+use wsson::testing::client::PeerAddr;
+use wsson::testing::config::{Limits, Settings};
+use wsson::testing::driver::{Driver, Listen, Ready, Stream, Token};
+use wsson::testing::frame::encode::frame_len;
+use wsson::testing::frame::{CloseCode, Kind};
+use wsson::testing::stats::Process;
+use wsson::testing::timers::Now;
 use wsson::{ClientId, Handler, Hub};
 
 const TOKENS: [&str; 2] = ["32febad1f0cf83f38aceb31ad63866c4", "ffffffffffffffffffffffffffffffff"];
@@ -146,13 +146,13 @@ struct Door {
 impl Listen for Door {
     type Stream = Socket;
 
-    fn accept(&mut self, token: Token) -> io::Result<(Socket, Peer)> {
+    fn accept(&mut self, token: Token) -> io::Result<(Socket, PeerAddr)> {
         if let Some(error) = self.error.take() {
             return Err(error.into());
         }
         let wire = self.waiting.borrow_mut().pop_front().ok_or(ErrorKind::WouldBlock)?;
         wire.borrow_mut().token = Some(token);
-        Ok((Socket(wire), Peer::Unix))
+        Ok((Socket(wire), PeerAddr::Unix))
     }
 }
 

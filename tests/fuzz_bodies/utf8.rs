@@ -2,7 +2,7 @@
 //!
 //! Input: a byte for the length of the pieces, then the text.
 
-use wsson::frame::utf8::Validator;
+use wsson::testing::frame::utf8::Validator;
 
 pub(crate) fn body(data: &[u8]) {
     let &[piece_bytes, ref text @ ..] = data else {

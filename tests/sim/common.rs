@@ -3,7 +3,7 @@
 use crate::net::Shared;
 use crate::plan::Plan;
 use crate::rng::Rng;
-use wsson::timers::Now;
+use wsson::testing::timers::Now;
 
 /// Who sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,8 +10,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
-use wsson::client::Peer;
-use wsson::driver::{Listen, Ready, Stream, Token};
+use wsson::testing::client::PeerAddr;
+use wsson::testing::driver::{Listen, Ready, Stream, Token};
 
 pub(crate) type Shared = Rc<RefCell<Net>>;
 
@@ -596,13 +596,13 @@ pub(crate) struct FakeListener {
 impl Listen for FakeListener {
     type Stream = FakeStream;
 
-    fn accept(&mut self, token: Token) -> io::Result<(FakeStream, Peer)> {
+    fn accept(&mut self, token: Token) -> io::Result<(FakeStream, PeerAddr)> {
         let net = &mut *self.net.borrow_mut();
         let id = net.accept(self.place, token)?;
         let holds = matches!(token, Token::Client(_)) && net.rng.chance(net.faults.records);
         let records = Records { costly: net.rng.below(4), ..Records::default() };
         let records = holds.then(|| Box::new(records));
-        Ok((FakeStream { net: self.net.clone(), id, records }, Peer::Unix))
+        Ok((FakeStream { net: self.net.clone(), id, records }, PeerAddr::Unix))
     }
 }
 

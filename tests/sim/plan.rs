@@ -4,7 +4,7 @@
 use crate::net::Faults;
 use crate::rng::Rng;
 use wsson::Settings;
-use wsson::auth::Secret;
+use wsson::testing::auth::Secret;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {

@@ -8,10 +8,10 @@ use crate::plan::Plan;
 use crate::rng::{Rng, begin_trace, trace, trace_hash};
 use std::collections::BTreeMap;
 use std::hash::RandomState;
-use wsson::driver::Driver;
-use wsson::frame::{CloseCode, Kind};
-use wsson::stats::Process;
-use wsson::timers::{Now, TICK_MS};
+use wsson::testing::driver::Driver;
+use wsson::testing::frame::{CloseCode, Kind};
+use wsson::testing::stats::Process;
+use wsson::testing::timers::{Now, TICK_MS};
 use wsson::{ClientId, Handler, Hub, Identity, Reject, Request};
 
 /// Turns, one after the other, before the world counts as never at rest.

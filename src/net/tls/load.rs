@@ -22,7 +22,7 @@ const TICKETS: usize = 1;
 ///
 /// # Errors
 /// A sentence for the administrator.
-pub fn load(certificate: &Path, key: &Path) -> Result<Config, String> {
+pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Config, String> {
     let (chain, private) = match (chain(certificate), private_key(key)) {
         (Ok(chain), Ok(private)) => (chain, private),
         (Err(one), Err(other)) => return Err(format!("{one}; {other}")),

@@ -10,8 +10,8 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use load::load;
-pub use session::Session;
+pub(crate) use load::load;
+pub(crate) use session::Session;
 
 use mio::net::TcpStream;
 use rustls::ServerConfig;

@@ -7,8 +7,8 @@
 //! records of one handshake flight or of [`PLAIN_MAX`] bytes at most.
 
 use crate::driver::Stream;
-use crate::handshake::Reject;
 use crate::net::transport::send;
+use crate::wire::http::Reject;
 use mio::net::TcpStream;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
@@ -26,7 +26,7 @@ const RECORD_OVERHEAD: usize = 32;
 const BUFFER_MIN: usize = 3 * PLAIN_MAX;
 
 /// See the module's head.
-pub struct Session {
+pub(crate) struct Session {
     socket: TcpStream,
     tls: UnbufferedServerConnection,
     /// The beginning of a record whose rest has not come, or of a handshake message.

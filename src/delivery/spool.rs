@@ -7,18 +7,18 @@
 //!
 //! It never knows a peer. Invariant: a segment that no range holds has no bytes.
 
-use crate::frame::{Opcode, encode};
+use crate::wire::frame::{Opcode, encode};
 
 /// Bytes a segment is made for. Large enough that a backlog of one client (1 MiB) is a handful of
 /// ranges, small enough that a forgotten byte pins little.
-pub const SEGMENT_BYTES: usize = 64 * 1024;
+pub(crate) const SEGMENT_BYTES: usize = 64 * 1024;
 /// Emptied segments kept for the next message: in the steady state nothing is allocated.
 const SPARES_MAX: usize = 4;
 const NO_SEGMENT: u32 = u32::MAX;
 
 /// Bytes of one or more whole frames (or of one HTTP response) in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub(crate) struct Range {
     pub(crate) segment: u32,
     pub(crate) start: u32,
     pub(crate) end: u32,
@@ -26,24 +26,24 @@ pub struct Range {
 
 impl Range {
     /// Length in bytes.
-    pub fn len(self) -> u32 {
+    pub(crate) fn len(self) -> u32 {
         self.end - self.start
     }
 
     /// Whether it holds nothing.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.start == self.end
     }
 
     /// Whether `next` begins where this one ends, so that both are one range.
-    pub fn joins(self, next: Self) -> bool {
+    pub(crate) fn joins(self, next: Self) -> bool {
         self.segment == next.segment && self.end == next.start
     }
 }
 
 /// Who the bytes are for. Each lane fills its own segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// Every open client: consecutive messages stay neighbours.
     Shared = 0,
     /// One client.
@@ -59,7 +59,7 @@ struct Segment {
 
 /// The segments. See the module's head.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     segments: Vec<Segment>,
     free: Vec<u32>,
     spares: Vec<Vec<u8>>,
@@ -83,7 +83,7 @@ impl Spool {
     /// Encodes one frame. The caller holds the range at least once, or gives it up with
     /// [`release`](Self::release) after holding it.
     #[inline(always)]
-    pub fn append_frame(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8]) -> Range {
+    pub(crate) fn append_frame(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8]) -> Range {
         let len = encode::header_len(payload.len()) + payload.len();
         let segment = self.segment_for(lane, len);
         encode::append_frame(&mut self.segments[segment as usize].bytes, fin, opcode, payload);
@@ -93,7 +93,7 @@ impl Spool {
     }
 
     /// Stores bytes that are already encoded.
-    pub fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
+    pub(crate) fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
         let segment = self.segment_for(lane, encoded.len());
         self.segments[segment as usize].bytes.extend_from_slice(encoded);
         self.appended(segment, encoded.len())
@@ -101,13 +101,13 @@ impl Spool {
 
     /// Counts `ranges` more outbox entries on this segment.
     #[inline]
-    pub fn hold(&mut self, segment: u32, ranges: u32) {
+    pub(crate) fn hold(&mut self, segment: u32, ranges: u32) {
         self.segments[segment as usize].holds += ranges;
     }
 
     /// One outbox entry on this segment is gone. The last one frees it.
     #[inline]
-    pub fn release(&mut self, segment: u32) {
+    pub(crate) fn release(&mut self, segment: u32) {
         let slot = &mut self.segments[segment as usize];
         slot.holds -= 1;
         if slot.holds == 0 {
@@ -117,17 +117,18 @@ impl Spool {
 
     /// The bytes of a range.
     #[inline]
-    pub fn get(&self, range: Range) -> &[u8] {
+    pub(crate) fn get(&self, range: Range) -> &[u8] {
         &self.segments[range.segment as usize].bytes[range.start as usize..range.end as usize]
     }
 
     /// Bytes stored in all segments that are still held: shared bytes count once.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Ranges that hold something, over all segments. For the invariants of tests.
-    pub fn holds(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn holds(&self) -> usize {
         self.segments.iter().map(|segment| segment.holds as usize).sum()
     }
 

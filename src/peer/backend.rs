@@ -4,12 +4,12 @@
 //! a backend's answers are short and nobody shares them. Invariant: `input` holds more than a part of one
 //! frame only while the backend waits for its turn or for its replies to be read.
 
-use crate::client::ClientId;
+use crate::clock::Tick;
 use crate::config::Timeouts;
-use crate::control::{self, Reply};
-use crate::frame::Kind;
-use crate::frame::utf8::Validator;
-use crate::timers::Tick;
+use crate::peer::client::ClientId;
+use crate::wire::command::{self, Reply};
+use crate::wire::frame::Kind;
+use crate::wire::frame::utf8::Validator;
 
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Backend {
 
     pub(crate) fn reply(&mut self, reply: Reply<'_>) {
         if !self.deaf {
-            control::append_reply(&mut self.replies, reply);
+            command::append_reply(&mut self.replies, reply);
         }
     }
 

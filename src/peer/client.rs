@@ -22,13 +22,11 @@
 //! 188 to 194 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
 //! queue of newcomers; with `identity = "user"` a second index of stride 64. Asserts guard the records.
 
+use crate::clock::Tick;
 use crate::config::Timeouts;
-use crate::frame::Decoder;
-use crate::outbox::Outbox;
-use crate::spool::Spool;
-use crate::timers::Tick;
-use core::fmt;
-use core::net::IpAddr;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::spool::Spool;
+use crate::wire::frame::Decoder;
 
 /// Names a client. A slot is used again, the generation is not: a stale id is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -239,28 +237,5 @@ impl Client {
             nearest = (self.stalled.ms() + timeouts.stalled_ms, Due::Stalled);
         }
         nearest
-    }
-}
-
-/// Where a client connects from, for the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Peer {
-    /// A Unix socket has no address.
-    #[default]
-    Unix,
-    /// Address and port.
-    Ip(IpAddr, u16),
-    /// What a trusted proxy says it connects for.
-    Forwarded(IpAddr),
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix => f.write_str("unix"),
-            Self::Ip(IpAddr::V4(addr), port) => write!(f, "{addr}:{port}"),
-            Self::Ip(IpAddr::V6(addr), port) => write!(f, "[{addr}]:{port}"),
-            Self::Forwarded(addr) => write!(f, "{addr}"),
-        }
     }
 }

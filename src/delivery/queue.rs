@@ -6,19 +6,19 @@
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     keys: Vec<u32>,
     first: usize,
 }
 
 impl Queue {
     #[inline]
-    pub(super) fn push(&mut self, key: u32) {
+    pub(crate) fn push(&mut self, key: u32) {
         self.keys.push(key);
     }
 
     /// Moves the first `max` keys, or all when they are fewer, to the end of `batch`; returns how many.
-    pub(super) fn take(&mut self, max: usize, batch: &mut Vec<u32>) -> usize {
+    pub(crate) fn take(&mut self, max: usize, batch: &mut Vec<u32>) -> usize {
         let count = self.len().min(max);
         batch.extend_from_slice(&self.keys[self.first..self.first + count]);
         self.first += count;
@@ -31,22 +31,22 @@ impl Queue {
     }
 
     /// Gives its room back if nobody stands in it.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.keys.len() - self.first
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The keys in their order, for the audit.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &u32> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &u32> + '_ {
         self.keys[self.first..].iter()
     }
 }

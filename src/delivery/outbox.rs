@@ -8,8 +8,8 @@
 //! It never judges its own size: the hub compares `bytes` with the limit. Invariant: `bytes` is the
 //! length of all ranges less `cut`, and every range is held in the spool exactly once.
 
-use crate::frame::encode;
-use crate::spool::{Range, Spool};
+use crate::delivery::spool::{Range, Spool};
+use crate::wire::frame::encode;
 use std::collections::VecDeque;
 
 /// Marks a range that is one indivisible unit and not frames: an HTTP response.
@@ -18,7 +18,7 @@ const NOTHING: Range = Range { segment: 0, start: 0, end: 0 };
 
 /// The queue. See the module's head.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     first: Range,
     /// Bytes of the frame at `first.start` that are already sent.
     cut: u32,
@@ -39,12 +39,12 @@ impl Default for Outbox {
 
 impl Outbox {
     /// Bytes not yet sent.
-    pub fn bytes(&self) -> u32 {
+    pub(crate) fn bytes(&self) -> u32 {
         self.bytes
     }
 
     /// Whether all is sent.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
@@ -52,7 +52,7 @@ impl Outbox {
     /// did not join the last one.
     #[inline(always)]
     #[must_use]
-    pub fn push(&mut self, range: Range) -> bool {
+    pub(crate) fn push(&mut self, range: Range) -> bool {
         self.bytes += range.len();
         if self.first.is_empty() {
             self.first = range;
@@ -76,14 +76,14 @@ impl Outbox {
     }
 
     /// Queues a unit that is not frames and joins nothing. Always to be held.
-    pub fn push_opaque(&mut self, range: Range) {
+    pub(crate) fn push_opaque(&mut self, range: Range) {
         let marked = Range { segment: range.segment | OPAQUE, ..range };
         assert!(self.push(marked), "an opaque range joins nothing");
     }
 
     /// The first of [`chunks`](Self::chunks), and whether it is the only one. Empty when nothing waits.
     #[inline]
-    pub fn first_chunk<'s>(&self, spool: &'s Spool) -> (&'s [u8], bool) {
+    pub(crate) fn first_chunk<'s>(&self, spool: &'s Spool) -> (&'s [u8], bool) {
         if self.is_empty() {
             return (&[], true);
         }
@@ -92,7 +92,7 @@ impl Outbox {
     }
 
     /// What waits, in order, as slices of the spool.
-    pub fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
+    pub(crate) fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
         let start = self.first.start + self.cut;
         let first = (!self.is_empty()).then_some(Range { start, ..self.first });
         let rest = self.more.iter().flat_map(|more| more.iter().copied());
@@ -101,7 +101,7 @@ impl Outbox {
 
     /// The peer took the first `sent` bytes.
     #[inline]
-    pub fn consume(&mut self, sent: u32, spool: &mut Spool) {
+    pub(crate) fn consume(&mut self, sent: u32, spool: &mut Spool) {
         debug_assert!(sent <= self.bytes, "no more is sent than was queued");
         if sent == self.bytes && self.more.is_none() {
             // Nearly always: one range, and the kernel took it all.
@@ -122,7 +122,7 @@ impl Outbox {
 
     /// Drops all but the frame in flight, which stays to be finished, or the response that comes before
     /// any frame.
-    pub fn drop_unsent(&mut self, spool: &mut Spool) {
+    pub(crate) fn drop_unsent(&mut self, spool: &mut Spool) {
         let begun = self.cut > 0 || self.first.segment & OPAQUE != 0;
         let whole = if begun { self.unit_len(spool) } else { 0 };
         for range in self.more.take().into_iter().flat_map(|more| *more) {
@@ -137,7 +137,7 @@ impl Outbox {
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self, spool: &mut Spool) {
+    pub(crate) fn clear(&mut self, spool: &mut Spool) {
         while !self.first.is_empty() {
             self.drop_first(spool);
         }
@@ -145,7 +145,7 @@ impl Outbox {
     }
 
     /// Moves all of `other` behind what waits here. No range changes its hold.
-    pub fn append(&mut self, mut other: Self, spool: &mut Spool) {
+    pub(crate) fn append(&mut self, mut other: Self, spool: &mut Spool) {
         debug_assert_eq!(other.cut, 0, "what was held back was never sent in part");
         let first = (!other.first.is_empty()).then_some(other.first);
         let rest = other.more.take().into_iter().flat_map(|more| *more);
@@ -157,12 +157,14 @@ impl Outbox {
     }
 
     /// Heap bytes it owns: for the tests that say an empty one owns none.
-    pub fn heap_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.more.as_ref().map_or(0, |more| size_of_val(&**more) + more.capacity() * size_of::<Range>())
     }
 
     /// Ranges queued.
-    pub fn ranges(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn ranges(&self) -> usize {
         usize::from(!self.first.is_empty()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 
@@ -211,8 +213,8 @@ fn plain(range: Range) -> Range {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Opcode;
-    use crate::spool::Lane;
+    use crate::delivery::spool::Lane;
+    use crate::wire::frame::Opcode;
     use proptest::prelude::*;
 
     fn push(outbox: &mut Outbox, spool: &mut Spool, range: Range) {

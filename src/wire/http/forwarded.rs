@@ -3,9 +3,32 @@
 //! The last address in `X-Forwarded-For` that is not a trusted proxy's is the one that the outermost
 //! trusted proxy saw. It is for the log alone: nothing is decided by it.
 
-use crate::client::Peer;
-use crate::handshake::Request;
+use crate::wire::http::Request;
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+
+/// Where a client connects from, for the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// A Unix socket has no address.
+    #[default]
+    Unix,
+    /// Address and port.
+    Ip(IpAddr, u16),
+    /// What a trusted proxy says it connects for.
+    Forwarded(IpAddr),
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix => f.write_str("unix"),
+            Self::Ip(IpAddr::V4(addr), port) => write!(f, "{addr}:{port}"),
+            Self::Ip(IpAddr::V6(addr), port) => write!(f, "[{addr}]:{port}"),
+            Self::Forwarded(addr) => write!(f, "{addr}"),
+        }
+    }
+}
 
 /// A block of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +52,10 @@ impl Network {
         Some(Self::Block(addr, bits))
     }
 
-    pub(crate) fn contains(self, peer: Peer) -> bool {
+    pub(crate) fn contains(self, peer: PeerAddr) -> bool {
         match (self, peer) {
-            (Self::Unix, Peer::Unix) => true,
-            (Self::Block(block, bits), Peer::Ip(addr, _) | Peer::Forwarded(addr)) => {
+            (Self::Unix, PeerAddr::Unix) => true,
+            (Self::Block(block, bits), PeerAddr::Ip(addr, _) | PeerAddr::Forwarded(addr)) => {
                 within(block, bits, addr)
             }
             _ => false,
@@ -55,13 +78,13 @@ fn within(block: IpAddr, bits: u8, addr: IpAddr) -> bool {
 }
 
 /// The visitor's address, when the request tells one.
-pub(crate) fn forwarded(trusted: &[Network], request: &Request<'_>) -> Option<Peer> {
+pub(crate) fn forwarded(trusted: &[Network], request: &Request<'_>) -> Option<PeerAddr> {
     // Some proxies append to the visitor's own field, others add one behind it: RFC 9110 section 5.3 makes
     // them one list, of which only the end was written by somebody we trust.
     let fields: Vec<&[u8]> = request.values("x-forwarded-for").collect();
     let hops = fields.iter().rev().flat_map(|field| field.rsplit(|byte| *byte == b','));
     hops.map_while(address)
-        .map(Peer::Forwarded)
+        .map(PeerAddr::Forwarded)
         .find(|peer| !trusted.iter().any(|network| network.contains(*peer)))
 }
 
@@ -91,11 +114,11 @@ mod tests {
             ("10.0.0.0/8", "::ffff:10.0.0.1", true),
         ] {
             let network_ = Network::parse(network).unwrap();
-            assert_eq!(network_.contains(Peer::Ip(addr.parse().unwrap(), 1)), inside, "{network} {addr}");
+            assert_eq!(network_.contains(PeerAddr::Ip(addr.parse().unwrap(), 1)), inside, "{network} {addr}");
         }
         assert_eq!(Network::parse("10.0.0.0/33"), None);
         assert_eq!(Network::parse("proxy.example.com"), None);
-        assert!(Network::parse("unix").unwrap().contains(Peer::Unix));
+        assert!(Network::parse("unix").unwrap().contains(PeerAddr::Unix));
     }
 
     #[test]
@@ -118,8 +141,8 @@ mod tests {
         ] {
             let fields: String = fields.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
             let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-            let request = crate::handshake::parse_head(head.as_bytes()).unwrap();
-            let expected = visitor.map(|text| Peer::Forwarded(text.parse().unwrap()));
+            let request = crate::wire::http::parse_head(head.as_bytes()).unwrap();
+            let expected = visitor.map(|text| PeerAddr::Forwarded(text.parse().unwrap()));
             assert_eq!(forwarded(&trusted, &request), expected, "{fields}");
         }
     }

@@ -16,12 +16,12 @@ mod stream;
 
 pub use stream::{Listen, Ready, Stream, Token};
 
-use crate::client::ClientId;
+use crate::clock::Now;
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
-use crate::handshake::Reject;
 use crate::hub::{After, Hub, Written, drop_empty, shrink};
-use crate::timers::Now;
+use crate::peer::client::ClientId;
+use crate::wire::http::Reject;
 use accept::{Accepting, Port};
 use log::debug;
 use std::collections::VecDeque;

@@ -3,16 +3,16 @@
 //! It holds no protocol bytes and makes no decision about a peer: events are translated, time is taken
 //! once a turn, the driver does the rest. Invariant: between two polls [`Driver::turn`] ran once.
 
+use crate::clock::Now;
 use crate::config::Settings;
+use crate::delivery::spool::SEGMENT_BYTES;
 use crate::driver::{Driver, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
 use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token, tls};
 use crate::remote::{Message, Remote};
-use crate::spool::SEGMENT_BYTES;
 use crate::stats::Process;
 use crate::sys;
-use crate::timers::Now;
 use mio::{Events, Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
@@ -473,7 +473,7 @@ impl<H: Handler> Server<H> {
 ///
 /// # Errors
 /// [`StartError::Tls`].
-pub fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> {
+pub(crate) fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> {
     if !settings.servers.iter().any(|text| text.starts_with("tls://")) {
         return Ok(None);
     }

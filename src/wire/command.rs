@@ -6,7 +6,7 @@
 //! It never executes anything and never copies a payload. Invariant: what `decode` consumed is exactly
 //! one frame and the line ends before it.
 
-use crate::frame::Kind;
+use crate::wire::frame::Kind;
 
 /// Digits of a length. Seven would do for any limit; leading zeros are allowed.
 const DIGITS_MAX: usize = 8;

@@ -7,6 +7,7 @@
 //! reads in the same way; whatever could be read in two ways was refused.
 //! design: endpoint.md "Handshake", checks 2 to 7; threats.md row 12.
 
+pub(crate) mod forwarded;
 mod reject;
 mod scan;
 #[cfg(test)]

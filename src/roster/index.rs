@@ -5,11 +5,12 @@
 //! looks at a client that is not open. Invariant: a key is in the chain of its name if and only if it was
 //! inserted and not removed.
 
-use super::tidy::SPARSE;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 const NIL: u32 = u32::MAX;
+/// A table is sparse when this many times its entries would fit: what was shrunk does not grow again at once.
+pub(crate) const SPARSE: usize = 4;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Index {
     }
 
     /// Every inserted key, for the audit.
-    pub(super) fn keys(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u32> + '_ {
         let chain = |head: &u32| std::iter::successors(Some(*head), |key| self.after(*key));
         self.first.iter().flat_map(chain)
     }

@@ -1,0 +1,4 @@
+//! The peers, a state machine each, as plain data. It never touches a socket and never looks at another peer.
+
+pub(crate) mod backend;
+pub(crate) mod client;

@@ -1,0 +1,3 @@
+//! Who is here, and under which names.
+
+pub(crate) mod index;
