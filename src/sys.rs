@@ -68,7 +68,7 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<libc::c_int> {
 ///
 /// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not tell. Two things to know: a
 /// fork does not inherit it, and the process loses it when it closes *any* descriptor of the file.
-pub(crate) fn lock_record(file: &File) -> io::Result<bool> {
+pub fn lock_record(file: &File) -> io::Result<bool> {
     let lock = whole_file(libc::F_WRLCK);
     // SAFETY: the descriptor is open, `lock` is a valid flock structure and only read.
     held_elsewhere(check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &lock) }))
