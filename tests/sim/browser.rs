@@ -5,7 +5,7 @@ use crate::plan::ORIGIN;
 use crate::rng::{hash_bytes, trace};
 use crate::ws::{self, Incoming, Reader};
 use std::collections::{BTreeMap, BTreeSet};
-use wsson::auth;
+use wsson::testing::auth;
 
 /// What it asks for, and how it must be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
