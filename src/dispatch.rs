@@ -6,6 +6,7 @@
 //! frame is left there.
 
 use crate::hub::Hub;
+use crate::key::BackendKey;
 use crate::peer::backend::State;
 use crate::wire::command::{self, Command, Error, Reply};
 use crate::wire::frame::Kind;
@@ -28,9 +29,9 @@ pub(crate) enum Progress {
 
 /// Takes what a backend sent and executes its share of it. `input` is empty when it is only its turn
 /// again.
-pub(crate) fn pump(hub: &mut Hub, key: u32, input: &[u8]) -> Progress {
-    hub.backend_heard(key, input.len());
-    let backend = &mut hub.backends[key as usize];
+pub(crate) fn pump(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
+    hub.backends.heard(key, input.len(), hub.now);
+    let backend = &hub.backends[key];
     if !matches!(backend.state, State::Open) {
         return Progress::Waiting; // what comes after the end of the conversation is discarded
     }
@@ -40,31 +41,23 @@ pub(crate) fn pump(hub: &mut Hub, key: u32, input: &[u8]) -> Progress {
     // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
     let (used, progress) = run(hub, key, input);
     if used < input.len() {
-        keep(hub, key, input[used..].to_vec());
+        hub.backends.keep_input(key, input[used..].to_vec());
     }
     progress
 }
 
 #[inline(never)]
-fn pump_gathered(hub: &mut Hub, key: u32, input: &[u8]) -> Progress {
-    let mut gathered = std::mem::take(&mut hub.backends[key as usize].input);
+fn pump_gathered(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
+    let mut gathered = hub.backends.take_input(key);
     gathered.extend_from_slice(input);
     let (used, progress) = run(hub, key, &gathered);
     gathered.drain(..used);
-    keep(hub, key, gathered);
+    hub.backends.keep_input(key, gathered);
     progress
 }
 
-/// What is not executed waits, unless the conversation is over.
-fn keep(hub: &mut Hub, key: u32, rest: Vec<u8>) {
-    let backend = &mut hub.backends[key as usize];
-    if backend.state == State::Open && !rest.is_empty() {
-        backend.input = rest;
-    }
-}
-
 /// Executes a share of the commands in `input`; returns how many bytes they were.
-fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
+fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
     let rules = hub.control_rules();
     let (mut used, mut share) = (0, SHARE);
     let progress = loop {
@@ -91,14 +84,14 @@ fn run(hub: &mut Hub, key: u32, input: &[u8]) -> (usize, Progress) {
         if let Err(error) = execute(hub, key, command) {
             fail(hub, key, error);
         }
-        if hub.backends[key as usize].state != State::Open {
+        if hub.backends[key].state != State::Open {
             break Progress::Waiting;
         }
         if share == 0 {
             break Progress::More;
         }
     };
-    hub.backends[key as usize].unfinished = true;
+    hub.backends.set_unfinished(key, true);
     (used, progress)
 }
 
@@ -110,14 +103,14 @@ fn cost(hub: &Hub, command: Command<'_>) -> usize {
     }
 }
 
-fn fail(hub: &mut Hub, key: u32, error: Error) {
+fn fail(hub: &mut Hub, key: BackendKey, error: Error) {
     info!("control_error reason={error}");
     hub.stats.errors += 1;
-    hub.backends[key as usize].reply(Reply::Error);
+    hub.backends.reply(key, Reply::Error);
     hub.finish_backend(key);
 }
 
-fn execute(hub: &mut Hub, key: u32, command: Command<'_>) -> Result<(), Error> {
+fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>) -> Result<(), Error> {
     match command {
         Command::Broadcast(kind, message) => {
             check_text(kind, message)?;
@@ -131,25 +124,25 @@ fn execute(hub: &mut Hub, key: u32, command: Command<'_>) -> Result<(), Error> {
         }
         Command::Confirmed(kind, token, message) => {
             let taken = confirmed(hub, kind, token, message);
-            reply(hub, key, if taken { Reply::Ack(token) } else { Reply::Nack(token) });
+            hub.backends.reply(key, if taken { Reply::Ack(token) } else { Reply::Nack(token) });
         }
         Command::Lock(token) => {
             let locked = hub.lock(key, token);
-            reply(hub, key, if locked { Reply::Ack(token) } else { Reply::Nack(token) });
+            hub.backends.reply(key, if locked { Reply::Ack(token) } else { Reply::Nack(token) });
         }
         Command::Fragment(place, kind, data) => {
             let queued = hub.fragment(key, place, kind, data);
-            reply(hub, key, if queued { Reply::FragmentAck } else { Reply::FragmentNack });
+            hub.backends.reply(key, if queued { Reply::FragmentAck } else { Reply::FragmentNack });
         }
         Command::Freest => {
             let address = hub.freest();
-            reply(hub, key, Reply::Freest(&address));
+            hub.backends.reply(key, Reply::Freest(&address));
         }
         Command::Status => {
             let json = hub.report_json();
-            reply(hub, key, Reply::Status(&json));
+            hub.backends.reply(key, Reply::Status(&json));
         }
-        Command::Ping => reply(hub, key, Reply::Pong),
+        Command::Ping => hub.backends.reply(key, Reply::Pong),
         Command::Pong => {}
         Command::Quit => hub.finish_backend(key),
     }
@@ -168,9 +161,4 @@ fn check_text(kind: Kind, message: &[u8]) -> Result<(), Error> {
     // ASCII is seen a word at a time wherever it begins; from_utf8 is fast only on aligned text.
     let valid = kind == Kind::Binary || message.is_ascii() || std::str::from_utf8(message).is_ok();
     if valid { Ok(()) } else { Err(Error::NotText) }
-}
-
-fn reply(hub: &mut Hub, key: u32, reply: Reply<'_>) {
-    hub.backends[key as usize].reply(reply);
-    hub.queue_backend(key);
 }

@@ -7,6 +7,7 @@
 use super::{Driver, Listen, Token, put};
 use crate::clock::Now;
 use crate::handler::Handler;
+use crate::key::Key;
 use crate::wire::http::forwarded::PeerAddr;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
@@ -86,7 +87,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
         let token = match port.place {
             Some(_) => Token::Client(self.hub.next_client()),
-            None => Token::Backend(self.hub.next_backend()),
+            None => Token::Backend(self.hub.backends.next_key().index()),
         };
         match port.listener.accept(token) {
             Ok((stream, peer)) => match port.place {
@@ -118,7 +119,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn add_backend(&mut self, stream: L::Stream) {
         let key = self.hub.add_backend();
-        put(&mut self.backends, key as usize, stream);
+        put(&mut self.backends, key.index(), stream);
         debug!("backend_opened");
     }
 }

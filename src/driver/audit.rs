@@ -6,6 +6,7 @@
 use super::{Accepting, Driver, Listen, Slot, Stream, Token};
 use crate::clock::{Now, TICK_MS, Tick};
 use crate::handler::Handler;
+use crate::key::{BackendKey, Key};
 
 type Verdict = Result<(), String>;
 
@@ -81,13 +82,13 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     }
 
     fn audit_backend(&self, key: usize, slot: &Slot<L::Stream>) -> Verdict {
-        let view = self.hub.audit_backend_flush(key as u32);
+        let view = self.hub.audit_backend_flush(BackendKey::at(key));
         check(!view.waits || view.queued || !slot.writable, || {
             "replies wait and nobody flushes them".into()
         })?;
-        let paused = self.hub.is_paused(key as u32);
+        let paused = self.hub.is_paused(BackendKey::at(key));
         check(!slot.readable || slot.eof || slot.running || paused, || "there is more to read".into())?;
-        let commands = self.hub.has_commands(key as u32);
+        let commands = self.hub.backends[BackendKey::at(key)].has_commands();
         check(!commands || slot.running || paused, || "commands are left".into())?;
         check(!view.lingers || view.waits || view.queued || slot.shut, || {
             "it lingers and is not shut down".into()
@@ -98,7 +99,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn audit_timeout(&self, now: Now) -> Verdict {
         let timeout_ms = self.timeout_ms(now);
         let wakes_ms = timeout_ms.map_or(u64::MAX, |ms| now.ms.saturating_add(ms));
-        let work = self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.has_replies();
+        let work = self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.backends.has_flush();
         let accepts = self.ports.iter().any(|port| port.accepting == Accepting::Ready);
         check(!(work || accepts) || timeout_ms == Some(0), || "work is left and the poll sleeps".into())?;
         if let Some(due_ms) = self.hub.audit_due_ms() {

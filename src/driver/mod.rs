@@ -20,6 +20,7 @@ use crate::clock::Now;
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
 use crate::hub::{After, Hub, Written, drop_empty, shrink};
+use crate::key::{BackendKey, Key};
 use crate::peer::client::ClientId;
 use crate::wire::http::Reject;
 use accept::{Accepting, Port};
@@ -229,7 +230,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
     pub fn timeout_ms(&self, now: Now) -> Option<u64> {
-        if self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.has_replies() {
+        if self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.backends.has_flush() {
             return Some(0);
         }
         let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
@@ -274,7 +275,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         self.flush_queue(false, urgent_max.max(URGENT_SOON));
         self.flush_queue(true, BULK_MAX);
         for _ in 0..REPLIES_MAX {
-            let Some(key) = self.hub.next_reply() else { break };
+            let Some(key) = self.hub.backends.next_flush() else { break };
             self.flush_backend(key);
         }
     }
@@ -307,9 +308,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             self.hub.remove_client(id);
             freed = true;
         }
-        while let Some(key) = self.hub.gone_backend() {
-            self.backends[key as usize] = None;
-            self.hub.remove_backend(key);
+        while let Some(key) = self.hub.backends.next_gone() {
+            self.backends[key.index()] = None;
+            self.hub.backends.remove(key);
             freed = true;
         }
         if freed {
@@ -477,7 +478,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         slot.readable |= ready.readable || ready.closed;
         if ready.writable && !slot.writable {
             slot.writable = true;
-            self.hub.queue_backend(key as u32);
+            self.hub.backends.queue(BackendKey::at(key));
         }
         self.run_backend(key);
     }
@@ -486,11 +487,12 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// more read.
     fn run_backend(&mut self, key: usize) {
         let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
+        let backend = BackendKey::at(key);
         let mut progress = Progress::Waiting;
-        if self.hub.has_commands(key as u32) {
-            progress = dispatch::pump(&mut self.hub, key as u32, b"");
+        if self.hub.backends[backend].has_commands() {
+            progress = dispatch::pump(&mut self.hub, backend, b"");
         }
-        if progress == Progress::Waiting && slot.readable && !self.hub.is_paused(key as u32) {
+        if progress == Progress::Waiting && slot.readable && !self.hub.is_paused(backend) {
             progress = self.read_backend(key);
         }
         if progress == Progress::More {
@@ -505,17 +507,18 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn read_backend(&mut self, key: usize) -> Progress {
         let slot = self.backends[key].as_mut().expect("it runs, so it is there");
+        let backend = BackendKey::at(key);
         let scratch = &mut self.scratch[SCRATCH_OFFSET..];
         match slot.stream.read(scratch) {
             Ok(0) => {
                 (slot.readable, slot.eof) = (false, true);
-                self.hub.backend_eof(key as u32);
-                dispatch::pump(&mut self.hub, key as u32, b"")
+                self.hub.backends.eof(backend);
+                dispatch::pump(&mut self.hub, backend, b"")
             }
             Ok(len) => {
                 slot.readable = len == SCRATCH_BYTES || slot.closing;
                 let more = slot.readable;
-                match dispatch::pump(&mut self.hub, key as u32, &scratch[..len]) {
+                match dispatch::pump(&mut self.hub, backend, &scratch[..len]) {
                     Progress::Waiting if more => Progress::More,
                     progress => progress,
                 }
@@ -527,42 +530,42 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             Err(error) if error.kind() == ErrorKind::Interrupted => Progress::More,
             Err(error) => {
                 debug!("backend_lost reason=\"{error}\"");
-                self.hub.end_backend(key as u32);
+                self.hub.end_backend(backend);
                 Progress::Waiting
             }
         }
     }
 
-    fn flush_backend(&mut self, key: u32) {
-        let Some(slot) = self.backends[key as usize].as_mut() else { return };
+    fn flush_backend(&mut self, key: BackendKey) {
+        let Some(slot) = self.backends[key.index()].as_mut() else { return };
         let was_paused = self.hub.owes_replies(key);
         if slot.writable {
-            let chunk = self.hub.backend_chunk(key);
+            let chunk = self.hub.backends[key].waiting();
             match write_one(&mut slot.stream, chunk) {
                 Ok(Written { sent, all }) => {
-                    self.hub.backend_sent(key, sent);
+                    self.hub.backends.sent(key, sent, self.hub.now());
                     slot.writable = all;
                 }
                 Err(error) if would_block(&error) => slot.writable = false,
                 // It reads no more; what it sent before is still executed, and reading tells the end.
                 Err(error) => {
                     debug!("backend_deaf reason=\"{error}\"");
-                    self.hub.backends[key as usize].go_deaf();
+                    self.hub.backends.go_deaf(key);
                 }
             }
         }
-        if !self.hub.backend_chunk(key).is_empty() {
+        if !self.hub.backends[key].waiting().is_empty() {
             if slot.writable {
-                self.hub.queue_backend(key);
+                self.hub.backends.queue(key);
             }
         } else if self.hub.backend_is_over(key, slot.eof) {
             self.hub.end_backend(key);
-        } else if self.hub.backend_lingers(key) && !slot.shut {
+        } else if self.hub.backends[key].lingers() && !slot.shut {
             slot.shut = true;
             slot.stream.shut_down();
         }
         if was_paused && !self.hub.owes_replies(key) {
-            self.run_again(key as usize);
+            self.run_again(key.index());
         }
     }
 }

@@ -7,7 +7,6 @@ use super::{Cold, Hub};
 use crate::auth::{self, Identity};
 use crate::clock::Tick;
 use crate::delivery::spool::Lane;
-use crate::peer::backend::Backend;
 use crate::peer::client::{Client, ClientId, State};
 use crate::roster::index::USER_BYTES_MAX;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
@@ -18,10 +17,6 @@ impl Hub {
     /// The key that [`add_client`](Self::add_client) will use, to register the socket under it.
     pub(crate) fn next_client(&self) -> usize {
         self.clients.vacant_key()
-    }
-
-    pub(crate) fn next_backend(&self) -> usize {
-        self.backends.vacant_key()
     }
 
     /// Slots in use, in whatever state.
@@ -72,12 +67,6 @@ impl Hub {
         while self.newcomers.front().is_some_and(|oldest| !self.is_handshaking(*oldest)) {
             self.newcomers.pop_front();
         }
-    }
-
-    pub(crate) fn add_backend(&mut self) -> u32 {
-        let key = self.backends.insert(Backend::new(self.now.tick())) as u32;
-        self.backend_timers.arm(key, self.now.ms + self.settings.timeouts.control_ms);
-        key
     }
 
     // Handshake.

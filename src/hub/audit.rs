@@ -9,6 +9,7 @@ use crate::clock::{TICK_MS, Tick};
 use crate::delivery::outbox::Outbox;
 use crate::delivery::queue::Queue;
 use crate::delivery::spool::Range;
+use crate::key::{BackendKey, Key};
 use crate::peer::backend::{self, Backend};
 use crate::peer::client::{Client, ClientId, State};
 use crate::roster::index::Index;
@@ -46,7 +47,7 @@ impl Hub {
         for (key, client) in &self.clients {
             self.audit_client(client).map_err(|what| format!("client {key}: {what}: {client:?}"))?;
         }
-        for (key, backend) in &self.backends {
+        for (key, backend) in self.backends.iter() {
             self.audit_backend(backend).map_err(|what| format!("backend {key}: {what}: {backend:?}"))?;
         }
         Ok(())
@@ -147,8 +148,8 @@ impl Hub {
         }
         let Throttle { pushed, popped, .. } = self.queues.throttle;
         check(pushed - popped == self.queues.bulk.len() as u64, || "the bulk queue is miscounted".into())?;
-        for (key, backend) in &self.backends {
-            let stands = self.replies.queue.contains(&(key as u32));
+        for (key, backend) in self.backends.iter() {
+            let stands = self.backends.stands_in_flush(key);
             check(!backend.queued || stands, || format!("backend {key} is not in the queue of replies"))?;
             check(backend.state != backend::State::Gone, || format!("backend {key} was not reaped"))?;
         }
@@ -180,9 +181,9 @@ impl Hub {
             let due_ms = client.next_due(&self.settings.timeouts).map(|(due_ms, _)| due_ms);
             self.audit_timer("client", key, self.timers.armed_ms(key as u32), due_ms)?;
         }
-        for (key, backend) in &self.backends {
+        for (key, backend) in self.backends.iter() {
             let due_ms = backend.next_due(&self.settings.timeouts).map(|(due_ms, _)| due_ms);
-            self.audit_timer("backend", key, self.backend_timers.armed_ms(key as u32), due_ms)?;
+            self.audit_timer("backend", key.index(), self.backends.armed_ms(key), due_ms)?;
         }
         Ok(())
     }
@@ -305,7 +306,7 @@ impl Hub {
     /// The keys in use of clients and of backends, in order.
     pub(crate) fn audit_keys(&self) -> (Vec<u32>, Vec<u32>) {
         let clients = self.clients.iter().map(|(key, _)| key as u32).collect();
-        (clients, self.backends.iter().map(|(key, _)| key as u32).collect())
+        (clients, self.backends.iter().map(|(key, _)| key.index() as u32).collect())
     }
 
     pub(crate) fn audit_client_flush(&self, key: u32) -> Flush {
@@ -322,8 +323,8 @@ impl Hub {
         }
     }
 
-    pub(crate) fn audit_backend_flush(&self, key: u32) -> Flush {
-        let backend = &self.backends[key as usize];
+    pub(crate) fn audit_backend_flush(&self, key: BackendKey) -> Flush {
+        let backend = &self.backends[key];
         Flush {
             waits: !backend.waiting().is_empty(),
             queued: backend.queued,

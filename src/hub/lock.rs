@@ -8,6 +8,7 @@ use super::Hub;
 use super::send::is_over;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::spool::{Lane, Range};
+use crate::key::BackendKey;
 use crate::peer::backend::Lock;
 use crate::peer::client::{ClientId, Hold};
 use crate::wire::command::Place;
@@ -18,11 +19,11 @@ use log::info;
 impl Hub {
     /// Locks all open clients of a token for this backend, or none: when none is open, when one is
     /// locked already, or when the backend holds a lock.
-    pub(crate) fn lock(&mut self, backend: u32, token: &[u8]) -> bool {
+    pub(crate) fn lock(&mut self, backend: BackendKey, token: &[u8]) -> bool {
         self.settle();
         let clients: Vec<ClientId> = self.clients_of(token).collect();
         let is_locked = |id: &ClientId| self.clients[id.key as usize].is_locked();
-        let held = self.backends[backend as usize].lock.is_some();
+        let held = self.backends[backend].lock.is_some();
         if held || clients.is_empty() || clients.iter().any(is_locked) {
             return false;
         }
@@ -30,17 +31,16 @@ impl Hub {
             let rare = self.clients[id.key as usize].rare().expect("a client of a token is open");
             rare.hold = Some(Hold { outbox: Outbox::default() });
         }
-        self.backends[backend as usize].lock = Some(Lock { clients, kind: None, text: Validator::default() });
+        self.backends.lock(backend, Lock { clients, kind: None, text: Validator::default() });
         self.counts.locks += 1;
-        self.rearm_backend(backend);
         true
     }
 
     /// Queues a fragment for the locked clients. False, and nothing sent, when there is no lock, when it
     /// is out of order or not UTF-8 (the lock stays), or when no locked client is left (the lock ends).
-    pub(crate) fn fragment(&mut self, backend: u32, place: Place, kind: Kind, data: &[u8]) -> bool {
+    pub(crate) fn fragment(&mut self, backend: BackendKey, place: Place, kind: Kind, data: &[u8]) -> bool {
         self.settle();
-        let Some(mut lock) = self.backends[backend as usize].lock.take() else { return false };
+        let Some(mut lock) = self.backends.take_lock(backend) else { return false };
         lock.clients.retain(|id| self.is_open(*id));
         if lock.clients.is_empty() {
             self.counts.locks -= 1;
@@ -53,22 +53,22 @@ impl Hub {
                 self.queue_fragment(&lock.clients, place == Place::Last, opcode, data) > 0
             }
             None => {
-                self.backends[backend as usize].lock = Some(lock);
+                self.backends.return_lock(backend, lock);
                 return false;
             }
         };
         if place == Place::Last || !queued {
             self.unlock(&lock.clients);
         } else {
-            self.backends[backend as usize].lock = Some(lock);
+            self.backends.return_lock(backend, lock);
         }
         queued
     }
 
     /// The backend is lost while it holds a lock. A client that saw a part of the message can not be
     /// given another one: it is closed.
-    pub(crate) fn lose_lock(&mut self, backend: u32) {
-        let Some(lock) = self.backends[backend as usize].lock.take() else { return };
+    pub(crate) fn lose_lock(&mut self, backend: BackendKey) {
+        let Some(lock) = self.backends.end_lock(backend) else { return };
         info!("lock_lost clients={} begun={}", lock.clients.len(), lock.kind.is_some());
         if lock.kind.is_none() {
             self.unlock(&lock.clients);

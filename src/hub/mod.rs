@@ -15,13 +15,13 @@
 //! | `send` | direct, broadcast, flush queues, overflow |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
-//! | `control` | backends' replies and their end |
+//! | `backends` | the control connections, their deadlines and their end |
 //! | `tidy` | memory that a crowd has left behind |
 //! | `audit` | everything recounted from scratch, for the tests |
 
 mod arrival;
 mod audit;
-mod control;
+mod backends;
 mod lock;
 mod send;
 mod tidy;
@@ -31,12 +31,12 @@ use crate::auth;
 use crate::clock::{Now, Timers};
 use crate::config::{Limits, Settings, Timeouts};
 use crate::delivery::spool::Spool;
-use crate::peer::backend::{self, Backend};
 use crate::peer::client::{Client, ClientId, Rare, State};
 use crate::roster::index::{self, Index};
 use crate::stats::{ListenerReport, Process, Reload, Report, Stats};
 use crate::wire::frame::{CloseCode, DecodeError, Event, Opcode};
 use crate::wire::http::forwarded::{Network, PeerAddr};
+use backends::Backends;
 use log::{debug, info};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -54,13 +54,10 @@ pub struct Hub {
     tokens: Index,
     users: Option<Index>,
     timers: Timers,
-    pub(crate) backends: Slab<Backend>,
-    backend_timers: Timers,
+    pub(crate) backends: Backends,
     spool: Spool,
     queues: send::Queues,
-    replies: control::Replies,
     gone_clients: Vec<u32>,
-    gone_backends: Vec<u32>,
     /// Handshakes in the order of their arrival; those that are over stay as stale ids until they are
     /// the oldest.
     newcomers: VecDeque<ClientId>,
@@ -116,13 +113,10 @@ impl Hub {
             tokens: Index::new(settings.auth.token_length, hasher.clone()),
             users: by_user.then(|| Index::new(index::USER_BYTES_MAX, hasher)),
             timers: Timers::default(),
-            backends: Slab::new(),
-            backend_timers: Timers::default(),
+            backends: Backends::new(&settings.timeouts),
             spool: Spool::default(),
             queues: send::Queues::default(),
-            replies: control::Replies::default(),
             gone_clients: Vec::new(),
-            gone_backends: Vec::new(),
             newcomers: VecDeque::new(),
             counts: Counts::default(),
             generation: 0,
@@ -412,24 +406,6 @@ impl Hub {
         let client = self.clients.remove(id.key as usize);
         debug_assert!(matches!(client.state, State::Gone), "only what is gone is removed");
         self.counts.closing -= 1;
-    }
-
-    pub(crate) fn gone_backend(&mut self) -> Option<u32> {
-        self.gone_backends.pop()
-    }
-
-    pub(crate) fn remove_backend(&mut self, key: u32) {
-        self.backends.remove(key as usize);
-    }
-
-    /// The backend is over: its lock ends with it, its slot is reaped at the end of the turn.
-    pub(crate) fn end_backend(&mut self, key: u32) {
-        if self.backends[key as usize].state != backend::State::Gone {
-            self.lose_lock(key);
-            self.backends[key as usize].state = backend::State::Gone;
-            self.backend_timers.cancel(key);
-            self.gone_backends.push(key);
-        }
     }
 
     // Small things.

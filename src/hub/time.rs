@@ -6,9 +6,7 @@
 use super::Hub;
 use crate::clock::{ALARM, Tick};
 use crate::delivery::spool::Lane;
-use crate::peer::backend::{self, Lock};
 use crate::peer::client::{ClientId, Due, State};
-use crate::wire::command::Reply;
 use crate::wire::frame::{CloseCode, Opcode, encode};
 use crate::wire::http::Reject;
 use log::info;
@@ -32,7 +30,7 @@ impl Hub {
     /// When to come back for the next deadline, in milliseconds of [`Hub::now`]; `u64::MAX` for never.
     #[inline]
     pub(crate) fn next_deadline_ms(&self) -> u64 {
-        self.timers.next_ms().min(self.backend_timers.next_ms())
+        self.timers.next_ms().min(self.backends.next_ms())
     }
 
     fn client_due(&mut self, key: u32) {
@@ -62,52 +60,12 @@ impl Hub {
         }
     }
 
-    fn expire_backends(&mut self, budget: usize) -> bool {
-        for _ in 0..budget {
-            let Some(key) = self.backend_timers.pop(self.now.ms) else { return false };
-            let next = self.backends[key as usize].next_due(&self.settings.timeouts);
-            match next {
-                Some((deadline_ms, due)) if deadline_ms <= self.now.ms => self.backend_is_due(key, due),
-                _ => self.rearm_backend(key),
-            }
-        }
-        true
-    }
-
-    fn backend_is_due(&mut self, key: u32, due: backend::Due) {
-        match due {
-            backend::Due::Ping => {
-                let backend = &mut self.backends[key as usize];
-                backend.pinged = true;
-                backend.reply(Reply::Ping);
-                self.queue_backend(key);
-            }
-            backend::Due::Lock => {
-                self.lose_lock(key);
-            }
-            backend::Due::Dead => {
-                info!("backend_closed reason=silent");
-                self.end_backend(key);
-            }
-        }
-        self.rearm_backend(key);
-    }
-
-    pub(crate) fn rearm_backend(&mut self, key: u32) {
-        match self.backends[key as usize].next_due(&self.settings.timeouts) {
-            Some((deadline_ms, _)) => self.backend_timers.arm(key, deadline_ms),
-            None => self.backend_timers.cancel(key),
-        }
-    }
-
     /// Sets every deadline anew: other timeouts are in force.
     pub(super) fn rearm_all(&mut self) {
         for key in self.clients.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
             self.rearm(key);
         }
-        for key in self.backends.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
-            self.rearm_backend(key);
-        }
+        self.backends.set_timeouts(&self.settings.timeouts);
     }
 
     // The end.
@@ -119,25 +77,9 @@ impl Hub {
             return;
         }
         self.settle();
-        let backends: Vec<u32> = self.backends.iter().map(|(key, _)| key as u32).collect();
-        // A lock under which nothing was sent is lifted, so that what it held back goes out first.
-        let begun = |lock: &Lock| lock.kind.is_some();
-        for key in &backends {
-            if !self.backends[*key as usize].lock.as_ref().is_some_and(begun) {
-                self.lose_lock(*key);
-            }
-        }
+        self.lift_locks();
         self.drain_clients();
-        for key in backends {
-            self.lose_lock(key);
-            let backend = &mut self.backends[key as usize];
-            if backend.state == backend::State::Open {
-                backend.input = Vec::new();
-                backend.state = backend::State::Ending;
-            }
-            self.queue_backend(key);
-            self.rearm_backend(key);
-        }
+        self.finish_backends();
     }
 
     /// One close frame for all of them.
@@ -175,9 +117,7 @@ impl Hub {
         for key in self.clients.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
             self.client_lost(self.id(key));
         }
-        for key in self.backends.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
-            self.end_backend(key);
-        }
+        self.end_backends();
     }
 
     /// The moment a state that only waits for its peer gives up.

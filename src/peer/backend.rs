@@ -121,6 +121,16 @@ impl Backend {
         }
     }
 
+    /// Whether it has commands to execute, or its end to act on, without more input.
+    pub(crate) fn has_commands(&self) -> bool {
+        self.state == State::Open && (self.unfinished || self.eof)
+    }
+
+    pub(crate) fn lingers(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
+    /// What is due next, and when.
     pub(crate) fn next_due(&self, timeouts: &Timeouts) -> Option<(u64, Due)> {
         let heard_ms = self.heard.ms();
         let silence = match self.state {

@@ -1,0 +1,390 @@
+//! The control connections: a slab of [`Backend`]s, their deadlines, those with something to flush, those that are gone.
+//!
+//! [`Backends`] owns all of it and gives out no `&mut Backend`: what a deadline depends on (state, lock, ping, the last sign
+//! of life) changes in methods that arm the timer themselves. It never decodes a command (dispatch does) and knows no client.
+//! What the end of a conversation means for others, which is the end of its lock, is the hub's side, below.
+//!
+//! Invariants: a backend that is not gone is armed, no later than its nearest deadline; one that is marked as queued
+//! stands in `flush`; one that is `Gone` and not yet removed stands in `gone`.
+
+use super::Hub;
+use crate::clock::{Now, Tick, Timers};
+use crate::config::Timeouts;
+use crate::key::{BackendKey, Key};
+use crate::peer::backend::{Backend, Due, Lock, State};
+use crate::wire::command::{Reply, Rules};
+use log::info;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::ops::Index;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Backends {
+    all: Slab<Backend>,
+    timers: Timers,
+    flush: VecDeque<BackendKey>,
+    gone: Vec<BackendKey>,
+    timeouts: Timeouts,
+}
+
+impl Index<BackendKey> for Backends {
+    type Output = Backend;
+
+    #[inline]
+    fn index(&self, key: BackendKey) -> &Backend {
+        &self.all[key.index()]
+    }
+}
+
+impl Backends {
+    pub(super) fn new(timeouts: &Timeouts) -> Self {
+        Self {
+            all: Slab::new(),
+            timers: Timers::default(),
+            flush: VecDeque::new(),
+            gone: Vec::new(),
+            timeouts: timeouts.clone(),
+        }
+    }
+
+    /// Other timeouts are in force, for those that are here too.
+    pub(super) fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.timeouts = timeouts.clone();
+        for key in self.keys() {
+            self.rearm(key);
+        }
+    }
+
+    // Who is here.
+
+    /// The key that [`add`](Self::add) will use.
+    pub(crate) fn next_key(&self) -> BackendKey {
+        BackendKey::at(self.all.vacant_key())
+    }
+
+    pub(super) fn add(&mut self, now: Tick) -> BackendKey {
+        let key = BackendKey::at(self.all.insert(Backend::new(now)));
+        self.rearm(key);
+        key
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn keys(&self) -> Vec<BackendKey> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (BackendKey, &Backend)> + '_ {
+        self.all.iter().map(|(index, backend)| (BackendKey::at(index), backend))
+    }
+
+    /// One to be reaped.
+    pub(crate) fn next_gone(&mut self) -> Option<BackendKey> {
+        self.gone.pop()
+    }
+
+    /// Frees the slot of one that [`next_gone`](Self::next_gone) gave.
+    pub(crate) fn remove(&mut self, key: BackendKey) {
+        let backend = self.all.remove(key.index());
+        debug_assert!(backend.state == State::Gone, "only what is gone is removed");
+    }
+
+    // What it sends.
+
+    /// A sign of life: bytes came.
+    pub(crate) fn heard(&mut self, key: BackendKey, bytes: usize, now: Now) {
+        if bytes > 0 {
+            let backend = self.get(key);
+            backend.heard = now.tick();
+            // The next ping may be due before what the wheel waits for.
+            if std::mem::take(&mut backend.pinged) {
+                self.rearm(key);
+            }
+        }
+    }
+
+    /// The peer's side is shut down; what it sent before is still to be executed.
+    pub(crate) fn eof(&mut self, key: BackendKey) {
+        self.get(key).eof = true;
+        self.queue(key);
+    }
+
+    /// Gives out what was read and not executed, which leaves nothing.
+    pub(crate) fn take_input(&mut self, key: BackendKey) -> Vec<u8> {
+        std::mem::take(&mut self.get(key).input)
+    }
+
+    /// What is not executed waits, unless the conversation is over.
+    pub(crate) fn keep_input(&mut self, key: BackendKey, rest: Vec<u8>) {
+        let backend = self.get(key);
+        if backend.state == State::Open && !rest.is_empty() {
+            backend.input = rest;
+        }
+    }
+
+    /// Whether whole commands may be left in its input.
+    pub(crate) fn set_unfinished(&mut self, key: BackendKey, unfinished: bool) {
+        self.get(key).unfinished = unfinished;
+    }
+
+    // What it is sent.
+
+    pub(crate) fn reply(&mut self, key: BackendKey, reply: Reply<'_>) {
+        self.get(key).reply(reply);
+        self.queue(key);
+    }
+
+    /// It may have something to flush, or to end.
+    pub(crate) fn queue(&mut self, key: BackendKey) {
+        if !std::mem::replace(&mut self.get(key).queued, true) {
+            self.flush.push_back(key);
+        }
+    }
+
+    pub(crate) fn has_flush(&self) -> bool {
+        !self.flush.is_empty()
+    }
+
+    /// The next one that may have something to flush.
+    pub(crate) fn next_flush(&mut self) -> Option<BackendKey> {
+        loop {
+            let key = self.flush.pop_front()?;
+            let Some(backend) = self.all.get_mut(key.index()) else { continue };
+            if std::mem::take(&mut backend.queued) && backend.state != State::Gone {
+                return Some(key);
+            }
+        }
+    }
+
+    /// The kernel took `sent` bytes of replies. While commands wait for that, or after the last one, it is
+    /// the only sign of life there can be; else it is none: the kernel takes our ping from a dead peer too.
+    pub(crate) fn sent(&mut self, key: BackendKey, sent: usize, now: Now) {
+        let backend = self.get(key);
+        backend.consume(sent);
+        if backend.unfinished || backend.state != State::Open {
+            backend.heard = backend.heard.max(now.tick());
+        }
+    }
+
+    /// It reads no more replies.
+    pub(crate) fn go_deaf(&mut self, key: BackendKey) {
+        self.get(key).go_deaf();
+    }
+
+    // What its deadline depends on.
+
+    pub(super) fn lock(&mut self, key: BackendKey, lock: Lock) {
+        self.get(key).lock = Some(lock);
+        self.rearm(key);
+    }
+
+    pub(super) fn end_lock(&mut self, key: BackendKey) -> Option<Lock> {
+        let lock = self.get(key).lock.take();
+        self.rearm(key);
+        lock
+    }
+
+    /// Takes the lock out to work with it. If it does not come back the wheel looks too early, which does no harm.
+    pub(super) fn take_lock(&mut self, key: BackendKey) -> Option<Lock> {
+        self.get(key).lock.take()
+    }
+
+    /// The lock comes back from [`take_lock`](Self::take_lock): the deadline is what it was.
+    pub(super) fn return_lock(&mut self, key: BackendKey, lock: Lock) {
+        self.get(key).lock = Some(lock);
+    }
+
+    /// No sign of life: it is asked for one.
+    fn ping(&mut self, key: BackendKey) {
+        self.get(key).pinged = true;
+        self.reply(key, Reply::Ping);
+        self.rearm(key);
+    }
+
+    /// What is queued goes out, then the connection ends.
+    fn finish(&mut self, key: BackendKey) {
+        let backend = self.get(key);
+        if backend.state == State::Open {
+            backend.input = Vec::new();
+            backend.state = State::Ending;
+        }
+        self.queue(key);
+        self.rearm(key);
+    }
+
+    /// All is out: our side is to be shut down, and theirs is waited for.
+    fn linger(&mut self, key: BackendKey, until: Tick) {
+        self.get(key).state = State::Lingering { until };
+        self.rearm(key);
+    }
+
+    fn end(&mut self, key: BackendKey) {
+        let backend = self.get(key);
+        if backend.state != State::Gone {
+            backend.state = State::Gone;
+            self.gone.push(key);
+            self.rearm(key);
+        }
+    }
+
+    // Time.
+
+    /// No deadline is before this moment.
+    pub(super) fn next_ms(&self) -> u64 {
+        self.timers.next_ms()
+    }
+
+    /// One whose timer has come up, and what is due; `None` for that when it was armed too early, and is armed again.
+    pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<(BackendKey, Option<Due>)> {
+        let key = self.timers.pop(now_ms).map(|key| BackendKey::at(key as usize))?;
+        match self[key].next_due(&self.timeouts) {
+            Some((deadline_ms, due)) if deadline_ms <= now_ms => Some((key, Some(due))),
+            _ => {
+                self.rearm(key);
+                Some((key, None))
+            }
+        }
+    }
+
+    fn rearm(&mut self, key: BackendKey) {
+        let place = key.index() as u32;
+        match self[key].next_due(&self.timeouts) {
+            Some((deadline_ms, _)) => self.timers.arm(place, deadline_ms),
+            None => self.timers.cancel(place),
+        }
+    }
+
+    #[inline]
+    fn get(&mut self, key: BackendKey) -> &mut Backend {
+        &mut self.all[key.index()]
+    }
+
+    // For the audit.
+
+    pub(super) fn armed_ms(&self, key: BackendKey) -> Option<u64> {
+        self.timers.armed_ms(key.index() as u32)
+    }
+
+    pub(super) fn stands_in_flush(&self, key: BackendKey) -> bool {
+        self.flush.contains(&key)
+    }
+}
+
+impl Hub {
+    pub(crate) fn add_backend(&mut self) -> BackendKey {
+        self.backends.add(self.now.tick())
+    }
+
+    pub(crate) fn control_rules(&self) -> Rules {
+        Rules {
+            token_length: self.settings.auth.token_length,
+            payload_bytes_max: self.settings.limits.control_payload_bytes,
+        }
+    }
+
+    /// No whole command is left. After the end of the input it is the end of the conversation.
+    pub(crate) fn all_executed(&mut self, key: BackendKey) {
+        self.backends.set_unfinished(key, false);
+        if self.backends[key].eof {
+            self.finish_backend(key);
+        }
+    }
+
+    /// Whether so many replies wait that no more commands are taken: the backend does not read them.
+    pub(crate) fn owes_replies(&self, key: BackendKey) -> bool {
+        self.backends[key].waiting().len() >= self.settings.limits.control_outbox_bytes
+    }
+
+    /// Whether an open client carries this token.
+    pub(crate) fn has_token(&self, token: &[u8]) -> bool {
+        self.tokens.first(token).is_some()
+    }
+
+    /// What `m` answers: the domain of the listener with the fewest clients, or its address.
+    pub(crate) fn freest(&self) -> String {
+        let freest = self.listeners.iter().min_by_key(|listener| listener.clients);
+        freest.map_or_else(String::new, |l| l.domain.clone().unwrap_or_else(|| l.address.clone()))
+    }
+
+    /// Whether no more input is to be read now.
+    pub(crate) fn is_paused(&self, key: BackendKey) -> bool {
+        self.owes_replies(key) || self.backends[key].state == State::Gone
+    }
+
+    /// The conversation is over: what is queued goes out, then the connection ends.
+    pub(crate) fn finish_backend(&mut self, key: BackendKey) {
+        self.lose_lock(key);
+        self.backends.finish(key);
+    }
+
+    /// The backend is over: its lock ends with it, its slot is reaped at the end of the turn.
+    pub(crate) fn end_backend(&mut self, key: BackendKey) {
+        self.lose_lock(key);
+        self.backends.end(key);
+    }
+
+    /// With its replies out: whether the connection is over.
+    pub(crate) fn backend_is_over(&mut self, key: BackendKey, eof: bool) -> bool {
+        let state = self.backends[key].state;
+        let over = match state {
+            State::Open | State::Gone => false,
+            State::Ending | State::Lingering { .. } => eof || self.draining,
+        };
+        if !over && state == State::Ending {
+            self.backends.linger(key, self.close_deadline());
+        }
+        over
+    }
+
+    /// Handles at most `budget` deadlines; true when more may be due.
+    pub(super) fn expire_backends(&mut self, budget: usize) -> bool {
+        for _ in 0..budget {
+            match self.backends.pop_due(self.now.ms) {
+                None => return false,
+                Some((key, Some(due))) => self.backend_is_due(key, due),
+                Some((_, None)) => {}
+            }
+        }
+        true
+    }
+
+    fn backend_is_due(&mut self, key: BackendKey, due: Due) {
+        match due {
+            Due::Ping => self.backends.ping(key),
+            Due::Lock => self.lose_lock(key),
+            Due::Dead => {
+                info!("backend_closed reason=silent");
+                self.end_backend(key);
+            }
+        }
+    }
+
+    /// Locks under which nothing was sent are lifted, so that what they hold back goes out before a close.
+    pub(super) fn lift_locks(&mut self) {
+        let begun = |lock: &Lock| lock.kind.is_some();
+        for key in self.backends.keys() {
+            if !self.backends[key].lock.as_ref().is_some_and(begun) {
+                self.lose_lock(key);
+            }
+        }
+    }
+
+    pub(super) fn finish_backends(&mut self) {
+        for key in self.backends.keys() {
+            self.finish_backend(key);
+        }
+    }
+
+    pub(super) fn end_backends(&mut self) {
+        for key in self.backends.keys() {
+            self.end_backend(key);
+        }
+    }
+}
