@@ -1,7 +1,7 @@
 //! Origins: who may open a WebSocket with a visitor's cookies (RFC 6454, RFC 6455 section 10.2).
 //!
 //! Comparison is by whole value. There is no pattern, no suffix and no parsing of what a stranger sent, so there is
-//! nothing to be clever with. design: endpoint.md check 8, threats.md row 1.
+//! nothing to be clever with. design: endpoint.md, check origin, threats.md row 1.
 
 use std::net::Ipv6Addr;
 

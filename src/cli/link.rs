@@ -1,7 +1,7 @@
 //! A connection to the control socket of a running server, for one command and its replies.
 //!
 //! It writes, shuts down its writing side, and reads until the server closes: then every command was executed and
-//! every reply has arrived (control-protocol.md "Frame"). Nothing waits longer than [`PATIENCE`].
+//! every reply has arrived (COMMANDS.md "Frames"). Nothing waits longer than [`PATIENCE`].
 
 use super::{Exit, Failure};
 use std::fmt;

@@ -5,7 +5,7 @@
 //!
 //! Invariant: what `parse` returns can be served. Every number is in its range, every address has a form the listeners
 //! understand, every path is absolute if `base_dir` was, and values that contradict each other were refused.
-//! design: operations.md "Configuration", endpoint.md "Limits and timers", control-protocol.md "Rules".
+//! design: operations.md "Configuration", endpoint.md "Limits and timers", COMMANDS.md "Rules".
 
 mod check;
 mod parse;

@@ -75,7 +75,7 @@ const HEAD_BYTES_MIN: usize = 256;
 const MESSAGE_BYTES_MAX: usize = 256 * MIB;
 /// Outbox positions are 32-bit numbers; far more than one client should ever hold back.
 const OUTBOX_BYTES_MAX: usize = 1024 * MIB;
-/// The announced length of a command has at most eight digits (control-protocol.md).
+/// The announced length of a command has at most eight digits (COMMANDS.md).
 const CONTROL_PAYLOAD_BYTES_MAX: usize = 99_999_999;
 /// A status reply must fit.
 const CONTROL_OUTBOX_BYTES_MIN: usize = 16 * KIB;

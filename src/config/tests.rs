@@ -38,7 +38,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(good("[auth]\n[limits]\n[timeouts]\n[sockets]\n"), Settings::default());
 }
 
-/// The table of endpoint.md and control-protocol.md, so that nobody changes a default unseen.
+/// The table of endpoint.md and COMMANDS.md, so that nobody changes a default unseen.
 #[test]
 fn the_defaults_are_those_of_the_design() {
     let settings = Settings::default();

@@ -1,7 +1,7 @@
 //! The control protocol's codec: bytes from a backend to [`Command`], [`Reply`] to bytes.
 //!
 //! The grammar is anchored: a frame begins exactly where the last one ended, or the connection is over. A
-//! parser that searched ahead for digits would execute `POST /0p5bHELLO HTTP/1.1` (control-protocol.md).
+//! parser that searched ahead for digits would execute `POST /0p5bHELLO HTTP/1.1` (COMMANDS.md).
 //!
 //! It never executes anything and never copies a payload. Invariant: what `decode` consumed is exactly
 //! one frame and the line ends before it.

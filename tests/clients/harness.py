@@ -149,7 +149,7 @@ class Server:
 
 
 class Backend:
-    """A connection to the control socket. control-protocol.md in ten lines."""
+    """A connection to the control socket. COMMANDS.md in ten lines."""
 
     def __init__(self, address):
         kind, rest = address.split(":", 1)

@@ -176,7 +176,7 @@ class Serving:
             yield "the counters do not add up"
 
     def without_locked(self, lost):
-        """The client that the backend had locked goes with it when its message had begun (control-protocol.md)."""
+        """The client that the backend had locked goes with it when its message had begun (COMMANDS.md)."""
         backend = any(name.startswith("backend:") for name in lost)
         return [name for name in lost if not (backend and name.startswith("unix:"))]
 

@@ -1,5 +1,5 @@
 //! Fuzz body: what a backend sends gives the same commands, or ends at the same place, however it is cut, and both
-//! are what a reader finds that was written after control-protocol.md in the plainest way there is. What was heard
+//! are what a reader finds that was written after COMMANDS.md in the plainest way there is. What was heard
 //! can be said again, and so can every reply.
 //!
 //! Input: a byte for the length of tokens, a byte for the limit on payloads, a byte for the cuts, then what comes

@@ -592,7 +592,7 @@ fn follow(message: &mut Option<(bool, Vec<u8>)>, first: u8, payload: &[u8]) {
     }
 }
 
-/// Replies in the form of control-protocol.md; an error is the last one. Without one, and when the server was not
+/// Replies in the form of COMMANDS.md; an error is the last one. Without one, and when the server was not
 /// told to end before, every command was answered in its order.
 fn check_backend(mut bytes: &[u8], whole: bool, owed: Option<&str>) {
     let mut letters = String::new();

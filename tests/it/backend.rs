@@ -1,4 +1,4 @@
-//! A backend: commands out, replies in, as control-protocol.md has them.
+//! A backend: commands out, replies in, as COMMANDS.md has them.
 
 use crate::server::{Server, Socket};
 use std::io::{ErrorKind, Read};

@@ -1,4 +1,4 @@
-//! control-protocol.md, "Commands to wsson" and "Rules": each command, its reply, and who gets what.
+//! COMMANDS.md, "Commands" and "Rules": each command, its reply, and who gets what.
 
 use crate::backend::{Backend, Status, command};
 use crate::client::{BINARY, Client, Cookies, Frame, close, fresh_token};

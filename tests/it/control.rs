@@ -1,4 +1,4 @@
-//! control-protocol.md, "Frame" and the rules of the connection itself: grammar, order, ends, silence, backpressure.
+//! COMMANDS.md, "Frames" and the rules of the connection itself: grammar, order, ends, silence, backpressure.
 
 use crate::backend::{Backend, command, to};
 use crate::client::Client;

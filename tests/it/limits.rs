@@ -1,4 +1,4 @@
-//! endpoint.md, "Limits": how many may come, and how much may wait for one of them.
+//! endpoint.md, "Limits and timers": how many may come, and how much may wait for one of them.
 
 use crate::backend::Backend;
 use crate::client::{

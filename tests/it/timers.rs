@@ -1,4 +1,4 @@
-//! endpoint.md, "Timers": pings, dead peers, stopped readers, close handshakes that do not end.
+//! endpoint.md, "Limits and timers": pings, dead peers, stopped readers, close handshakes that do not end.
 //!
 //! Lower bounds are exact up to the clock's grain; upper bounds are loose, for machines that do much else.
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: what [`parse`] accepts is exactly one HTTP/1.x request without a body that every proxy in front of wsson
 //! reads in the same way; whatever could be read in two ways was refused.
-//! design: endpoint.md "Handshake", checks 2 to 7; threats.md row 12.
+//! design: endpoint.md "Handshake", checks size to protocol; threats.md row 12.
 
 pub(crate) mod forwarded;
 mod reject;
@@ -24,7 +24,7 @@ use sha1::{Digest, Sha1};
 /// Header fields of one head. 64: browsers send about 20, and beyond it lies only abuse. More answer 431.
 pub const HEADERS_MAX: usize = 64;
 
-/// The head of a request: checks 2 to 5 passed. It borrows the bytes it was read from.
+/// The head of a request: the checks size to version passed. It borrows the bytes it was read from.
 #[derive(Clone, Debug)]
 pub struct Request<'h> {
     target: &'h str,
@@ -40,14 +40,14 @@ pub struct Key([u8; KEY_CHARS]);
 /// 16 bytes in base64, padding included.
 const KEY_CHARS: usize = 24;
 
-/// Reads a complete head that must ask for a WebSocket: checks 2 to 7.
+/// Reads a complete head that must ask for a WebSocket: the checks size to protocol.
 pub fn parse(head: &[u8]) -> Result<(Request<'_>, Key), Reject> {
     let request = parse_head(head)?;
     let key = request.upgrade()?;
     Ok((request, key))
 }
 
-/// Reads a complete head, up to and including its empty line: checks 2 to 5. A request that asks for no upgrade is
+/// Reads a complete head, up to and including its empty line: the checks size to version. One that asks for no upgrade is
 /// fine here; [`Request::upgrade`] tells.
 pub fn parse_head(head: &[u8]) -> Result<Request<'_>, Reject> {
     let (line, fields) = split_line(head)?;
@@ -99,7 +99,7 @@ impl<'h> Request<'h> {
     /// Checks 6 and 7: does it ask for a WebSocket, in the version we speak?
     ///
     /// Who sends no Upgrade field did not ask, whatever else the head holds, and is told with 426 what there is here.
-    /// Who asks, but in the wrong way or for something else, gets 400. That a field is missing which check 3 wants
+    /// Who asks, but in the wrong way or for something else, gets 400. That a field is missing which the check form wants
     /// exactly once is found here, as only here it is known that the field was needed.
     pub fn upgrade(&self) -> Result<Key, Reject> {
         let upgrade = self.known.upgrade.ok_or(Reject::NoUpgrade)?;
@@ -225,7 +225,7 @@ impl<'h> RequestLine<'h> {
         }
     }
 
-    /// Checks 4 and 5. The form of the target depends on the method, so it can not be judged with the rest of check 3:
+    /// The checks method and version. The target's form depends on the method, so it is not judged with the rest of form:
     /// `OPTIONS *` and `CONNECT host:port` are well-formed.
     fn check(&self) -> Result<(), Reject> {
         if self.method != b"GET" {
@@ -263,7 +263,7 @@ fn split_line(head: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
 fn parse_fields<'h>(fields: &'h [u8], headers: &mut [Header<'h>; HEADERS_MAX]) -> Result<usize, Reject> {
     match httparse::parse_headers(fields, headers) {
         Ok(httparse::Status::Complete((used, parsed))) if used == fields.len() => Ok(parsed.len()),
-        // Check 2 goes before check 3: too many is the answer even if a field before the last one is malformed. The
+        // The check size goes before form: too many is the answer even if a field before the last one is malformed. The
         // empty line is not a field.
         _ if fields.iter().filter(|&&byte| byte == b'\n').count() > HEADERS_MAX + 1 => {
             Err(Reject::TooManyHeaders)

@@ -1,7 +1,7 @@
 //! Finds the end of a request head that arrives in pieces.
 //!
 //! It looks at each byte once however small the pieces are, and never at a byte behind the head: those are frames.
-//! design: endpoint.md check 3, style.md "handshake parser quadratic in tiny packets".
+//! design: endpoint.md, check form. A parser that began anew with each packet would be quadratic in tiny ones.
 
 use super::Reject;
 
