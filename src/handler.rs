@@ -8,6 +8,7 @@
 use crate::auth::Identity;
 use crate::hub::{Head, Hub};
 use crate::peer::client::ClientId;
+use crate::roster::Heard;
 use crate::wire::frame::Event;
 use crate::wire::http::{self, Reject, Request};
 
@@ -52,7 +53,7 @@ pub trait Handler {
 
 /// Feeds what a client sent. All of `input` is used.
 pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) {
-    if hub.heard(id, input.len()) {
+    if hub.heard(id, input.len()) == Heard::Client {
         return messages(hub, handler, id, input);
     }
     match hub.find_head(id, input) {
@@ -113,7 +114,6 @@ fn answer<H: Handler>(
     request: &Request<'_>,
 ) -> Result<(), Reject> {
     let response = handler.on_request(hub, request).ok_or(Reject::NoUpgrade)?;
-    hub.count_answer();
     hub.answer(id, &response);
     Ok(())
 }

@@ -1,8 +1,354 @@
 //! What is on its way to clients: encoded once, queued as ranges, taken by the flush.
 //!
-//! It never closes a client: what does not fit is refused, and the caller decides. Invariant: every range in an outbox is
-//! held in the spool exactly once.
+//! It never closes a client: what does not fit is refused, and the caller decides. It never knows what a client is: a
+//! [`Mailbox`] is all that it touches. Invariant: every range in an outbox is held in the spool exactly once, and a
+//! mailbox is marked for a line if and only if its key stands in that line's queue.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `spool` | the bytes |
+//! | `outbox` | ranges in them, in order, of one client |
+//! | `mailbox` | one client's outbox, what a lock holds back, and how it stands to the flush |
+//! | `queue` | keys in the order they are flushed |
+//! | `lines` | the two queues of the flush, and the throttle of broadcasts |
 
-pub(crate) mod outbox;
-pub(crate) mod queue;
-pub(crate) mod spool;
+mod lines;
+mod mailbox;
+mod outbox;
+mod queue;
+mod spool;
+
+pub(crate) use lines::{FLUSH_BYTES, Line};
+pub(crate) use mailbox::Mailbox;
+pub(crate) use outbox::Outbox;
+pub(crate) use spool::{Held, Lane, Range, SEGMENT_BYTES, Spool};
+
+use crate::clock::Tick;
+use crate::key::ClientKey;
+use crate::wire::frame::{CloseCode, Opcode, encode};
+use lines::Lines;
+
+/// A message does not fit: too much waits already, and the client does not take it fast enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// What became of an offer to the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Bytes that it took.
+    pub(crate) sent: usize,
+    /// It took everything that it was offered, and may take more.
+    pub(crate) all: bool,
+}
+
+/// Broadcasts that were encoded and not yet handed out: consecutive ones are one range.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    held: Held,
+    /// How many messages they are.
+    pub(crate) messages: u32,
+}
+
+impl Pending {
+    pub(crate) fn range(&self) -> Range {
+        self.held.range()
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    spool: Spool,
+    lines: Lines,
+    pending: Option<Pending>,
+    outbox_bytes_max: u32,
+}
+
+impl Delivery {
+    pub(crate) fn new(outbox_bytes_max: u32) -> Self {
+        Self { spool: Spool::default(), lines: Lines::default(), pending: None, outbox_bytes_max }
+    }
+
+    /// Another `limits.outbox`, for the messages to come.
+    pub(crate) fn set_outbox_bytes_max(&mut self, outbox_bytes_max: u32) {
+        self.outbox_bytes_max = outbox_bytes_max;
+    }
+
+    /// Bytes that wait for all clients, shared ones counted once.
+    pub(crate) fn bytes(&self) -> usize {
+        self.spool.bytes()
+    }
+
+    // Messages.
+
+    /// Encodes a message and queues it for one client.
+    #[inline(always)]
+    pub(crate) fn offer(
+        &mut self,
+        key: ClientKey,
+        to: &mut Mailbox,
+        opcode: Opcode,
+        message: &[u8],
+    ) -> Result<(), Full> {
+        let len = (encode::header_len(message.len()) + message.len()) as u32;
+        let (outbox, waiting) = to.receiving();
+        if is_over(waiting, len, self.outbox_bytes_max) {
+            return Err(Full);
+        }
+        let range = self.spool.append_frame(Lane::Private, true, opcode, message);
+        outbox.push(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+        Ok(())
+    }
+
+    /// Encodes a frame once for several clients.
+    pub(crate) fn encode(&mut self, fin: bool, opcode: Opcode, payload: &[u8]) -> Held {
+        let range = self.spool.append_frame(Lane::Private, fin, opcode, payload);
+        self.spool.held(range)
+    }
+
+    /// All were offered it: from now on it is there for those that it was queued for.
+    pub(crate) fn give_back(&mut self, held: Held) {
+        self.spool.give_back(held);
+    }
+
+    /// Queues a shared message for one client, behind its lock if there is one.
+    pub(crate) fn offer_range(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) -> Result<(), Full> {
+        let (outbox, waiting) = to.receiving();
+        if is_over(waiting, range.len(), self.outbox_bytes_max) {
+            return Err(Full);
+        }
+        outbox.push(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+        Ok(())
+    }
+
+    /// Queues a fragment, which passes the lock that it belongs to.
+    pub(crate) fn offer_fragment(
+        &mut self,
+        key: ClientKey,
+        to: &mut Mailbox,
+        range: Range,
+    ) -> Result<(), Full> {
+        if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
+            return Err(Full);
+        }
+        to.outbox.push(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+        Ok(())
+    }
+
+    // Broadcasts.
+
+    /// Encodes a message for everybody and notes it as pending. What was pending and does not join it comes back, to be
+    /// handed out now.
+    #[must_use]
+    pub(crate) fn broadcast(&mut self, opcode: Opcode, message: &[u8]) -> Option<Pending> {
+        let range = self.spool.append_frame(Lane::Shared, true, opcode, message);
+        self.lines.note_broadcast(range.len());
+        match &mut self.pending {
+            Some(pending) if pending.range().joins(range) => {
+                pending.held.extend(range);
+                pending.messages += 1;
+                None
+            }
+            _ => {
+                // The new range is held over the hand-out of the old one, which may empty the segment.
+                let held = self.spool.held(range);
+                self.pending.replace(Pending { held, messages: 1 })
+            }
+        }
+    }
+
+    /// Whether broadcasts wait to be handed out.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    pub(crate) fn take_pending(&mut self) -> Option<Pending> {
+        self.pending.take()
+    }
+
+    /// Queues pending broadcasts for every mailbox; returns how many took them. `full` gets the keys of the others.
+    pub(crate) fn hand_out<'m>(
+        &mut self,
+        pending: &Pending,
+        mailboxes: impl Iterator<Item = (ClientKey, &'m mut Mailbox)>,
+        full: &mut Vec<ClientKey>,
+    ) -> u32 {
+        let range = pending.range();
+        let (mut holds, mut receivers) = (0, 0);
+        let queued_before = self.lines.len(Line::Bulk);
+        for (key, to) in mailboxes {
+            let (outbox, waiting) = to.receiving();
+            if is_over(waiting, range.len(), self.outbox_bytes_max) {
+                full.push(key);
+                continue;
+            }
+            receivers += 1;
+            holds += u32::from(outbox.put(range));
+            self.lines.join_uncounted(Line::Bulk, key, to);
+        }
+        self.lines.count_joined(queued_before);
+        self.spool.hold(range.segment, holds);
+        receivers
+    }
+
+    /// Ends the hold of broadcasts that were handed out.
+    pub(crate) fn handed_out(&mut self, pending: Pending) {
+        self.spool.give_back(pending.held);
+    }
+
+    /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first;
+    /// `Unknown` until what is pending is handed out.
+    pub(crate) fn throttle(&mut self, len: usize) -> Throttled {
+        self.lines.throttle(len, self.outbox_bytes_max, self.pending.is_some())
+    }
+
+    // What is not a message.
+
+    /// Queues a control frame: it passes a lock, and no limit keeps it back.
+    pub(crate) fn control(&mut self, key: ClientKey, to: &mut Mailbox, opcode: Opcode, payload: &[u8]) {
+        let range = self.spool.append_frame(Lane::Private, true, opcode, payload);
+        to.outbox.push(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+    }
+
+    /// Queues a close frame, and drops what a lock held back: nothing follows a close.
+    pub(crate) fn close(&mut self, key: ClientKey, to: &mut Mailbox, code: Option<CloseCode>, reason: &str) {
+        self.drop_held(to);
+        let mut frame = Vec::with_capacity(128);
+        encode::append_close(&mut frame, code, reason);
+        let range = self.spool.append_bytes(Lane::Private, &frame);
+        to.outbox.push(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+    }
+
+    /// Queues an HTTP response: one unit, not frames.
+    pub(crate) fn response(&mut self, key: ClientKey, to: &mut Mailbox, response: &[u8]) {
+        let range = self.spool.append_bytes(Lane::Private, response);
+        to.outbox.push_opaque(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+    }
+
+    /// Answers a ping; a client that pings and does not read is owed one pong, the newest (RFC 6455 5.5.3).
+    pub(crate) fn pong(&mut self, key: ClientKey, to: &mut Mailbox, payload: &[u8]) {
+        if to.stalled().is_some() {
+            to.owe_pong(payload);
+        } else {
+            self.control(key, to, Opcode::Pong, payload);
+        }
+    }
+
+    // Locks.
+
+    /// Lets what was held back follow the last fragment.
+    pub(crate) fn unlock(&mut self, key: ClientKey, to: &mut Mailbox) {
+        if let Some(hold) = to.take_hold() {
+            to.outbox.append(hold, &mut self.spool);
+            self.lines.join(Line::Urgent, key, to);
+        }
+    }
+
+    // The end.
+
+    /// Drops all but the frame in flight.
+    pub(crate) fn drop_unsent(&mut self, to: &mut Mailbox) {
+        self.drop_held(to);
+        to.outbox.drop_unsent(&mut self.spool);
+    }
+
+    /// Drops everything.
+    pub(crate) fn drop_all(&mut self, to: &mut Mailbox) {
+        self.drop_held(to);
+        to.outbox.clear(&mut self.spool);
+    }
+
+    fn drop_held(&mut self, to: &mut Mailbox) {
+        if let Some(mut hold) = to.take_rare() {
+            hold.clear(&mut self.spool);
+        }
+    }
+
+    // The flush.
+
+    /// The client has something to be sent, or can be written to again.
+    #[inline]
+    pub(crate) fn queue(&mut self, line: Line, key: ClientKey, mail: &mut Mailbox) {
+        self.lines.join(line, key, mail);
+    }
+
+    /// Moves the next clients of a line to `keys`, at most `max`: each of them is to be flushed now.
+    pub(crate) fn take_queued(&mut self, line: Line, max: usize, keys: &mut Vec<ClientKey>) {
+        self.lines.take(line, max, keys);
+    }
+
+    /// How many clients stand in a line.
+    #[inline]
+    pub(crate) fn queued(&self, line: Line) -> usize {
+        self.lines.len(line)
+    }
+
+    /// Whether anybody is to be flushed.
+    pub(crate) fn has_flush(&self) -> bool {
+        self.pending.is_some() || self.lines.len(Line::Urgent) + self.lines.len(Line::Bulk) > 0
+    }
+
+    /// Lets `write` offer to the kernel what waits, and takes note of what it took.
+    #[inline(always)]
+    pub(crate) fn flush<E>(
+        &mut self,
+        mail: &mut Mailbox,
+        now: Tick,
+        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
+    ) -> Result<Written, E> {
+        let written = write(&mail.outbox, &self.spool)?;
+        mail.outbox.consume(written.sent as u32, &mut self.spool);
+        mail.note_taken(now);
+        Ok(written)
+    }
+
+    /// Queues the pong that is owed, now that all is out.
+    pub(crate) fn pay_pong(&mut self, key: ClientKey, mail: &mut Mailbox) {
+        if let Some(payload) = mail.take_owed_pong() {
+            self.control(key, mail, Opcode::Pong, &payload);
+        }
+    }
+
+    /// Gives back the room of lines in which nobody stands.
+    pub(crate) fn shrink(&mut self) {
+        self.lines.shrink();
+    }
+
+    // For the audit.
+
+    pub(crate) fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    pub(crate) fn pending(&self) -> Option<&Pending> {
+        self.pending.as_ref()
+    }
+
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+}
+
+/// Whether a broadcast is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Throttled {
+    /// It may go.
+    No,
+    /// Those who read were not yet offered what came before.
+    Yes,
+    /// What is pending is to be handed out first: it counts who is to be offered something.
+    Unsettled,
+}
+
+/// Whether a frame is too much for a client. A single frame is not, however long: it is bounded by
+/// `limits.control_payload`, and a client that reads can take it.
+fn is_over(waiting: u32, len: u32, outbox_bytes_max: u32) -> bool {
+    waiting > 0 && waiting.saturating_add(len) > outbox_bytes_max
+}

@@ -48,11 +48,19 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Queues frames. True when the caller must [`hold`](Spool::hold) the segment once more: the range
-    /// did not join the last one.
+    /// Queues frames.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, range: Range, spool: &mut Spool) {
+        if self.put(range) {
+            spool.hold(range.segment, 1);
+        }
+    }
+
+    /// The same for one who counts holds for many outboxes: true when the segment is to be held once more, because
+    /// the range did not join the last one.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn push(&mut self, range: Range) -> bool {
+    pub(super) fn put(&mut self, range: Range) -> bool {
         self.bytes += range.len();
         if self.first.is_empty() {
             self.first = range;
@@ -75,10 +83,11 @@ impl Outbox {
         true
     }
 
-    /// Queues a unit that is not frames and joins nothing. Always to be held.
-    pub(crate) fn push_opaque(&mut self, range: Range) {
+    /// Queues a unit that is not frames and joins nothing.
+    pub(crate) fn push_opaque(&mut self, range: Range, spool: &mut Spool) {
         let marked = Range { segment: range.segment | OPAQUE, ..range };
-        assert!(self.push(marked), "an opaque range joins nothing");
+        assert!(self.put(marked), "an opaque range joins nothing");
+        spool.hold(range.segment, 1);
     }
 
     /// The first of [`chunks`](Self::chunks), and whether it is the only one. Empty when nothing waits.
@@ -150,7 +159,7 @@ impl Outbox {
         let first = (!other.first.is_empty()).then_some(other.first);
         let rest = other.more.take().into_iter().flat_map(|more| *more);
         for range in first.into_iter().chain(rest) {
-            if !self.push(range) {
+            if !self.put(range) {
                 spool.release(range.segment);
             }
         }
@@ -217,12 +226,6 @@ mod tests {
     use crate::wire::frame::Opcode;
     use proptest::prelude::*;
 
-    fn push(outbox: &mut Outbox, spool: &mut Spool, range: Range) {
-        if outbox.push(range) {
-            spool.hold(range.segment, 1);
-        }
-    }
-
     fn waiting(outbox: &Outbox, spool: &Spool) -> Vec<u8> {
         outbox.chunks(spool).flatten().copied().collect()
     }
@@ -232,7 +235,7 @@ mod tests {
         let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
         for payload in [b"a", b"b", b"c"] {
             let range = spool.append_frame(Lane::Shared, true, Opcode::Text, payload);
-            push(&mut outbox, &mut spool, range);
+            outbox.push(range, &mut spool);
         }
         assert_eq!((outbox.ranges(), outbox.heap_bytes(), outbox.chunks(&spool).count()), (1, 0, 1));
     }
@@ -242,7 +245,7 @@ mod tests {
         let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
         for lane in [Lane::Shared, Lane::Shared, Lane::Private] {
             let range = spool.append_frame(lane, true, Opcode::Text, b"hello");
-            push(&mut outbox, &mut spool, range);
+            outbox.push(range, &mut spool);
         }
         outbox.consume(9, &mut spool);
         outbox.drop_unsent(&mut spool);
@@ -255,10 +258,9 @@ mod tests {
     fn a_response_is_one_unit() {
         let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
         let response = spool.append_bytes(Lane::Private, b"HTTP/1.1 101 Yes\r\n\r\n");
-        outbox.push_opaque(response);
-        spool.hold(response.segment, 1);
+        outbox.push_opaque(response, &mut spool);
         let range = spool.append_frame(Lane::Private, true, Opcode::Text, b"x");
-        push(&mut outbox, &mut spool, range);
+        outbox.push(range, &mut spool);
         outbox.consume(4, &mut spool);
         outbox.drop_unsent(&mut spool);
         assert_eq!(waiting(&outbox, &spool), b"/1.1 101 Yes\r\n\r\n");
@@ -268,10 +270,9 @@ mod tests {
     fn frames_are_dropped_behind_a_response_that_has_not_begun() {
         let (mut outbox, mut spool) = (Outbox::default(), Spool::default());
         let response = spool.append_bytes(Lane::Private, b"HTTP/1.1 101 Yes\r\n\r\n");
-        outbox.push_opaque(response);
-        spool.hold(response.segment, 1);
+        outbox.push_opaque(response, &mut spool);
         let range = spool.append_frame(Lane::Private, true, Opcode::Text, b"x");
-        push(&mut outbox, &mut spool, range);
+        outbox.push(range, &mut spool);
         outbox.drop_unsent(&mut spool);
         assert_eq!(waiting(&outbox, &spool), b"HTTP/1.1 101 Yes\r\n\r\n");
     }
@@ -306,7 +307,7 @@ mod tests {
                             spool.append_frame(lane, true, Opcode::Binary, &vec![serial as u8; len]);
                         model.extend_from_slice(spool.get(range));
                         frames.push(range.len() as usize);
-                        push(&mut outbox, &mut spool, range);
+                        outbox.push(range, &mut spool);
                     }
                     Step::Consume(share) => {
                         let sent = model.len() * usize::from(share) / 255;

@@ -1,24 +1,30 @@
-//! A first-in, first-out queue of slab keys that is taken from in batches.
+//! A first-in, first-out queue of keys that is taken from in batches.
 //!
 //! A vector and where its first key stands: a key is put in by one store and a batch is taken by one copy, where a
 //! ring buffer computes a place for each. It never knows what a key means. Invariant: at most half of the vector,
 //! or nothing at all, is keys that were taken.
 
 /// See the module's head.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    keys: Vec<u32>,
+#[derive(Debug)]
+pub(crate) struct Queue<K> {
+    keys: Vec<K>,
     first: usize,
 }
 
-impl Queue {
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), first: 0 }
+    }
+}
+
+impl<K: Copy> Queue<K> {
     #[inline]
-    pub(crate) fn push(&mut self, key: u32) {
+    pub(crate) fn push(&mut self, key: K) {
         self.keys.push(key);
     }
 
     /// Moves the first `max` keys, or all when they are fewer, to the end of `batch`; returns how many.
-    pub(crate) fn take(&mut self, max: usize, batch: &mut Vec<u32>) -> usize {
+    pub(crate) fn take(&mut self, max: usize, batch: &mut Vec<K>) -> usize {
         let count = self.len().min(max);
         batch.extend_from_slice(&self.keys[self.first..self.first + count]);
         self.first += count;
@@ -46,7 +52,7 @@ impl Queue {
     }
 
     /// The keys in their order, for the audit.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &u32> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &K> + '_ {
         self.keys[self.first..].iter()
     }
 }

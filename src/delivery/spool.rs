@@ -50,6 +50,24 @@ pub(crate) enum Lane {
     Private = 1,
 }
 
+/// A range that is held once for itself, so that its segment stays while it is handed out. It is given back by
+/// [`Spool::give_back`]; the hold is part of the value, so it can not be forgotten by a copy.
+#[derive(Debug)]
+#[must_use = "the segment stays until it is given back"]
+pub(crate) struct Held(Range);
+
+impl Held {
+    pub(crate) fn range(&self) -> Range {
+        self.0
+    }
+
+    /// Takes the range that follows in as well: one hold covers both.
+    pub(crate) fn extend(&mut self, next: Range) {
+        debug_assert!(self.0.joins(next), "only neighbours are one range");
+        self.0.end = next.end;
+    }
+}
+
 #[derive(Debug, Default)]
 struct Segment {
     bytes: Vec<u8>,
@@ -99,15 +117,26 @@ impl Spool {
         self.appended(segment, encoded.len())
     }
 
+    /// Holds a range for itself.
+    pub(crate) fn held(&mut self, range: Range) -> Held {
+        self.hold(range.segment, 1);
+        Held(range)
+    }
+
+    /// Ends that hold. The last one on a segment frees it.
+    pub(crate) fn give_back(&mut self, held: Held) {
+        self.release(held.0.segment);
+    }
+
     /// Counts `ranges` more outbox entries on this segment.
     #[inline]
-    pub(crate) fn hold(&mut self, segment: u32, ranges: u32) {
+    pub(super) fn hold(&mut self, segment: u32, ranges: u32) {
         self.segments[segment as usize].holds += ranges;
     }
 
     /// One outbox entry on this segment is gone. The last one frees it.
     #[inline]
-    pub(crate) fn release(&mut self, segment: u32) {
+    pub(super) fn release(&mut self, segment: u32) {
         let slot = &mut self.segments[segment as usize];
         slot.holds -= 1;
         if slot.holds == 0 {

@@ -86,7 +86,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             return;
         }
         let token = match port.place {
-            Some(_) => Token::Client(self.hub.next_client()),
+            Some(_) => Token::Client(self.hub.next_client().index()),
             None => Token::Backend(self.hub.backends.next_key().index()),
         };
         match port.listener.accept(token) {
@@ -114,7 +114,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn add_client(&mut self, stream: L::Stream, place: usize, peer: PeerAddr) {
         let id = self.hub.add_client(place, peer);
-        put(&mut self.clients, id.key as usize, stream);
+        put(&mut self.clients, id.key.index(), stream);
     }
 
     fn add_backend(&mut self, stream: L::Stream) {

@@ -6,7 +6,7 @@
 use super::{Accepting, Driver, Listen, Slot, Stream, Token};
 use crate::clock::{Now, TICK_MS, Tick};
 use crate::handler::Handler;
-use crate::key::{BackendKey, Key};
+use crate::key::{BackendKey, ClientKey, Key};
 
 type Verdict = Result<(), String>;
 
@@ -39,10 +39,10 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     /// A slot exists exactly while the hub has that peer.
     fn audit_slots(&self) -> Verdict {
-        let used = |slots: &[Option<Slot<L::Stream>>]| -> Vec<u32> {
+        fn used<S, K: Key>(slots: &[Option<Slot<S>>]) -> Vec<K> {
             let used = slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
-            used.map(|(key, _)| key as u32).collect()
-        };
+            used.map(|(key, _)| K::at(key)).collect()
+        }
         let (clients, backends) = self.hub.audit_keys();
         let found = (used(&self.clients), used(&self.backends));
         check(found == (clients, backends), || format!("slots {found:?}, hub {:?}", self.hub.audit_keys()))
@@ -68,7 +68,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     }
 
     fn audit_client(&self, key: usize, slot: &Slot<L::Stream>) -> Verdict {
-        let view = self.hub.audit_client_flush(key as u32);
+        let view = self.hub.audit_client_flush(ClientKey::at(key));
         check(!view.waits || view.queued || !slot.writable, || "bytes wait and nobody flushes them".into())?;
         let held = slot.stream.has_unsent();
         check(!held || view.queued || !slot.writable, || {
@@ -99,7 +99,8 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn audit_timeout(&self, now: Now) -> Verdict {
         let timeout_ms = self.timeout_ms(now);
         let wakes_ms = timeout_ms.map_or(u64::MAX, |ms| now.ms.saturating_add(ms));
-        let work = self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.backends.has_flush();
+        let work =
+            self.late || self.has_leftovers() || self.hub.floor.has_flush() || self.hub.backends.has_flush();
         let accepts = self.ports.iter().any(|port| port.accepting == Accepting::Ready);
         check(!(work || accepts) || timeout_ms == Some(0), || "work is left and the poll sleeps".into())?;
         if let Some(due_ms) = self.hub.audit_due_ms() {

@@ -17,10 +17,11 @@ mod stream;
 pub use stream::{Listen, Ready, Stream, Token};
 
 use crate::clock::Now;
+use crate::delivery::{Line, Written};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler};
-use crate::hub::{After, Hub, Written, drop_empty, shrink};
-use crate::key::{BackendKey, Key};
+use crate::hub::{After, Hub, drop_empty, shrink};
+use crate::key::{BackendKey, ClientKey, Key};
 use crate::peer::client::ClientId;
 use crate::wire::http::Reject;
 use accept::{Accepting, Port};
@@ -109,7 +110,7 @@ pub struct Driver<L: Listen, H> {
     urgent_left: usize,
     urgent_soon: usize,
     /// Clients being flushed; empty between two turns.
-    batch: Vec<u32>,
+    batch: Vec<ClientKey>,
     /// Sockets of clients in all states together; beyond it accepting pauses.
     sockets_max: usize,
     /// Deadlines are left over.
@@ -205,9 +206,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             Token::Client(key) => self.client_ready(key, ready),
             Token::Backend(key) => self.backend_ready(key, ready),
         }
-        if self.hub.urgent() >= self.urgent_soon && self.urgent_left >= self.urgent_soon {
+        if self.hub.floor.queued(Line::Urgent) >= self.urgent_soon && self.urgent_left >= self.urgent_soon {
             self.urgent_left -= self.urgent_soon;
-            self.flush_some(false, self.urgent_soon);
+            self.flush_some(Line::Urgent, self.urgent_soon);
         }
     }
 
@@ -230,7 +231,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
     pub fn timeout_ms(&self, now: Now) -> Option<u64> {
-        if self.late || self.has_leftovers() || self.hub.has_flush() || self.hub.backends.has_flush() {
+        if self.late || self.has_leftovers() || self.hub.floor.has_flush() || self.hub.backends.has_flush() {
             return Some(0);
         }
         let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
@@ -269,11 +270,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     }
 
     fn flush(&mut self) {
-        self.hub.settle();
+        let _ = self.hub.settled();
         let urgent_max = std::mem::replace(&mut self.urgent_left, URGENT_MAX);
         // Those queued last get their share although the events used up the turn's.
-        self.flush_queue(false, urgent_max.max(URGENT_SOON));
-        self.flush_queue(true, BULK_MAX);
+        self.flush_queue(Line::Urgent, urgent_max.max(URGENT_SOON));
+        self.flush_queue(Line::Bulk, BULK_MAX);
         for _ in 0..REPLIES_MAX {
             let Some(key) = self.hub.backends.next_flush() else { break };
             self.flush_backend(key);
@@ -281,18 +282,18 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     }
 
     #[inline]
-    fn flush_queue(&mut self, bulk: bool, max: usize) {
-        if self.hub.has_queued(bulk) {
-            self.flush_some(bulk, max);
+    fn flush_queue(&mut self, line: Line, max: usize) {
+        if self.hub.floor.queued(line) > 0 {
+            self.flush_some(line, max);
         }
     }
 
     #[inline(never)]
-    fn flush_some(&mut self, bulk: bool, max: usize) {
+    fn flush_some(&mut self, line: Line, max: usize) {
         let mut keys = std::mem::take(&mut self.batch);
-        self.hub.take_queued(bulk, max, &mut keys);
+        self.hub.floor.take_queued(line, max, &mut keys);
         for key in keys.drain(..) {
-            self.flush_client(key, bulk);
+            self.flush_client(key, line);
         }
         self.batch = keys;
     }
@@ -300,12 +301,12 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     /// The one place where peers and sockets go.
     fn reap(&mut self) {
         let mut freed = false;
-        while let Some((id, was_open)) = self.hub.gone_client() {
+        while let Some((id, was_open)) = self.hub.next_gone() {
             if was_open {
                 self.handler.on_close(&mut self.hub, id);
             }
-            self.clients[id.key as usize] = None;
-            self.hub.remove_client(id);
+            self.clients[id.key.index()] = None;
+            self.hub.floor.remove(id);
             freed = true;
         }
         while let Some(key) = self.hub.backends.next_gone() {
@@ -342,7 +343,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         slot.readable |= ready.readable || ready.closed;
         if ready.writable && !slot.writable {
             slot.writable = true;
-            self.hub.queue_flush(key as u32);
+            self.hub.floor.queue(Line::Urgent, ClientKey::at(key));
         }
         // Who waits for a second share does not get one before the others by sending more.
         if !slot.running {
@@ -352,7 +353,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn run_client(&mut self, key: usize) {
         let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
-        let Some(id) = self.hub.client_id(key as u32).filter(|_| slot.readable && !slot.eof) else { return };
+        let Some(id) = self.hub.client_id(ClientKey::at(key)).filter(|_| slot.readable && !slot.eof) else {
+            return;
+        };
         if slot.stream.is_costly() {
             if self.costly_left == 0 {
                 slot.running = true;
@@ -365,7 +368,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
         let read = slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]);
         if slot.stream.has_unsent() {
-            self.hub.queue_flush(key as u32);
+            self.hub.floor.queue(Line::Urgent, ClientKey::at(key));
         }
         match read {
             Ok(0) => self.client_eof(id),
@@ -393,7 +396,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     /// The peer's side is shut down. Our last words may still go out.
     fn client_eof(&mut self, id: ClientId) {
-        if let Some(slot) = &mut self.clients[id.key as usize] {
+        if let Some(slot) = &mut self.clients[id.key.index()] {
             (slot.readable, slot.eof) = (false, true);
         }
         if !self.hub.has_last_words(id) {
@@ -405,28 +408,28 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         let reject = error.get_ref().and_then(|inner| inner.downcast_ref::<Reject>());
         if let Some(reject) = reject.filter(|_| self.hub.is_handshaking(id)) {
             self.hub.refuse(id, *reject);
-            return self.run_client_again(id.key as usize); // what else it sends is discarded
+            return self.run_client_again(id.key.index()); // what else it sends is discarded
         }
         debug!("connection_lost reason=\"{error}\"");
         self.hub.client_lost(id);
     }
 
     #[inline(always)]
-    fn flush_client(&mut self, key: u32, bulk: bool) {
-        let Some(slot) = self.clients.get_mut(key as usize).and_then(Option::as_mut) else { return };
-        let flushed = self.hub.flush_client(key, bulk, |outbox, spool| match slot.writable {
+    fn flush_client(&mut self, key: ClientKey, line: Line) {
+        let Some(slot) = self.clients.get_mut(key.index()).and_then(Option::as_mut) else { return };
+        let flushed = self.hub.flush_client(key, line, |outbox, spool| match slot.writable {
             true => write(&mut slot.stream, outbox, spool),
             false => Err(ErrorKind::WouldBlock.into()),
         });
         if !matches!(flushed, Ok((true, After::Idle))) {
-            self.flush_stopped(key, bulk, flushed);
+            self.flush_stopped(key, line, flushed);
         }
     }
 
     /// More waits than the kernel took, or the connection is on its way out.
     #[inline(never)]
-    fn flush_stopped(&mut self, key: u32, bulk: bool, flushed: io::Result<(bool, After)>) {
-        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+    fn flush_stopped(&mut self, key: ClientKey, line: Line, flushed: io::Result<(bool, After)>) {
+        let Some(slot) = self.clients[key.index()].as_mut() else { return };
         let after = match flushed {
             Ok((all, after)) => {
                 slot.writable = all;
@@ -434,29 +437,30 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             }
             Err(error) if would_block(&error) => {
                 slot.writable = false;
-                self.hub.after_flush(key)
+                self.hub.floor.after_flush(key)
             }
             Err(error) => return self.flush_failed(key, &error),
         };
         if !slot.writable {
-            self.hub.client_blocked(key);
+            self.hub.floor.blocked(key, self.hub.now);
         }
-        self.flushed(key, bulk, after);
+        self.flushed(key, line, after);
     }
 
-    fn flush_failed(&mut self, key: u32, error: &io::Error) {
+    fn flush_failed(&mut self, key: ClientKey, error: &io::Error) {
         if let Some(id) = self.hub.client_id(key) {
             self.client_broken(id, error);
         }
     }
 
     /// What follows a flush that left something to do.
-    fn flushed(&mut self, key: u32, bulk: bool, after: After) {
-        let Some(slot) = self.clients[key as usize].as_mut() else { return };
+    fn flushed(&mut self, key: ClientKey, line: Line, after: After) {
+        let Some(slot) = self.clients[key.index()].as_mut() else { return };
         let Some(id) = self.hub.client_id(key) else { return };
         match after {
             After::Idle => {}
-            After::More if slot.writable => self.hub.requeue_flush(key, bulk),
+            // Back to the end of the line it came from, because its share of this turn is used up.
+            After::More if slot.writable => self.hub.floor.queue(line, key),
             After::More => {} // the event that it can be written to queues it again
             After::ShutDown if slot.eof => self.hub.client_lost(id),
             After::ShutDown if slot.shut => {}

@@ -2,9 +2,7 @@
 //!
 //! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
 
-use crate::delivery::outbox::Outbox;
-use crate::delivery::spool::Spool;
-use crate::hub::{FLUSH_BYTES, Written};
+use crate::delivery::{FLUSH_BYTES, Outbox, Spool, Written};
 use crate::wire::http::forwarded::PeerAddr;
 use std::io::{self, ErrorKind, IoSlice};
 

@@ -8,7 +8,7 @@
 //! stands in `flush`; one that is `Gone` and not yet removed stands in `gone`.
 
 use super::Hub;
-use crate::clock::{Now, Tick, Timers};
+use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
 use crate::peer::backend::{Backend, Due, Lock, State};
@@ -22,7 +22,7 @@ use std::ops::Index;
 #[derive(Debug)]
 pub(crate) struct Backends {
     all: Slab<Backend>,
-    timers: Timers,
+    timers: Wheel<BackendKey>,
     flush: VecDeque<BackendKey>,
     gone: Vec<BackendKey>,
     timeouts: Timeouts,
@@ -41,7 +41,7 @@ impl Backends {
     pub(super) fn new(timeouts: &Timeouts) -> Self {
         Self {
             all: Slab::new(),
-            timers: Timers::default(),
+            timers: Wheel::default(),
             flush: VecDeque::new(),
             gone: Vec::new(),
             timeouts: timeouts.clone(),
@@ -243,7 +243,7 @@ impl Backends {
 
     /// One whose timer has come up, and what is due; `None` for that when it was armed too early, and is armed again.
     pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<(BackendKey, Option<Due>)> {
-        let key = self.timers.pop(now_ms).map(|key| BackendKey::at(key as usize))?;
+        let key = self.timers.pop(now_ms)?;
         match self[key].next_due(&self.timeouts) {
             Some((deadline_ms, due)) if deadline_ms <= now_ms => Some((key, Some(due))),
             _ => {
@@ -254,10 +254,9 @@ impl Backends {
     }
 
     fn rearm(&mut self, key: BackendKey) {
-        let place = key.index() as u32;
         match self[key].next_due(&self.timeouts) {
-            Some((deadline_ms, _)) => self.timers.arm(place, deadline_ms),
-            None => self.timers.cancel(place),
+            Some((deadline_ms, _)) => self.timers.arm(key, deadline_ms),
+            None => self.timers.cancel(key),
         }
     }
 
@@ -269,7 +268,7 @@ impl Backends {
     // For the audit.
 
     pub(super) fn armed_ms(&self, key: BackendKey) -> Option<u64> {
-        self.timers.armed_ms(key.index() as u32)
+        self.timers.armed_ms(key)
     }
 
     pub(super) fn stands_in_flush(&self, key: BackendKey) -> bool {
@@ -284,8 +283,8 @@ impl Hub {
 
     pub(crate) fn control_rules(&self) -> Rules {
         Rules {
-            token_length: self.settings.auth.token_length,
-            payload_bytes_max: self.settings.limits.control_payload_bytes,
+            token_length: self.rules.auth.token_length,
+            payload_bytes_max: self.rules.limits.control_payload_bytes,
         }
     }
 
@@ -299,17 +298,17 @@ impl Hub {
 
     /// Whether so many replies wait that no more commands are taken: the backend does not read them.
     pub(crate) fn owes_replies(&self, key: BackendKey) -> bool {
-        self.backends[key].waiting().len() >= self.settings.limits.control_outbox_bytes
+        self.backends[key].waiting().len() >= self.rules.limits.control_outbox_bytes
     }
 
     /// Whether an open client carries this token.
     pub(crate) fn has_token(&self, token: &[u8]) -> bool {
-        self.tokens.first(token).is_some()
+        self.floor.roster().first_of_token(token).is_some()
     }
 
     /// What `m` answers: the domain of the listener with the fewest clients, or its address.
     pub(crate) fn freest(&self) -> String {
-        let freest = self.listeners.iter().min_by_key(|listener| listener.clients);
+        let freest = self.floor.roster().listeners().iter().min_by_key(|listener| listener.clients);
         freest.map_or_else(String::new, |l| l.domain.clone().unwrap_or_else(|| l.address.clone()))
     }
 
@@ -338,7 +337,8 @@ impl Hub {
             State::Ending | State::Lingering { .. } => eof || self.draining,
         };
         if !over && state == State::Ending {
-            self.backends.linger(key, self.close_deadline());
+            let until = Tick::at(self.now.ms + self.rules.timeouts.close_ms);
+            self.backends.linger(key, until);
         }
         over
     }

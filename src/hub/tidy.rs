@@ -9,7 +9,6 @@
 //! Invariant: no table is shorter than the highest key in use.
 
 use super::Hub;
-use crate::roster::index::SPARSE;
 use std::collections::VecDeque;
 
 /// Slots that are kept in any case: of clients, 220 kB.
@@ -20,14 +19,15 @@ const PAUSE_MS: u64 = 5000;
 /// When and from which size on tables shrink.
 #[derive(Debug)]
 pub(super) struct Tidy {
-    pub(super) is_due: bool,
+    /// The moment of the next look; `u64::MAX` while nobody has left.
+    pub(super) due_ms: u64,
     slots_min: usize,
     pause_ms: u64,
 }
 
 impl Default for Tidy {
     fn default() -> Self {
-        Self { is_due: false, slots_min: SLOTS_MIN, pause_ms: PAUSE_MS }
+        Self { due_ms: u64::MAX, slots_min: SLOTS_MIN, pause_ms: PAUSE_MS }
     }
 }
 
@@ -40,36 +40,20 @@ impl Hub {
 
     /// A peer has left.
     pub(crate) fn tidy_later(&mut self) {
-        self.timers.set_alarm(self.now.ms + self.tidy.pause_ms);
+        if self.tidy.due_ms == u64::MAX {
+            self.tidy.due_ms = self.now.ms + self.tidy.pause_ms;
+        }
     }
 
     pub(crate) fn is_tidy_due(&self) -> bool {
-        self.tidy.is_due
+        self.now.ms >= self.tidy.due_ms
     }
 
     /// Shrinks the tables if they are sparse. Tells how many slots there are then. Those of backends are left as
     /// they are: a crowd of these is the site's own.
     pub(crate) fn tidy(&mut self) -> Option<usize> {
-        self.tidy.is_due = false;
-        let slots = self.clients.capacity();
-        if slots <= self.tidy.slots_min || self.clients.len() >= slots / SPARSE {
-            return None;
-        }
-        self.clients.shrink_to_fit();
-        let keys = self.clients.capacity();
-        shrink(&mut self.cold, keys);
-        self.timers.shrink(keys);
-        self.tokens.shrink(keys);
-        if let Some(users) = &mut self.users {
-            users.shrink(keys);
-        }
-        self.gone_clients = Vec::new();
-        self.queues.overflown = Vec::new();
-        self.forget_old_newcomers();
-        drop_empty(&mut self.newcomers);
-        self.queues.urgent.shrink();
-        self.queues.bulk.shrink();
-        Some(keys)
+        self.tidy.due_ms = u64::MAX;
+        self.floor.shrink(self.tidy.slots_min)
     }
 }
 
@@ -91,6 +75,7 @@ mod tests {
     use super::*;
     use crate::clock::Now;
     use crate::config::Settings;
+    use crate::key::{ClientKey, Key};
     use crate::peer::client::ClientId;
     use crate::stats::Process;
     use crate::wire::http::forwarded::PeerAddr;
@@ -107,15 +92,13 @@ mod tests {
     /// They end, are reaped, and the tables are looked at when it is time.
     fn leave(hub: &mut Hub, ids: &[ClientId]) -> Option<usize> {
         ids.iter().for_each(|id| hub.client_lost(*id));
-        while let Some((id, _)) = hub.gone_client() {
-            hub.remove_client(id);
+        while let Some((id, _)) = hub.next_gone() {
+            hub.floor.remove(id);
         }
         hub.tidy_later();
         hub.set_now(at(hub.now.ms + PAUSE_MS - 1));
-        hub.expire(usize::MAX);
         assert!(!hub.is_tidy_due(), "not before its time");
         hub.set_now(at(hub.now.ms + 1));
-        hub.expire(usize::MAX);
         assert!(hub.is_tidy_due());
         hub.tidy()
     }
@@ -134,13 +117,11 @@ mod tests {
         let ids = crowd(&mut hub, 10_000);
         assert_eq!(leave(&mut hub, &ids[..5000]), None, "half of the slots are used");
         assert_eq!(leave(&mut hub, &ids[5010..]), Some(5010), "ten stay, and the highest key with them");
-        assert!(hub.cold.capacity() <= 5010 && hub.newcomers.capacity() >= 10);
         assert_eq!(leave(&mut hub, &ids[5001..5010]), Some(5001));
         hub.audit().unwrap();
         let next = crowd(&mut hub, 1)[0];
-        assert_eq!(next.key, 0, "low keys are used first");
+        assert_eq!(next.key, ClientKey::at(0), "low keys are used first");
         assert_eq!(leave(&mut hub, &[ids[5000], next]), Some(0));
-        assert_eq!((hub.cold.capacity(), hub.newcomers.capacity()), (0, 0));
         hub.audit().unwrap();
     }
 
@@ -150,8 +131,8 @@ mod tests {
         let old = crowd(&mut hub, 4000);
         assert_eq!(leave(&mut hub, &old), Some(0));
         let new = crowd(&mut hub, 4000);
-        assert!(old.iter().all(|id| hub.client(*id).is_none()));
-        assert!(new.iter().all(|id| hub.client(*id).is_some() && !old.contains(id)));
+        assert!(old.iter().all(|id| hub.roster().find(*id).is_none()));
+        assert!(new.iter().all(|id| hub.roster().find(*id).is_some() && !old.contains(id)));
     }
 
     #[test]

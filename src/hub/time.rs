@@ -1,13 +1,12 @@
 //! Deadlines that have come, and the drain before the end.
 //!
-//! It never reads a clock: `Hub::now` is the time of the turn. Invariant: every peer that is not gone is
-//! armed in its wheel, no later than its nearest deadline.
+//! It never reads a clock: `Hub::now` is the time of the turn. Who is armed and when is the business of the roster and
+//! the backends.
 
-use super::Hub;
-use crate::clock::{ALARM, Tick};
-use crate::delivery::spool::Lane;
-use crate::peer::client::{ClientId, Due, State};
-use crate::wire::frame::{CloseCode, Opcode, encode};
+use super::{Hub, Leave};
+use crate::key::ClientKey;
+use crate::peer::client::{Client, Due, State};
+use crate::wire::frame::CloseCode;
 use crate::wire::http::Reject;
 use log::info;
 
@@ -21,8 +20,11 @@ impl Hub {
     #[inline(never)]
     fn expire_some(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
-            let Some(key) = self.timers.pop(self.now.ms) else { return self.expire_backends(budget) };
-            self.client_due(key);
+            match self.floor.pop_due(self.now) {
+                None => return self.expire_backends(budget),
+                Some((key, Some(due))) => self.client_is_due(key, due),
+                Some((_, None)) => {}
+            }
         }
         true
     }
@@ -30,42 +32,26 @@ impl Hub {
     /// When to come back for the next deadline, in milliseconds of [`Hub::now`]; `u64::MAX` for never.
     #[inline]
     pub(crate) fn next_deadline_ms(&self) -> u64 {
-        self.timers.next_ms().min(self.backends.next_ms())
+        self.floor.next_deadline_ms().min(self.backends.next_ms()).min(self.tidy.due_ms)
     }
 
-    fn client_due(&mut self, key: u32) {
-        if key == ALARM {
-            return self.tidy.is_due = true;
-        }
-        let client = &self.clients[key as usize];
-        match client.next_due(&self.settings.timeouts) {
-            Some((deadline_ms, due)) if deadline_ms <= self.now.ms => self.client_is_due(self.id(key), due),
-            _ => self.rearm(key),
-        }
-    }
-
-    fn client_is_due(&mut self, id: ClientId, due: Due) {
+    fn client_is_due(&mut self, key: ClientKey, due: Due) {
         match due {
-            Due::Handshake => self.refuse(id, Reject::Timeout),
-            Due::Ping => {
-                self.clients[id.key as usize].pinged = true;
-                self.queue_control(id.key, Opcode::Ping, b"");
-                self.rearm(id.key);
+            Due::Handshake => {
+                let id = self.client_id(key).expect("a client that is due is here");
+                self.refuse(id, Reject::Timeout);
             }
-            Due::Expired => self.close(id, CloseCode::NORMAL, "expired"),
+            Due::Ping => self.floor.ping(key, self.now),
+            // Handing out what is pending may close it.
+            Due::Expired => {
+                let id = self.client_id(key).expect("a client that is due is here");
+                self.close(id, CloseCode::NORMAL, "expired");
+            }
             Due::Dead | Due::Stalled | Due::CloseLate => {
-                info!("dropped reason={} peer={}", due.reason(), self.peer(id.key));
-                self.client_lost(id);
+                info!("dropped reason={} peer={}", due.reason(), self.roster().peer(key));
+                self.settled().lose(key);
             }
         }
-    }
-
-    /// Sets every deadline anew: other timeouts are in force.
-    pub(super) fn rearm_all(&mut self) {
-        for key in self.clients.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
-            self.rearm(key);
-        }
-        self.backends.set_timeouts(&self.settings.timeouts);
     }
 
     // The end.
@@ -76,36 +62,26 @@ impl Hub {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        self.settle();
+        let _ = self.settled();
         self.lift_locks();
-        self.drain_clients();
-        self.finish_backends();
-    }
-
-    /// One close frame for all of them.
-    fn drain_clients(&mut self) {
-        let mut frame = Vec::new();
-        encode::append_close(&mut frame, Some(CloseCode::GOING_AWAY), "going away");
-        let range = self.spool.append_bytes(Lane::Shared, &frame);
-        self.spool.hold(range.segment, 1);
-        let keys: Vec<u32> = self.clients.iter().map(|(key, _)| key as u32).collect();
-        for key in keys {
-            match self.clients[key as usize].state {
-                State::Handshaking { .. } => self.refuse(self.id(key), Reject::Draining),
-                State::Open { .. } => {
-                    self.leave_open(key, CloseCode::GOING_AWAY.0);
-                    self.push_past_lock(key, range);
-                    self.begin_closing(key);
+        for key in self.roster().keys() {
+            match self.roster().get(key).map(Client::state) {
+                Some(State::Handshaking { .. }) => {
+                    let id = self.client_id(key).expect("it is here");
+                    self.refuse(id, Reject::Draining);
+                }
+                Some(State::Open { .. }) => {
+                    self.settled().leave(key, Leave::Closing(CloseCode::GOING_AWAY, "going away"));
                 }
                 _ => {}
             }
         }
-        self.spool.release(range.segment);
+        self.finish_backends();
     }
 
     /// Whether every connection is over.
     pub(crate) fn is_drained(&self) -> bool {
-        self.draining && self.clients.is_empty() && self.backends.is_empty()
+        self.draining && self.roster().len() == 0 && self.backends.is_empty()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -114,14 +90,9 @@ impl Hub {
 
     /// Ends whatever is left, at the end of the drain time.
     pub(crate) fn end_all(&mut self) {
-        for key in self.clients.iter().map(|(key, _)| key as u32).collect::<Vec<_>>() {
-            self.client_lost(self.id(key));
+        for key in self.roster().keys() {
+            self.settled().lose(key);
         }
         self.end_backends();
-    }
-
-    /// The moment a state that only waits for its peer gives up.
-    pub(super) fn close_deadline(&self) -> Tick {
-        Tick::at(self.now.ms + self.settings.timeouts.close_ms)
     }
 }

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn replies_that_are_out_are_given_back_although_some_always_wait() {
-        let mut backend = Backend::new(Tick::default());
+        let mut backend = Backend::new(Tick::at(0));
         backend.reply(Reply::Ack(b"token"));
         for _ in 0..100_000 {
             backend.reply(Reply::Ack(b"token"));

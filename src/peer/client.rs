@@ -1,37 +1,44 @@
-//! One browser connection as plain data: where it stands between handshake and end, and when it is due.
+//! One browser connection as plain data: where it stands, when it was heard, what it waits for.
 //!
-//! It never touches a socket and knows no other peer. Every way it can be is a [`State`] with what that
-//! state needs inside; what it has yet to send is in `outbox`. Invariant: data frames are queued only
-//! while [`Client::accepts_data`] is true, and nothing is queued behind a close frame.
+//! It never queues by itself (delivery does), never touches an index and never reads a clock. Each state holds what that
+//! state needs inside; what it has yet to send is in its mailbox. It leaves a state by one of the methods below, which
+//! only the roster calls: nobody else has a client that can be changed. Invariant: data frames are queued only while
+//! [`Client::accepts_data`] is true, and nothing is queued behind a close frame.
+//!
+//! ```text
+//! Handshaking --admit--> Open --close--> Closing --their close--> Finishing --ours is out--> Gone
+//!      |                   |  `--their close------------------------^                          ^
+//!      |                   `--protocol error--> Lingering --their end, deadline----------------|
+//!      `--refused, answered--------------------------^        connection lost, anywhere -------'
+//! ```
 //!
 //! Where each byte of an open, silent, authorised connection goes, on a 64-bit target in release:
 //!
 //! | bytes | what | where |
 //! |---|---|---|
-//! | 32 | outbox: first range 12, cut 4, length 4, pointer to further ranges 8, padding 4 | `outbox` |
-//! | 32 | state; the largest has a `Vec` and a tick, an open one two pointers that are null | here |
-//! | 12 | last heard, stalled since, expiry of the login, 4 each | here |
-//! | 12 | generation 4, four flags, padding 4 | here |
-//! | 22 | peer's address, listener | `hub::Cold` |
-//! | 32 | token, once; `auth.token_length` bytes | `hub::index` |
-//! | 4 | next client of the same token | `hub::index` |
-//! | 6 to 12 | hash table of tokens: 4 and a control byte, 7/16 to 7/8 full | `hub::index` |
-//! | 12 | deadline: two neighbours and a tick | `timers` |
+//! | 48 | outbox 32 (first range 12, cut 4, length 4, pointer to further ranges 8, padding 4), pointer to what a lock holds 8, stalled since 4, marks of two queues, padding | `delivery::mailbox` |
+//! | 16 | state: tag, deadline or the pointer to a cut message | here |
+//! | 16 | generation, last heard, ping sent, expiry of the login, 4 each | here |
+//! | 22 | peer's address, listener | `roster` |
+//! | 32 | token, once; `auth.token_length` bytes | `roster::index` |
+//! | 4 | next client of the same token | `roster::index` |
+//! | 6 to 12 | hash table of tokens: 4 and a control byte, 7/16 to 7/8 full | `roster::index` |
+//! | 12 | deadline: two neighbours and a tick | `clock` |
 //! | 24 | the driver's slot: transport 16, six flags | `driver` |
 //!
-//! 188 to 194 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
+//! 180 to 186 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
 //! queue of newcomers; with `identity = "user"` a second index of stride 64. Asserts guard the records.
 
 use crate::clock::Tick;
 use crate::config::Timeouts;
-use crate::delivery::outbox::Outbox;
-use crate::delivery::spool::Spool;
+use crate::delivery::Mailbox;
+use crate::key::ClientKey;
 use crate::wire::frame::Decoder;
 
 /// Names a client. A slot is used again, the generation is not: a stale id is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId {
-    pub(crate) key: u32,
+    pub(crate) key: ClientKey,
     pub(crate) generation: u32,
 }
 
@@ -39,9 +46,11 @@ pub struct ClientId {
 #[derive(Debug)]
 pub(crate) enum State {
     /// The request head is not complete. `head` is what came of it so far.
-    Handshaking { head: Vec<u8>, until: Tick },
+    // Boxed: the other states are half as large.
+    #[allow(clippy::box_collection)]
+    Handshaking { head: Option<Box<Vec<u8>>>, until: Tick },
     /// Messages go both ways.
-    Open { decoder: Decoder, rare: Option<Box<Rare>> },
+    Open { decoder: Decoder },
     /// Our close frame is queued or sent, theirs is awaited; their messages are ignored.
     Closing { decoder: Decoder, until: Tick },
     /// The last bytes are queued. Then our side is shut down and input is discarded until theirs is, so
@@ -53,19 +62,17 @@ pub(crate) enum State {
     Gone,
 }
 
-/// What only few open clients need, so that the others pay eight bytes for it.
-#[derive(Debug, Default)]
-pub(crate) struct Rare {
-    /// Frames held back while a backend sends a fragmented message.
-    pub(crate) hold: Option<Hold>,
-    /// The newest ping that could not be answered, because the client does not read.
-    pub(crate) owed_pong: Option<Vec<u8>>,
-}
-
-/// A locked client's waiting room.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    pub(crate) outbox: Outbox,
+/// What an open client becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// [`State::Closing`]
+    Close,
+    /// [`State::Finishing`]
+    Finish,
+    /// [`State::Lingering`]
+    Linger,
+    /// [`State::Gone`]
+    End,
 }
 
 /// What a deadline is about.
@@ -102,116 +109,115 @@ impl Due {
 /// The hot part of a connection: all that a broadcast touches.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) outbox: Outbox,
-    pub(crate) state: State,
-    pub(crate) generation: u32,
+    pub(crate) mail: Mailbox,
+    state: State,
+    generation: u32,
     /// When bytes came last.
-    pub(crate) heard: Tick,
-    /// Since when bytes wait and none is accepted by the kernel; zero when that is not so.
-    pub(crate) stalled: Tick,
-    /// When the login is over.
-    pub(crate) expires: Tick,
-    /// A ping was sent and nothing was heard since.
-    pub(crate) pinged: bool,
-    /// It was open, so its end is told to the handler.
-    pub(crate) was_open: bool,
-    /// It stands in the queue for direct messages and replies.
-    pub(crate) queued_urgent: bool,
-    /// It stands in the queue for broadcasts.
-    pub(crate) queued_bulk: bool,
+    heard: Tick,
+    /// When a ping was queued, while nothing was heard since.
+    pinged: Option<Tick>,
+    /// When the login is over; none before one was proved.
+    expires: Option<Tick>,
 }
 
 // The table in the module's head counts on these.
-const _: () = assert!(size_of::<Client>() <= 88);
-const _: () = assert!(size_of::<State>() <= 32);
+const _: () = assert!(size_of::<Client>() <= 80);
+const _: () = assert!(size_of::<State>() <= 16);
 
 impl Client {
+    /// A connection that has until then to show its request.
     pub(crate) fn new(generation: u32, now: Tick, until: Tick) -> Self {
         Self {
-            outbox: Outbox::default(),
-            state: State::Handshaking { head: Vec::new(), until },
+            mail: Mailbox::default(),
+            state: State::Handshaking { head: None, until },
             generation,
             heard: now,
-            stalled: Tick::default(),
-            expires: Tick::default(),
-            pinged: false,
-            was_open: false,
-            queued_urgent: false,
-            queued_bulk: false,
+            pinged: None,
+            expires: None,
         }
     }
 
-    /// Whether a message may be queued for it. A locked client accepts, and holds.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether it ever was open, so that its end is told to the handler.
+    pub(crate) fn was_open(&self) -> bool {
+        self.expires.is_some()
+    }
+
+    /// Whether a message may be queued for it: the one predicate for direct messages and broadcasts. A locked
+    /// client accepts, and holds.
+    #[inline]
     pub(crate) fn accepts_data(&self) -> bool {
         matches!(self.state, State::Open { .. })
     }
 
-    pub(crate) fn is_locked(&self) -> bool {
-        self.hold().is_some()
-    }
-
-    pub(crate) fn hold(&self) -> Option<&Hold> {
-        match &self.state {
-            State::Open { rare: Some(rare), .. } => rare.hold.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Where a message for it is queued, behind the lock while there is one, and how many bytes wait for it
-    /// in all. `None` when it takes no messages: the one predicate for direct messages and broadcasts.
+    /// Its mailbox, while it takes messages.
     #[inline]
-    pub(crate) fn receiving(&mut self) -> Option<(&mut Outbox, u32)> {
-        let State::Open { rare, .. } = &mut self.state else { return None };
-        let waiting = self.outbox.bytes();
-        match rare.as_mut().and_then(|rare| rare.hold.as_mut()) {
-            None => Some((&mut self.outbox, waiting)),
-            Some(hold) => {
-                let held = hold.outbox.bytes();
-                Some((&mut hold.outbox, waiting + held))
-            }
-        }
+    pub(crate) fn receiving(&mut self) -> Option<&mut Mailbox> {
+        if self.accepts_data() { Some(&mut self.mail) } else { None }
     }
 
-    /// Everything that waits for it, sent or held back.
-    pub(crate) fn waiting_bytes(&self) -> u32 {
-        self.outbox.bytes() + self.hold().map_or(0, |hold| hold.outbox.bytes())
-    }
-
-    pub(crate) fn rare(&mut self) -> Option<&mut Rare> {
+    /// What decodes its frames, and whether its messages count.
+    #[inline]
+    pub(crate) fn decoder(&mut self) -> Option<(&mut Decoder, Messages)> {
         match &mut self.state {
-            State::Open { rare, .. } => Some(rare.get_or_insert_default()),
+            State::Open { decoder } => Some((decoder, Messages::Wanted)),
+            State::Closing { decoder, .. } => Some((decoder, Messages::Ignored)),
             _ => None,
         }
     }
 
-    /// Takes the hold off and gives its box back if nothing else is in it.
-    pub(crate) fn take_hold(&mut self) -> Option<Hold> {
-        let State::Open { rare: slot, .. } = &mut self.state else { return None };
-        let rare = slot.as_mut()?;
-        let hold = rare.hold.take();
-        if rare.owed_pong.is_none() {
-            *slot = None;
+    /// What came of its request head so far, while that is awaited.
+    #[allow(clippy::box_collection)]
+    pub(crate) fn head(&mut self) -> Option<&mut Option<Box<Vec<u8>>>> {
+        match &mut self.state {
+            State::Handshaking { head, .. } => Some(head),
+            _ => None,
         }
-        hold
     }
 
-    pub(crate) fn take_owed_pong(&mut self) -> Option<Vec<u8>> {
-        let State::Open { rare: slot, .. } = &mut self.state else { return None };
-        let rare = slot.as_mut()?;
-        let pong = rare.owed_pong.take();
-        if rare.hold.is_none() {
-            *slot = None;
-        }
-        pong
+    // Signs of life.
+
+    /// Bytes came; true when a ping was waiting for them.
+    #[inline]
+    pub(crate) fn hear(&mut self, now: Tick) -> bool {
+        self.heard = now;
+        self.pinged.take().is_some()
     }
 
-    /// Releases everything in the spool.
-    pub(crate) fn drop_all(&mut self, spool: &mut Spool) {
-        self.outbox.clear(spool);
-        if let Some(mut hold) = self.take_hold() {
-            hold.outbox.clear(spool);
-        }
+    /// A ping is on its way.
+    pub(crate) fn ping(&mut self, now: Tick) {
+        self.pinged = Some(now);
     }
+
+    // The transitions of the diagram, for the roster.
+
+    pub(crate) fn admit(&mut self, now: Tick, expires: Tick) {
+        debug_assert!(matches!(self.state, State::Handshaking { .. }), "a client is admitted once");
+        self.state = State::Open { decoder: Decoder::default() };
+        (self.heard, self.expires) = (now, Some(expires));
+    }
+
+    /// Leaves `Open`, or what came after it, or `Handshaking` for `Lingering` or `Gone`.
+    pub(crate) fn change(&mut self, then: Then, until: Tick) {
+        self.state = match then {
+            Then::Close => match &mut self.state {
+                State::Open { decoder } => State::Closing { decoder: std::mem::take(decoder), until },
+                _ => unreachable!("only an open client begins to close"),
+            },
+            Then::Finish => State::Finishing { until },
+            Then::Linger => State::Lingering { until },
+            Then::End => State::Gone,
+        };
+    }
+
+    // Deadlines.
 
     /// The nearest deadline in milliseconds, and what it is about.
     pub(crate) fn next_due(&self, timeouts: &Timeouts) -> Option<(u64, Due)> {
@@ -226,16 +232,22 @@ impl Client {
     }
 
     fn open_due(&self, timeouts: &Timeouts) -> (u64, Due) {
-        let ping_ms = self.heard.ms() + timeouts.idle_ms;
-        let silence =
-            if self.pinged { (ping_ms + timeouts.pong_ms, Due::Dead) } else { (ping_ms, Due::Ping) };
-        let mut nearest = (self.expires.ms(), Due::Expired);
-        if silence.0 < nearest.0 {
-            nearest = silence;
-        }
-        if self.stalled != Tick::default() && self.stalled.ms() + timeouts.stalled_ms < nearest.0 {
-            nearest = (self.stalled.ms() + timeouts.stalled_ms, Due::Stalled);
-        }
-        nearest
+        let silence = match self.pinged {
+            None => (self.heard.ms() + timeouts.idle_ms, Due::Ping),
+            Some(since) => (since.ms() + timeouts.pong_ms, Due::Dead),
+        };
+        let stalled = self.mail.stalled().map(|since| (since.ms() + timeouts.stalled_ms, Due::Stalled));
+        let expired = self.expires.map(|at| (at.ms(), Due::Expired));
+        let others = stalled.into_iter().chain(expired);
+        others.fold(silence, |nearest, due| if due.0 <= nearest.0 { due } else { nearest })
     }
+}
+
+/// What becomes of a client's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Messages {
+    /// They are given to the handler.
+    Wanted,
+    /// The client may not have seen our close frame yet.
+    Ignored,
 }

@@ -5,6 +5,7 @@
 //! looks at a client that is not open. Invariant: a key is in the chain of its name if and only if it was
 //! inserted and not removed.
 
+use crate::key::{ClientKey, Key};
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -29,8 +30,9 @@ impl Index {
         Self { stride, names: Vec::new(), next: Vec::new(), first: HashTable::new(), hasher }
     }
 
-    pub(crate) fn insert(&mut self, key: u32, name: &[u8]) {
+    pub(crate) fn insert(&mut self, key: ClientKey, name: &[u8]) {
         assert!(name.len() <= self.stride, "the grammar of cookies bounds every name");
+        let key = key.index() as u32;
         self.store(key, name);
         self.link(key);
     }
@@ -51,7 +53,8 @@ impl Index {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: u32) {
+    pub(crate) fn remove(&mut self, key: ClientKey) {
+        let key = key.index() as u32;
         let Self { stride, names, next, first, hasher } = self;
         let name = slot(names, *stride, key);
         let same = |other: &u32| slot(names, *stride, *other) == name;
@@ -92,14 +95,13 @@ impl Index {
     }
 
     /// The clients of `name`, newest first.
-    pub(crate) fn of(&self, name: &[u8]) -> impl Iterator<Item = u32> + '_ {
-        let first = self.first(name);
-        std::iter::successors(first, |key| Some(self.next[*key as usize]).filter(|next| *next != NIL))
+    pub(crate) fn of(&self, name: &[u8]) -> impl Iterator<Item = ClientKey> + '_ {
+        std::iter::successors(self.first(name), |key| self.after(*key))
     }
 
     /// The newest client of `name`, the start of its chain.
     #[inline]
-    pub(crate) fn first(&self, name: &[u8]) -> Option<u32> {
+    pub(crate) fn first(&self, name: &[u8]) -> Option<ClientKey> {
         let mut padded = [0; NAME_BYTES_MAX];
         let name = match name.len() {
             len if len == self.stride => name,
@@ -110,24 +112,25 @@ impl Index {
             }
         };
         let same = |key: &u32| slot(&self.names, self.stride, *key) == name;
-        self.first.find(hash_of(&self.hasher, name), same).copied()
+        self.first.find(hash_of(&self.hasher, name), same).map(|key| ClientKey::at(*key as usize))
     }
 
     /// The next client of the same name.
-    pub(crate) fn after(&self, key: u32) -> Option<u32> {
-        Some(self.next[key as usize]).filter(|next| *next != NIL)
+    pub(crate) fn after(&self, key: ClientKey) -> Option<ClientKey> {
+        Some(self.next[key.index()]).filter(|next| *next != NIL).map(|key| ClientKey::at(key as usize))
     }
 
     /// The name a key was inserted with, without its padding.
-    pub(crate) fn name(&self, key: u32) -> &[u8] {
-        let padded = slot(&self.names, self.stride, key);
+    pub(crate) fn name(&self, key: ClientKey) -> &[u8] {
+        let padded = slot(&self.names, self.stride, key.index() as u32);
         let len = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
         &padded[..len]
     }
 
     /// Every inserted key, for the audit.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = u32> + '_ {
-        let chain = |head: &u32| std::iter::successors(Some(*head), |key| self.after(*key));
+    pub(crate) fn keys(&self) -> impl Iterator<Item = ClientKey> + '_ {
+        let chain =
+            |head: &u32| std::iter::successors(Some(ClientKey::at(*head as usize)), |key| self.after(*key));
         self.first.iter().flat_map(chain)
     }
 
@@ -171,22 +174,30 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    fn at(key: u32) -> ClientKey {
+        ClientKey::at(key as usize)
+    }
+
+    fn of(index: &Index, name: &[u8]) -> Vec<u32> {
+        index.of(name).map(|key| key.index() as u32).collect()
+    }
+
     #[test]
     fn shrinking_loses_nobody() {
         let mut index = Index::new(8, RandomState::new());
         let name = |key: u32| format!("n{}", key / 2); // chains of two
         for key in 0..1000 {
-            index.insert(key, name(key).as_bytes());
+            index.insert(at(key), name(key).as_bytes());
         }
         for key in 10..1000 {
-            index.remove(key);
+            index.remove(at(key));
         }
         index.shrink(10);
         assert!(index.names.capacity() <= 80 && index.next.capacity() <= 10 && index.first.capacity() < 20);
         assert_eq!(index.len(), 5);
-        index.insert(700, b"n3");
-        assert_eq!(index.of(b"n3").collect::<Vec<_>>(), [700, 7, 6]);
-        assert_eq!(index.of(b"n4").collect::<Vec<_>>(), [9, 8]);
+        index.insert(at(700), b"n3");
+        assert_eq!(of(&index, b"n3"), [700, 7, 6]);
+        assert_eq!(of(&index, b"n4"), [9, 8]);
     }
 
     proptest! {
@@ -197,17 +208,17 @@ mod tests {
             let mut model: BTreeMap<u32, String> = BTreeMap::new();
             for (key, name) in steps {
                 if model.remove(&key).is_some() {
-                    index.remove(key);
+                    index.remove(at(key));
                 } else {
                     let name = format!("n{name}").repeat(1 + usize::from(name) % 4);
-                    index.insert(key, name.as_bytes());
-                    prop_assert_eq!(index.name(key), name.as_bytes());
+                    index.insert(at(key), name.as_bytes());
+                    prop_assert_eq!(index.name(at(key)), name.as_bytes());
                     model.insert(key, name);
                 }
                 let names: std::collections::BTreeSet<&String> = model.values().collect();
                 prop_assert_eq!(index.len(), names.len());
                 for name in names {
-                    let mut found: Vec<u32> = index.of(name.as_bytes()).collect();
+                    let mut found = of(&index, name.as_bytes());
                     found.sort_unstable();
                     let expected: Vec<u32> =
                         model.iter().filter(|(_, n)| *n == name).map(|(key, _)| *key).collect();

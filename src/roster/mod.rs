@@ -1,3 +1,469 @@
-//! Who is here, and under which names.
+//! Who is here: every client connection in whatever state, its address, its names, its deadline.
+//!
+//! It never queues a byte (delivery does) and decides nothing about who may come in. It never gives out a client that
+//! can be changed: what may change alone has a method, and a change of state goes through [`Roster::admit`],
+//! [`Roster::leave`] and their like, which keep names, counters, the list of the gone and the wheel in step.
+//!
+//! Invariant: a client is in the names exactly while it is open; the counters are the number of clients in those
+//! states; every client that is not gone is armed in the wheel, no later than its nearest deadline.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `index` | from a name (a token, a user) to the open clients that carry it |
+//! | `audit` | everything recounted, for the tests |
 
-pub(crate) mod index;
+mod audit;
+mod index;
+
+pub(crate) use audit::audit_timer;
+pub(crate) use index::{Index, USER_BYTES_MAX};
+
+use crate::clock::{Now, Tick, Wheel};
+use crate::config::Timeouts;
+use crate::delivery::{Line, Mailbox};
+use crate::key::{ClientKey, Key};
+use crate::peer::client::{Client, ClientId, Due, Messages, State, Then};
+use crate::stats::ListenerReport;
+use crate::wire::frame::Decoder;
+use crate::wire::http::forwarded::PeerAddr;
+use index::SPARSE;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::hash::RandomState;
+
+/// What a broadcast never touches.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cold {
+    peer: PeerAddr,
+    listener: u16,
+}
+
+// `client` has the table of what a connection takes in all.
+const _: () = assert!(size_of::<Cold>() <= 22);
+
+/// How many clients are in which part of their life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Without a login yet.
+    pub(crate) waiting: usize,
+    /// Open.
+    pub(crate) open: usize,
+    /// On their way out.
+    pub(crate) closing: usize,
+}
+
+/// Which names there are: it decides the shape of the indexes, for the life of the process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    pub(crate) token_length: usize,
+    /// Clients carry a user beside the token.
+    pub(crate) users: bool,
+}
+
+/// Who was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A client whose request head is awaited; its deadline does not move.
+    Stranger,
+    /// A client that speaks frames, or is on its way out.
+    Client,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    clients: Slab<Client>,
+    cold: Vec<Cold>,
+    tokens: Index,
+    users: Option<Index>,
+    wheel: Wheel<ClientKey>,
+    timeouts: Timeouts,
+    counts: Counts,
+    listeners: Vec<ListenerReport>,
+    /// Handshakes in the order of their arrival; those that are over stay as stale ids until they are
+    /// the oldest.
+    strangers: VecDeque<ClientId>,
+    gone: Vec<ClientKey>,
+    generation: u32,
+}
+
+impl Roster {
+    /// Without anybody. The hasher is keyed by the caller.
+    pub(crate) fn new(names: Names, timeouts: Timeouts, hasher: RandomState) -> Self {
+        Self {
+            clients: Slab::new(),
+            cold: Vec::new(),
+            tokens: Index::new(names.token_length, hasher.clone()),
+            users: names.users.then(|| Index::new(USER_BYTES_MAX, hasher)),
+            wheel: Wheel::default(),
+            timeouts,
+            counts: Counts::default(),
+            listeners: Vec::new(),
+            strangers: VecDeque::new(),
+            gone: Vec::new(),
+            generation: 0,
+        }
+    }
+
+    /// Declares a listener; clients name it by its place.
+    pub(crate) fn add_listener(&mut self, address: String, domain: Option<String>) {
+        self.listeners.push(ListenerReport { address, domain, clients: 0, accepted: 0 });
+    }
+
+    pub(crate) fn listeners(&self) -> &[ListenerReport] {
+        &self.listeners
+    }
+
+    /// Puts other timeouts in force, for those who are here too.
+    pub(crate) fn set_timeouts(&mut self, timeouts: Timeouts) {
+        self.timeouts = timeouts;
+        for key in self.keys() {
+            self.arm(key);
+        }
+    }
+
+    // Who is here.
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The key that [`add`](Self::add) will use, to register the socket under it.
+    pub(crate) fn next_key(&self) -> ClientKey {
+        ClientKey::at(self.clients.vacant_key())
+    }
+
+    /// Slots in use, in whatever state.
+    pub(crate) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The keys in use, in order.
+    pub(crate) fn keys(&self) -> Vec<ClientKey> {
+        self.clients.iter().map(|(key, _)| ClientKey::at(key)).collect()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.clients.get(key.index())
+    }
+
+    /// The client of an id that is not stale.
+    #[inline]
+    pub(crate) fn find(&self, id: ClientId) -> Option<&Client> {
+        self.get(id.key).filter(|client| client.generation() == id.generation)
+    }
+
+    #[inline]
+    fn find_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(id.key.index()).filter(|client| client.generation() == id.generation)
+    }
+
+    /// The id of a slot that is in use.
+    #[inline]
+    pub(crate) fn id(&self, key: ClientKey) -> Option<ClientId> {
+        self.get(key).map(|client| ClientId { key, generation: client.generation() })
+    }
+
+    /// Whether the client is open. A stale id is not.
+    #[inline]
+    pub(crate) fn is_open(&self, id: ClientId) -> bool {
+        self.find(id).is_some_and(Client::accepts_data)
+    }
+
+    pub(crate) fn is_handshaking(&self, id: ClientId) -> bool {
+        self.find(id).is_some_and(|client| matches!(client.state(), State::Handshaking { .. }))
+    }
+
+    /// Where a client that is here connects from.
+    pub(crate) fn peer(&self, key: ClientKey) -> PeerAddr {
+        self.cold[key.index()].peer
+    }
+
+    /// A trusted proxy tells for whom it connects.
+    pub(crate) fn set_peer(&mut self, key: ClientKey, peer: PeerAddr) {
+        self.cold[key.index()].peer = peer;
+    }
+
+    /// The listener that it came by.
+    pub(crate) fn listener(&self, key: ClientKey) -> &ListenerReport {
+        &self.listeners[usize::from(self.cold[key.index()].listener)]
+    }
+
+    /// All clients, for a look at each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+        self.clients.iter().map(|(key, client)| (ClientKey::at(key), client))
+    }
+
+    // Names.
+
+    /// The newest open client of a token.
+    #[inline]
+    pub(crate) fn first_of_token(&self, token: &[u8]) -> Option<ClientKey> {
+        self.tokens.first(token)
+    }
+
+    /// The next open client of the same token.
+    #[inline]
+    pub(crate) fn after_of_token(&self, key: ClientKey) -> Option<ClientKey> {
+        self.tokens.after(key)
+    }
+
+    /// The open clients of a token.
+    pub(crate) fn of_token(&self, token: &[u8]) -> impl Iterator<Item = ClientId> + '_ {
+        self.tokens.of(token).filter_map(|key| self.id(key))
+    }
+
+    /// The open clients of a user.
+    pub(crate) fn of_user<'a>(&'a self, user: &'a [u8]) -> impl Iterator<Item = ClientId> + 'a {
+        self.users.iter().flat_map(move |users| users.of(user)).filter_map(|key| self.id(key))
+    }
+
+    /// The token that an open client proved.
+    pub(crate) fn token(&self, id: ClientId) -> Option<&[u8]> {
+        self.is_open(id).then(|| self.tokens.name(id.key))
+    }
+
+    /// The user that an open client proved.
+    pub(crate) fn user(&self, id: ClientId) -> Option<&[u8]> {
+        let users = self.users.as_ref().filter(|_| self.is_open(id))?;
+        Some(users.name(id.key))
+    }
+
+    pub(crate) fn token_bytes_max(&self) -> usize {
+        self.tokens.name_bytes_max()
+    }
+
+    // What may change alone.
+
+    /// What waits for a client that is here.
+    #[inline]
+    pub(crate) fn mail(&mut self, key: ClientKey) -> Option<&mut Mailbox> {
+        self.clients.get_mut(key.index()).map(|client| &mut client.mail)
+    }
+
+    /// The mailbox of a client that stands in this line, which it leaves. None for a key that an earlier user of the slot
+    /// left behind.
+    #[inline(always)]
+    pub(crate) fn unqueue(&mut self, key: ClientKey, line: Line) -> Option<&mut Mailbox> {
+        let client = self.clients.get_mut(key.index())?;
+        let is_queued = client.mail.unmark(line) && !matches!(client.state(), State::Gone);
+        is_queued.then_some(&mut client.mail)
+    }
+
+    /// The mailbox of a client that takes messages.
+    #[inline]
+    pub(crate) fn receiving(&mut self, key: ClientKey) -> Option<&mut Mailbox> {
+        self.clients.get_mut(key.index())?.receiving()
+    }
+
+    /// Those of all clients that take messages.
+    #[inline]
+    pub(crate) fn all_receiving(&mut self) -> impl Iterator<Item = (ClientKey, &mut Mailbox)> {
+        let all = self.clients.iter_mut();
+        all.filter_map(|(key, client)| client.receiving().map(|mail| (ClientKey::at(key), mail)))
+    }
+
+    /// What decodes the frames of a client, and whether its messages count.
+    #[inline]
+    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages)> {
+        self.find_mut(id)?.decoder()
+    }
+
+    /// What came of a request head so far.
+    #[allow(clippy::box_collection)]
+    pub(crate) fn head(&mut self, id: ClientId) -> Option<&mut Option<Box<Vec<u8>>>> {
+        self.find_mut(id)?.head()
+    }
+
+    /// Bytes came.
+    #[inline]
+    pub(crate) fn hear(&mut self, id: ClientId, now: Now) -> Heard {
+        let Some(client) = self.find_mut(id) else { return Heard::Client };
+        if matches!(client.state(), State::Handshaking { .. }) {
+            return Heard::Stranger;
+        }
+        if client.hear(now.tick()) && client.accepts_data() {
+            // The wheel waits for the pong's deadline, and the next ping may be due before that.
+            self.wheel.arm_by(id.key, now.ms + self.timeouts.idle_ms);
+        }
+        Heard::Client
+    }
+
+    /// A ping is on its way.
+    pub(crate) fn ping(&mut self, key: ClientKey, now: Now) {
+        self.clients[key.index()].ping(now.tick());
+        self.arm(key);
+    }
+
+    /// The kernel takes no more: from now on an open client may be stalled.
+    pub(crate) fn stall(&mut self, key: ClientKey, now: Now) {
+        let Some(mail) = self.receiving(key) else { return };
+        if mail.stall(now.tick()) {
+            self.wheel.arm_by(key, now.ms + self.timeouts.stalled_ms);
+        }
+    }
+
+    // Changes of state.
+
+    /// A connection that was accepted: it has `timeouts.handshake` to show its request.
+    pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, now: Now) -> ClientId {
+        self.generation = self.generation.wrapping_add(1);
+        let until = Tick::at(now.ms + self.timeouts.handshake_ms);
+        let key = ClientKey::at(self.clients.insert(Client::new(self.generation, now.tick(), until)));
+        if self.cold.len() <= key.index() {
+            self.cold.resize(key.index() + 1, Cold::default());
+        }
+        self.cold[key.index()] = Cold { peer, listener: listener as u16 };
+        self.listeners[listener].accepted += 1;
+        self.counts.waiting += 1;
+        self.arm(key);
+        let id = ClientId { key, generation: self.generation };
+        self.strangers.push_back(id);
+        id
+    }
+
+    /// A login was proved: the client is open, under these names.
+    pub(crate) fn admit(
+        &mut self,
+        key: ClientKey,
+        token: &[u8],
+        user: Option<&[u8]>,
+        expires: Tick,
+        now: Now,
+    ) {
+        self.clients[key.index()].admit(now.tick(), expires);
+        self.tokens.insert(key, token);
+        if let Some(users) = &mut self.users {
+            users.insert(key, user.unwrap_or_default());
+        }
+        self.counts.waiting -= 1;
+        self.counts.open += 1;
+        self.listeners[usize::from(self.cold[key.index()].listener)].clients += 1;
+        self.arm(key);
+    }
+
+    /// An open client stops to be one.
+    pub(crate) fn leave(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
+        debug_assert!(self.clients[key.index()].accepts_data(), "a client leaves once");
+        self.tokens.remove(key);
+        if let Some(users) = &mut self.users {
+            users.remove(key);
+        }
+        self.counts.open -= 1;
+        self.counts.closing += 1;
+        self.listeners[usize::from(self.cold[key.index()].listener)].clients -= 1;
+        self.change(key, then, now)
+    }
+
+    /// A connection without a login stops to be one.
+    pub(crate) fn turn_away(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
+        debug_assert!(
+            matches!(self.clients[key.index()].state(), State::Handshaking { .. }),
+            "a stranger goes once"
+        );
+        self.counts.waiting -= 1;
+        self.counts.closing += 1;
+        self.change(key, then, now)
+    }
+
+    /// A client that is on its way out goes a step further.
+    pub(crate) fn go_on(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
+        let state = self.clients[key.index()].state();
+        debug_assert!(
+            !matches!(state, State::Open { .. } | State::Handshaking { .. }),
+            "it is on its way out"
+        );
+        self.change(key, then, now)
+    }
+
+    fn change(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
+        let until = Tick::at(now.ms + self.timeouts.close_ms);
+        self.clients[key.index()].change(then, until);
+        if then == Then::End {
+            self.gone.push(key);
+        }
+        self.arm(key);
+        &mut self.clients[key.index()].mail
+    }
+
+    /// One client to be reaped.
+    pub(crate) fn next_gone(&mut self) -> Option<ClientId> {
+        let key = self.gone.pop()?;
+        self.id(key)
+    }
+
+    /// Frees the slot of a client that [`next_gone`](Self::next_gone) gave.
+    pub(crate) fn remove(&mut self, id: ClientId) {
+        let client = self.clients.remove(id.key.index());
+        debug_assert!(matches!(client.state(), State::Gone), "only what is gone is removed");
+        self.counts.closing -= 1;
+    }
+
+    // Strangers.
+
+    /// The connection that has been without a login for longest.
+    pub(crate) fn oldest_stranger(&mut self) -> Option<ClientId> {
+        while let Some(oldest) = self.strangers.front() {
+            if self.is_handshaking(*oldest) {
+                return Some(*oldest);
+            }
+            self.strangers.pop_front();
+        }
+        None
+    }
+
+    // Deadlines.
+
+    /// No deadline comes before this moment, in milliseconds of [`Now`]; `u64::MAX` for never.
+    #[inline]
+    pub(crate) fn next_deadline_ms(&self) -> u64 {
+        self.wheel.next_ms()
+    }
+
+    /// One entry of the wheel that has come up, and what is really due, if anything is. It is not armed any more unless
+    /// nothing is due: the caller does something about it that arms it.
+    pub(crate) fn pop_due(&mut self, now: Now) -> Option<(ClientKey, Option<Due>)> {
+        let key = self.wheel.pop(now.ms)?;
+        match self.clients[key.index()].next_due(&self.timeouts) {
+            Some((deadline_ms, due)) if deadline_ms <= now.ms => Some((key, Some(due))),
+            _ => {
+                self.arm(key);
+                Some((key, None))
+            }
+        }
+    }
+
+    /// Sets the wheel to what is due next.
+    fn arm(&mut self, key: ClientKey) {
+        match self.clients[key.index()].next_due(&self.timeouts) {
+            Some((deadline_ms, _)) => self.wheel.arm(key, deadline_ms),
+            None => self.wheel.cancel(key),
+        }
+    }
+
+    // Memory that a crowd has left behind.
+
+    /// Shrinks the tables if they are sparse and have more than `slots_min` slots; tells how many there are then.
+    pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
+        let slots = self.clients.capacity();
+        if slots <= slots_min || self.clients.len() >= slots / SPARSE {
+            return None;
+        }
+        self.clients.shrink_to_fit();
+        let keys = self.clients.capacity();
+        self.cold.truncate(keys);
+        self.cold.shrink_to_fit();
+        self.wheel.shrink(keys);
+        self.tokens.shrink(keys);
+        if let Some(users) = &mut self.users {
+            users.shrink(keys);
+        }
+        self.gone = Vec::new();
+        let _ = self.oldest_stranger(); // those that are not any more make room
+        if self.strangers.is_empty() {
+            self.strangers = VecDeque::new();
+        }
+        Some(keys)
+    }
+}

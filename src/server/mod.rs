@@ -5,7 +5,7 @@
 
 use crate::clock::Now;
 use crate::config::Settings;
-use crate::delivery::spool::SEGMENT_BYTES;
+use crate::delivery::SEGMENT_BYTES;
 use crate::driver::{Driver, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
@@ -455,7 +455,7 @@ impl<H: Handler> Server<H> {
 
     /// The addresses of the client listeners, with the ports that they got.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.driver.hub.listeners.iter().map(|listener| listener.address.as_str())
+        self.driver.hub.addresses()
     }
 
     /// The peers.

@@ -1,0 +1,168 @@
+//! How a client comes in and how it goes: every change of state, with all that belongs to it.
+//!
+//! It never judges who may come in (`arrival` does). Invariant: an open client leaves that state in
+//! [`Settled::leave`] alone, which takes it out of the names and the counters, drops what a lock held back, queues the
+//! close frame and sets the deadline: all of them.
+
+use super::{Floor, Settled};
+use crate::auth::Identity;
+use crate::clock::Tick;
+use crate::key::ClientKey;
+use crate::peer::client::{Client, ClientId, State, Then};
+use crate::wire::frame::{CloseCode, DecodeError};
+use crate::wire::http::{self, Key};
+use log::{debug, info};
+
+/// Why and how an open client leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leave<'r> {
+    /// We close, for this reason.
+    Closing(CloseCode, &'r str),
+    /// The client closes, and gets its code back.
+    Answering(Option<CloseCode>),
+    /// The client broke the protocol: nothing that it says later can be understood.
+    Failed(DecodeError),
+    /// The client does not read: what waits is dropped but for the frame in flight.
+    Overflown,
+    /// The connection is broken, or the client shut its side down.
+    Lost,
+}
+
+impl Leave<'_> {
+    /// The code that is counted; 1005 and 1006 are RFC 6455's for none and for a broken connection.
+    fn counted(self) -> u16 {
+        match self {
+            Self::Closing(code, _) => code.0,
+            Self::Answering(code) => code.map_or(1005, |code| code.0),
+            Self::Failed(error) => error.close_code().0,
+            Self::Overflown => CloseCode::TRY_AGAIN_LATER.0,
+            Self::Lost => 1006,
+        }
+    }
+
+    fn then(self) -> Then {
+        match self {
+            Self::Closing(..) | Self::Overflown => Then::Close,
+            Self::Answering(_) => Then::Finish,
+            Self::Failed(_) => Then::Linger,
+            Self::Lost => Then::End,
+        }
+    }
+}
+
+impl Settled<'_> {
+    /// A login was proved and there is room: the client is open and its 101 is queued.
+    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) {
+        if !self.floor.roster.is_handshaking(id) {
+            return;
+        }
+        let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
+        let expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
+        let user = identity.user.map(str::as_bytes);
+        self.floor.roster.admit(id.key, identity.token.as_bytes(), user, expires, self.now);
+        let mut response = Vec::with_capacity(256);
+        http::append_upgrade(&mut response, key);
+        self.respond(id.key, &response);
+        let open = self.floor.roster.counts().open as u64;
+        self.stats.clients_peak = self.stats.clients_peak.max(open);
+        debug!("opened peer={} token={:.8}", self.floor.roster.peer(id.key), identity.token);
+    }
+
+    /// An open client leaves its state. See the module's head.
+    pub(crate) fn leave(&mut self, key: ClientKey, how: Leave<'_>) {
+        self.log(key, how);
+        self.stats.close(how.counted());
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let mail = roster.leave(key, how.then(), self.now);
+        match how {
+            Leave::Closing(code, reason) => delivery.close(key, mail, Some(code), reason),
+            Leave::Answering(code) => delivery.close(key, mail, code, ""),
+            Leave::Failed(error) => delivery.close(key, mail, Some(error.close_code()), error.reason()),
+            Leave::Overflown => {
+                self.stats.overflows += 1;
+                delivery.drop_unsent(mail);
+                delivery.close(key, mail, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
+            }
+            Leave::Lost => delivery.drop_all(mail),
+        }
+    }
+
+    fn log(&self, key: ClientKey, how: Leave<'_>) {
+        let roster = &self.floor.roster;
+        let peer = roster.peer(key);
+        match how {
+            Leave::Failed(error) => failed(error, peer),
+            Leave::Overflown => {
+                let waiting = roster.get(key).map_or(0, |client| client.mail.waiting_bytes());
+                info!("overflow code=1013 waiting={waiting} peer={peer}");
+            }
+            _ => {}
+        }
+        debug!("closed code={} peer={peer}", how.counted());
+    }
+
+    /// The peer closes, or answers our close.
+    pub(crate) fn close_received(&mut self, key: ClientKey, code: Option<CloseCode>) {
+        match self.floor.roster.get(key).map(Client::state) {
+            Some(State::Open { .. }) => self.leave(key, Leave::Answering(code)),
+            Some(State::Closing { .. }) => {
+                let Floor { roster, delivery, .. } = &mut *self.floor;
+                let mail = roster.go_on(key, Then::Finish, self.now);
+                delivery.queue(crate::delivery::Line::Urgent, key, mail); // ends at once if our close is out
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer broke the protocol.
+    pub(crate) fn fail(&mut self, key: ClientKey, error: DecodeError) {
+        match self.floor.roster.get(key).map(Client::state) {
+            Some(State::Open { .. }) => self.leave(key, Leave::Failed(error)),
+            Some(State::Closing { .. }) => {
+                failed(error, self.floor.roster.peer(key));
+                let Floor { roster, delivery, .. } = &mut *self.floor;
+                let mail = roster.go_on(key, Then::Linger, self.now);
+                delivery.queue(crate::delivery::Line::Urgent, key, mail);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing more is sent to a client, whatever its state; the slot is reaped at the end of the turn.
+    pub(crate) fn lose(&mut self, key: ClientKey) {
+        match self.floor.roster.get(key).map(Client::state) {
+            Some(State::Handshaking { .. }) => self.vanish(key, "gone_before_request"),
+            Some(State::Open { .. }) => self.leave(key, Leave::Lost),
+            Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
+                let Floor { roster, delivery, .. } = &mut *self.floor;
+                delivery.drop_all(roster.go_on(key, Then::End, self.now));
+            }
+            Some(State::Gone) | None => {}
+        }
+    }
+
+    /// A handshake that ends without an answer.
+    pub(crate) fn vanish(&mut self, key: ClientKey, rule: &'static str) {
+        self.stats.refuse(rule);
+        debug!("vanished rule={rule} peer={}", self.floor.roster.peer(key));
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        delivery.drop_all(roster.turn_away(key, Then::End, self.now));
+    }
+
+    /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.
+    pub(crate) fn answer(&mut self, key: ClientKey, response: &[u8]) {
+        self.floor.roster.turn_away(key, Then::Linger, self.now);
+        self.respond(key, response);
+    }
+
+    fn respond(&mut self, key: ClientKey, response: &[u8]) {
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        if let Some(mail) = roster.mail(key) {
+            delivery.response(key, mail, response);
+        }
+    }
+}
+
+fn failed(error: DecodeError, peer: crate::wire::http::forwarded::PeerAddr) {
+    info!("failed code={} reason=\"{error}\" peer={peer}", error.close_code().0);
+}

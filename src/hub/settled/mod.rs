@@ -1,0 +1,290 @@
+//! The floor: clients and what is on its way to them, and the only door to changing either.
+//!
+//! A broadcast is encoded and noted as pending; it is handed to every open client in one pass, before another message or
+//! a close is queued and before the flush at the end of the turn. So sixteen commands that arrive together touch each
+//! client once. [`Hub::settled`] hands out what is pending and gives a [`Settled`], and only a `Settled` delivers, admits,
+//! locks and closes: the roster and the delivery of a [`Floor`] are private to this folder. It never decodes a
+//! byte and never touches a backend.
+//!
+//! Invariant: no message is queued for a client, and no client becomes open or leaves that state, while a broadcast is
+//! pending. (A pong may be queued: RFC 6455 lets it pass.)
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | the door, the hand-out, messages |
+//! | `leave` | how a client comes in and goes |
+//! | `turn` | what the driver asks: flush, reaping, input, deadlines |
+//! | `audit` | the floor recounted |
+
+mod audit;
+mod leave;
+mod turn;
+
+pub(crate) use audit::Flush;
+pub(crate) use leave::Leave;
+pub(crate) use turn::After;
+
+use super::{Hub, HubRules};
+use crate::clock::Now;
+use crate::config::{Limits, Timeouts};
+use crate::delivery::{Delivery, FLUSH_BYTES, Pending, Range, Throttled};
+use crate::key::ClientKey;
+use crate::peer::client::{Client, ClientId};
+use crate::roster::Roster;
+use crate::stats::Stats;
+use crate::wire::frame::Opcode;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    roster: Roster,
+    delivery: Delivery,
+    /// Scratch of the hand-out: clients that could not take it.
+    full: Vec<ClientKey>,
+}
+
+/// A floor on which no broadcast is pending.
+#[derive(Debug)]
+pub(crate) struct Settled<'h> {
+    floor: &'h mut Floor,
+    rules: &'h HubRules,
+    stats: &'h mut Stats,
+    now: Now,
+}
+
+impl Floor {
+    pub(crate) fn new(roster: Roster, outbox_bytes_max: u32) -> Self {
+        Self { roster, delivery: Delivery::new(outbox_bytes_max), full: Vec::new() }
+    }
+
+    /// Other limits and timeouts are in force.
+    pub(crate) fn apply(&mut self, limits: &Limits, timeouts: &Timeouts) {
+        self.delivery.set_outbox_bytes_max(limits.outbox_bytes);
+        self.roster.set_timeouts(timeouts.clone());
+    }
+
+    pub(crate) fn add_listener(&mut self, address: String, domain: Option<String>) {
+        self.roster.add_listener(address, domain);
+    }
+
+    #[inline]
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Bytes that wait for all clients, shared ones counted once.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.delivery.bytes()
+    }
+
+    pub(crate) fn throttle(&mut self, len: usize) -> Throttled {
+        self.delivery.throttle(len)
+    }
+}
+
+impl Hub {
+    /// Hands pending broadcasts to all open clients. The one door to everything that concerns a client.
+    #[inline(always)]
+    pub(crate) fn settled(&mut self) -> Settled<'_> {
+        let pending =
+            if self.floor.delivery.has_pending() { self.floor.delivery.take_pending() } else { None };
+        let mut settled = self.settling();
+        if let Some(pending) = pending {
+            settled.hand_out(pending);
+        }
+        settled
+    }
+
+    /// Encodes a message for every open client and notes it as pending.
+    pub(crate) fn broadcast(&mut self, opcode: Opcode, message: &[u8]) {
+        if let Some(earlier) = self.floor.delivery.broadcast(opcode, message) {
+            self.settling().hand_out(earlier);
+        }
+    }
+
+    /// Only to hand out what is pending.
+    #[inline(always)]
+    fn settling(&mut self) -> Settled<'_> {
+        Settled { floor: &mut self.floor, rules: &self.rules, stats: &mut self.stats, now: self.now }
+    }
+}
+
+impl Settled<'_> {
+    fn hand_out(&mut self, pending: Pending) {
+        let Floor { roster, delivery, full } = &mut *self.floor;
+        let receivers = delivery.hand_out(&pending, roster.all_receiving(), full);
+        self.stats.messages_out += u64::from(receivers) * u64::from(pending.messages);
+        delivery.handed_out(pending);
+        while let Some(key) = self.floor.full.pop() {
+            self.leave(key, Leave::Overflown);
+        }
+        self.relieve();
+    }
+
+    #[inline]
+    pub(crate) fn is_open(&self, id: ClientId) -> bool {
+        self.floor.roster.is_open(id)
+    }
+
+    // Messages.
+
+    /// Encodes a message and queues it for one client. False when it takes none, or that was too much.
+    #[inline]
+    pub(crate) fn deliver(&mut self, key: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Some(to) = roster.receiving(key) else { return false };
+        if delivery.offer(key, to, opcode, message).is_err() {
+            self.leave(key, Leave::Overflown);
+            return false;
+        }
+        self.stats.messages_out += 1;
+        self.relieve();
+        true
+    }
+
+    /// Encodes a message once and queues it for all clients of a token. False when none took it.
+    #[inline]
+    pub(crate) fn deliver_to_token(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
+        match self.floor.roster.first_of_token(token) {
+            Some(only) if self.floor.roster.after_of_token(only).is_none() => {
+                self.deliver(only, opcode, message)
+            }
+            Some(first) => self.deliver_to_chain(first, opcode, message),
+            None => false,
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_to_chain(&mut self, first: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
+        let taken = self.share(true, opcode, message, |settled, range| {
+            let (mut next, mut taken) = (Some(first), 0);
+            while let Some(key) = next {
+                next = settled.floor.roster.after_of_token(key); // before it may leave the chain
+                taken += u64::from(settled.offer(key, range));
+            }
+            taken
+        });
+        self.stats.messages_out += taken;
+        self.relieve();
+        taken > 0
+    }
+
+    fn offer(&mut self, key: ClientKey, range: Range) -> bool {
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Some(to) = roster.receiving(key) else { return false };
+        let taken = delivery.offer_range(key, to, range).is_ok();
+        if !taken {
+            self.leave(key, Leave::Overflown);
+        }
+        taken
+    }
+
+    /// Encodes a frame that is there while `hand_out` queues it.
+    fn share<T>(
+        &mut self,
+        fin: bool,
+        opcode: Opcode,
+        payload: &[u8],
+        hand_out: impl FnOnce(&mut Self, Range) -> T,
+    ) -> T {
+        let held = self.floor.delivery.encode(fin, opcode, payload);
+        let result = hand_out(self, held.range());
+        self.floor.delivery.give_back(held);
+        result
+    }
+
+    // Locks.
+
+    /// Locks all open clients of a token, or none: when none is open, or one is locked already.
+    pub(crate) fn lock(&mut self, token: &[u8]) -> Option<Vec<ClientId>> {
+        let roster = &mut self.floor.roster;
+        let clients: Vec<ClientId> = roster.of_token(token).collect();
+        let is_locked = |id: &ClientId| roster.get(id.key).is_some_and(|client| client.mail.is_locked());
+        if clients.is_empty() || clients.iter().any(is_locked) {
+            return None;
+        }
+        for id in &clients {
+            roster.receiving(id.key).expect("a client of a token is open").lock();
+        }
+        Some(clients)
+    }
+
+    /// Queues a fragment for locked clients; returns how many took it.
+    pub(crate) fn deliver_fragment(
+        &mut self,
+        clients: &[ClientId],
+        fin: bool,
+        opcode: Opcode,
+        data: &[u8],
+    ) -> usize {
+        let taken = self.share(fin, opcode, data, |settled, range| {
+            clients.iter().filter(|id| settled.offer_fragment(id.key, range)).count()
+        });
+        self.stats.messages_out += if fin { taken as u64 } else { 0 };
+        self.relieve();
+        taken
+    }
+
+    fn offer_fragment(&mut self, key: ClientKey, range: Range) -> bool {
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Some(to) = roster.receiving(key) else { return false };
+        let taken = delivery.offer_fragment(key, to, range).is_ok();
+        if !taken {
+            self.leave(key, Leave::Overflown);
+        }
+        taken
+    }
+
+    /// Lets what was held back follow the last fragment.
+    pub(crate) fn unlock(&mut self, clients: &[ClientId]) {
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        for id in clients {
+            if roster.is_open(*id) {
+                let to = roster.receiving(id.key).expect("it is open");
+                delivery.unlock(id.key, to);
+            }
+        }
+    }
+
+    // Too much.
+
+    /// Over `limits.queued`, those that hold back most are closed until it fits.
+    #[inline]
+    fn relieve(&mut self) {
+        if !self.is_relieved() {
+            self.close_the_worst();
+        }
+    }
+
+    #[inline]
+    fn is_relieved(&self) -> bool {
+        self.floor.delivery.bytes() <= self.rules.limits.queued_bytes
+    }
+
+    fn close_the_worst(&mut self) {
+        let waiting = self.floor.roster.iter().map(|(key, client)| (client.mail.waiting_bytes(), key));
+        let mut worst: Vec<(u32, ClientKey)> = waiting.filter(|(bytes, _)| *bytes > 0).collect();
+        worst.sort_unstable_by(|a, b| b.cmp(a));
+        let behind = worst.partition_point(|(bytes, _)| *bytes as usize > FLUSH_BYTES);
+        let (behind, others) = worst.split_at(behind);
+        // Where frames in flight are what holds the memory, those connections end before anybody who is not
+        // behind is touched.
+        let _ = self.relieve_by(behind, Self::overflow)
+            || self.relieve_by(behind, Self::lose)
+            || self.relieve_by(others, Self::overflow);
+    }
+
+    /// Does `step` to one client after the other until `limits.queued` is kept; true when it is.
+    fn relieve_by(&mut self, clients: &[(u32, ClientKey)], step: fn(&mut Self, ClientKey)) -> bool {
+        clients.iter().any(|(_, key)| {
+            step(self, *key);
+            self.is_relieved()
+        })
+    }
+
+    fn overflow(&mut self, key: ClientKey) {
+        if self.floor.roster.get(key).is_some_and(Client::accepts_data) {
+            self.leave(key, Leave::Overflown);
+        }
+    }
+}

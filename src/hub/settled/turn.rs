@@ -1,0 +1,179 @@
+//! What a turn asks of the floor: input, flush, deadlines, reaping. Nothing of it delivers a message or lets a
+//! client in or out; what would, is told to the caller, who asks for a [`Settled`](super::Settled).
+//!
+//! Invariant: what is flushed was queued; nothing is dropped here.
+
+use super::{Floor, Hub};
+use crate::clock::Now;
+use crate::delivery::{Line, Outbox, Spool, Written};
+use crate::key::ClientKey;
+use crate::peer::client::{Client, ClientId, Due, Messages, State};
+use crate::roster::Heard;
+use crate::wire::frame::{Decoder, Opcode};
+use crate::wire::http::forwarded::PeerAddr;
+
+/// What the driver does with a client once bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Nothing more waits.
+    Idle,
+    /// More waits.
+    More,
+    /// All is out and our side is to be shut down.
+    ShutDown,
+    /// All is out and the connection is over.
+    End,
+}
+
+impl Hub {
+    /// Lets `write` offer to the kernel what waits for a client that was queued, and takes note of what it
+    /// took. Tells whether that was all and what is to be done then.
+    #[inline(always)]
+    pub(crate) fn flush_client<E>(
+        &mut self,
+        key: ClientKey,
+        line: Line,
+        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
+    ) -> Result<(bool, After), E> {
+        let Floor { roster, delivery, .. } = &mut self.floor;
+        let Some(mail) = roster.unqueue(key, line) else { return Ok((true, After::Idle)) };
+        let Written { sent, all } = delivery.flush(mail, self.now.tick(), write)?;
+        self.stats.bytes_out += sent as u64;
+        Ok((all, self.floor.after_flush(key)))
+    }
+
+    /// One client to be reaped, and whether its end is to be told to the handler.
+    pub(crate) fn next_gone(&mut self) -> Option<(ClientId, bool)> {
+        let id = self.floor.roster.next_gone()?;
+        Some((id, self.floor.roster.find(id).is_some_and(Client::was_open)))
+    }
+}
+
+impl Floor {
+    // Arrival.
+
+    pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, now: Now) -> ClientId {
+        self.roster.add(listener, peer, now)
+    }
+
+    pub(crate) fn set_peer(&mut self, key: ClientKey, peer: PeerAddr) {
+        self.roster.set_peer(key, peer);
+    }
+
+    pub(crate) fn oldest_stranger(&mut self) -> Option<ClientId> {
+        self.roster.oldest_stranger()
+    }
+
+    #[allow(clippy::box_collection)]
+    pub(crate) fn head(&mut self, id: ClientId) -> Option<&mut Option<Box<Vec<u8>>>> {
+        self.roster.head(id)
+    }
+
+    // Input.
+
+    #[inline]
+    pub(crate) fn hear(&mut self, id: ClientId, now: Now) -> Heard {
+        self.roster.hear(id, now)
+    }
+
+    #[inline]
+    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages)> {
+        self.roster.decoder(id)
+    }
+
+    /// Answers a ping of an open client.
+    pub(crate) fn pong(&mut self, key: ClientKey, payload: &[u8]) {
+        if let Some(mail) = self.roster.receiving(key) {
+            self.delivery.pong(key, mail, payload);
+        }
+    }
+
+    // Deadlines.
+
+    #[inline]
+    pub(crate) fn next_deadline_ms(&self) -> u64 {
+        self.roster.next_deadline_ms()
+    }
+
+    pub(crate) fn pop_due(&mut self, now: Now) -> Option<(ClientKey, Option<Due>)> {
+        self.roster.pop_due(now)
+    }
+
+    /// Asks a silent client for a sign of life.
+    pub(crate) fn ping(&mut self, key: ClientKey, now: Now) {
+        if let Some(mail) = self.roster.mail(key) {
+            self.delivery.control(key, mail, Opcode::Ping, b"");
+            self.roster.ping(key, now);
+        }
+    }
+
+    // The flush.
+
+    #[inline]
+    pub(crate) fn queue(&mut self, line: Line, key: ClientKey) {
+        if let Some(mail) = self.roster.mail(key) {
+            self.delivery.queue(line, key, mail);
+        }
+    }
+
+    pub(crate) fn has_flush(&self) -> bool {
+        self.delivery.has_flush()
+    }
+
+    #[inline]
+    pub(crate) fn queued(&self, line: Line) -> usize {
+        self.delivery.queued(line)
+    }
+
+    pub(crate) fn take_queued(&mut self, line: Line, max: usize, keys: &mut Vec<ClientKey>) {
+        self.delivery.take_queued(line, max, keys);
+    }
+
+    /// The kernel takes no more: from now on the client may be stalled.
+    pub(crate) fn blocked(&mut self, key: ClientKey, now: Now) {
+        self.roster.stall(key, now);
+    }
+
+    /// What is to be done with a client when no more can be written now.
+    #[inline]
+    pub(crate) fn after_flush(&mut self, key: ClientKey) -> After {
+        let Some(client) = self.roster.get(key) else { return After::Idle };
+        match client.state() {
+            _ if !client.mail.outbox().is_empty() => After::More,
+            State::Lingering { .. } => After::ShutDown,
+            State::Finishing { .. } => After::End,
+            _ if client.mail.owes_pong() => self.pay_pong(key),
+            _ => After::Idle,
+        }
+    }
+
+    #[inline(never)]
+    fn pay_pong(&mut self, key: ClientKey) -> After {
+        if let Some(mail) = self.roster.receiving(key) {
+            self.delivery.pay_pong(key, mail);
+        }
+        After::Idle
+    }
+
+    /// Whether bytes wait that end the conversation: they go out although the peer says no more.
+    pub(crate) fn has_last_words(&self, id: ClientId) -> bool {
+        self.roster.find(id).is_some_and(|client: &Client| {
+            let last = matches!(client.state(), State::Lingering { .. } | State::Finishing { .. });
+            last && !client.mail.outbox().is_empty()
+        })
+    }
+
+    // The end.
+
+    pub(crate) fn remove(&mut self, id: ClientId) {
+        self.roster.remove(id);
+    }
+
+    /// Shrinks the tables if they are sparse; tells how many slots there are then.
+    pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
+        let keys = self.roster.shrink(slots_min)?;
+        self.full = Vec::new();
+        self.delivery.shrink();
+        Some(keys)
+    }
+}
