@@ -1,7 +1,7 @@
 //! A backend's bytes to commands, commands to deeds on the hub, deeds to replies.
 //!
-//! It never touches a socket. Commands of one backend are executed in order and their replies queued in
-//! that order; a turn takes a bounded share of them, and none while replies pile up unread. Invariant:
+//! It never touches a socket. Commands of one backend are executed in order and their replies, which are values here,
+//! queued in that order; a turn takes a bounded share of them, and none while replies pile up unread. Invariant:
 //! what is not executed stays in the backend's `input`, and end-of-file is acted on only when no complete
 //! frame is left there.
 
@@ -81,8 +81,14 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
             }
         };
         share = share.saturating_sub(cost(hub, command));
-        if let Err(error) = execute(hub, key, command) {
-            fail(hub, key, error);
+        let done = match hub.backends.prove(key, input.get(used)) {
+            true => execute(hub, key, command),
+            false => Err(Error::NotABackend),
+        };
+        match done {
+            Ok(None) => {}
+            Ok(Some(reply)) => hub.backends.reply(key, &reply),
+            Err(error) => fail(hub, key, error),
         }
         if hub.backends[key].state != State::Open {
             break Progress::Waiting;
@@ -106,47 +112,46 @@ fn cost(hub: &Hub, command: Command<'_>) -> usize {
 fn fail(hub: &mut Hub, key: BackendKey, error: Error) {
     info!("control_error reason={error}");
     hub.stats.errors += 1;
-    hub.backends.reply(key, Reply::Error);
+    hub.backends.reply(key, &Reply::Error);
     hub.finish_backend(key);
 }
 
-fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>) -> Result<(), Error> {
-    match command {
+/// Does what a command says. `None`: it has no answer, or one whose place is kept until it is known.
+fn execute<'b>(hub: &mut Hub, key: BackendKey, command: Command<'b>) -> Result<Option<Reply<'b>>, Error> {
+    Ok(Some(match command {
         Command::Broadcast(kind, message) => {
             check_text(kind, message)?;
             hub.send_broadcast(kind, message);
+            return Ok(None);
         }
         Command::Direct(kind, token, message) => {
             check_text(kind, message)?;
             if !message.is_empty() {
                 hub.send_to_token(token, kind, message);
             }
+            return Ok(None);
         }
-        Command::Confirmed(kind, token, message) => {
-            let taken = confirmed(hub, kind, token, message);
-            hub.backends.reply(key, if taken { Reply::Ack(token) } else { Reply::Nack(token) });
+        Command::Confirmed(kind, token, message) => match confirmed(hub, kind, token, message) {
+            true => Reply::Ack(token),
+            false => Reply::Nack(token),
+        },
+        Command::Lock(token) => match hub.lock(key, token) {
+            true => Reply::Ack(token),
+            false => Reply::Nack(token),
+        },
+        Command::Fragment(place, kind, data) => match hub.fragment(key, place, kind, data) {
+            true => Reply::FragmentAck,
+            false => Reply::FragmentNack,
+        },
+        Command::Freest => Reply::Freest(hub.freest()),
+        Command::Status => Reply::Status(hub.report_json()),
+        Command::Ping => Reply::Pong,
+        Command::Pong => return Ok(None),
+        Command::Quit => {
+            hub.finish_backend(key);
+            return Ok(None);
         }
-        Command::Lock(token) => {
-            let locked = hub.lock(key, token);
-            hub.backends.reply(key, if locked { Reply::Ack(token) } else { Reply::Nack(token) });
-        }
-        Command::Fragment(place, kind, data) => {
-            let queued = hub.fragment(key, place, kind, data);
-            hub.backends.reply(key, if queued { Reply::FragmentAck } else { Reply::FragmentNack });
-        }
-        Command::Freest => {
-            let address = hub.freest();
-            hub.backends.reply(key, Reply::Freest(&address));
-        }
-        Command::Status => {
-            let json = hub.report_json();
-            hub.backends.reply(key, Reply::Status(&json));
-        }
-        Command::Ping => hub.backends.reply(key, Reply::Pong),
-        Command::Pong => {}
-        Command::Quit => hub.finish_backend(key),
-    }
-    Ok(())
+    }))
 }
 
 fn confirmed(hub: &mut Hub, kind: Kind, token: &[u8], message: &[u8]) -> bool {
@@ -161,4 +166,82 @@ fn check_text(kind: Kind, message: &[u8]) -> Result<(), Error> {
     // ASCII is seen a word at a time wherever it begins; from_utf8 is fast only on aligned text.
     let valid = kind == Kind::Binary || message.is_ascii() || std::str::from_utf8(message).is_ok();
     if valid { Ok(()) } else { Err(Error::NotText) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Now;
+    use crate::config::Settings;
+    use crate::stats::Process;
+    use crate::wire::http::forwarded::PeerAddr;
+    use std::hash::RandomState;
+
+    fn hub() -> Hub {
+        let mut hub = Hub::new(&Settings::default(), RandomState::new(), Process::default);
+        hub.add_listener("unix:///one".into(), None);
+        hub
+    }
+
+    fn replies(hub: &Hub, key: BackendKey) -> String {
+        String::from_utf8(hub.backends[key].replies.chunk().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn answers_wait_behind_one_that_is_not_known_yet() {
+        let mut hub = hub();
+        let key = hub.add_backend(PeerAddr::Unix);
+        pump(&mut hub, key, b"0p");
+        let ticket = hub.backends.wait(key);
+        pump(&mut hub, key, b"0m0p0q");
+        assert_eq!(replies(&hub, key), "0P");
+        assert!(!hub.backend_is_over(key, true), "an answer is to come");
+        assert!(hub.backends.fill(ticket, &Reply::Freest("late".into()), Now::default()));
+        assert_eq!(replies(&hub, key), "0P4Mlate11Munix:///one0P");
+        assert!(!hub.backends.fill(ticket, &Reply::Pong, Now::default()), "a place is filled once");
+        assert!(hub.backend_is_over(key, true));
+        hub.end_backend(key);
+        assert_eq!(hub.backends.next_gone(), Some(key));
+        hub.backends.remove(key);
+        hub.audit().unwrap();
+    }
+
+    #[test]
+    fn a_ticket_of_a_backend_that_is_gone_fills_nobodys_place() {
+        let mut hub = hub();
+        let key = hub.add_backend(PeerAddr::Unix);
+        let ticket = hub.backends.wait(key);
+        hub.end_backend(key);
+        hub.backends.next_gone();
+        hub.backends.remove(key);
+        assert!(!hub.backends.fill(ticket, &Reply::Pong, Now::default()));
+        let next = hub.add_backend(PeerAddr::Unix);
+        assert_eq!(next, key, "the slot is used again");
+        let other = hub.backends.wait(next);
+        assert!(!hub.backends.fill(ticket, &Reply::Pong, Now::default()));
+        assert!(hub.backends.fill(other, &Reply::Pong, Now::default()));
+        assert_eq!(replies(&hub, next), "0P");
+    }
+
+    #[test]
+    fn the_first_frame_over_a_network_is_executed_only_before_a_frame_or_nothing() {
+        const LDAP_BIND: &[u8] = b"0b\x02\x01\x01\x60\x5d\x02\x01\x03";
+        let run = |peer, pieces: &[&[u8]]| {
+            let mut hub = hub();
+            let key = hub.add_backend(peer);
+            for piece in pieces {
+                pump(&mut hub, key, piece);
+            }
+            (hub.stats.broadcasts, replies(&hub, key))
+        };
+        let tcp = PeerAddr::Ip([127, 0, 0, 1].into(), 50_000);
+        assert_eq!(run(tcp, &[LDAP_BIND]), (0, "0E".into()));
+        assert_eq!(run(PeerAddr::Unix, &[LDAP_BIND]), (1, "0E".into()), "who can open it is trusted");
+        for pieces in
+            [&[&b"0b"[..]][..], &[b"0b\n"], &[b"\r\n0b\r\n"], &[b"0b0p"], &[b"0", b"b"], &[b"0b", b"x"]]
+        {
+            assert_eq!(run(tcp, pieces).0, 1, "{pieces:?}");
+        }
+        assert_eq!(run(tcp, &[b"0b0bx"]), (2, "0E".into()), "the first frame only");
+    }
 }

@@ -262,6 +262,17 @@ fn what_surprises_is_a_warning() {
     assert!(ended.err.starts_with("wsson: warning: limits.control_payload"), "{ended:?}");
 }
 
+#[test]
+fn a_tcp_control_port_is_warned_of() {
+    let site = Site::new("");
+    let text = fs::read_to_string(site.path("wsson.toml")).expect("the site has one");
+    let line =
+        text.lines().find(|line| line.starts_with("control = ")).expect("the site has a control socket");
+    site.write("wsson.toml", &text.replace(line, "control = \"tcp://127.0.0.1:8098\""), 0o600);
+    let ended = site.run(&["check"]).with(0);
+    assert!(ended.err.starts_with("wsson: warning: control is a TCP port"), "{ended:?}");
+}
+
 /// The example that the site ships must be what `check` accepts once its secret is there.
 #[test]
 fn the_shipped_configuration_passes_check() {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use wsson::testing::control::{Capital, LETTERS, Letter};
 
 type Words = BTreeSet<String>;
 
@@ -171,7 +172,34 @@ fn the_control_manual_has_every_command_of_the_protocol() {
     let page = conf("man/wsson-control.7");
     let (list, _) = page.split_once(".Ss Replies").expect("commands come before replies");
     let items = list.lines().filter_map(|line| line.strip_prefix(".It Cm "));
-    let letters: String =
-        items.flat_map(|line| line.split(" Ar ").next()).flat_map(str::chars).filter(|c| *c != ' ').collect();
-    assert_eq!(letters, "bBdDcClfFiIsSmtpPqQ");
+    let named: Vec<String> = items.map(|item| item.split(" Ar ").next().unwrap_or(item).to_owned()).collect();
+    let known: Vec<String> = LETTERS.iter().map(|row| letters(row).join(" ")).collect();
+    assert_eq!(named, known);
+}
+
+/// The letters of a command as the manuals write them.
+fn letters(row: &Letter) -> Vec<String> {
+    let capital = (row.capital != Capital::Other).then(|| row.letter.to_ascii_uppercase());
+    [Some(row.letter), capital].into_iter().flatten().map(|letter| char::from(letter).to_string()).collect()
+}
+
+#[test]
+fn the_documents_have_the_table_of_commands() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("COMMANDS.md");
+    let page = fs::read_to_string(&path).expect("COMMANDS.md is there");
+    let quoted = |words: Vec<String>, between: &str| {
+        words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(between)
+    };
+    for row in LETTERS {
+        let replies = match row.replies {
+            "" => "none".to_owned(),
+            letters => quoted(letters.chars().map(String::from).collect(), " / "),
+        };
+        let line = format!("| {} | {} | {} | {replies} |", quoted(letters(row), " "), row.takes, row.does);
+        assert!(page.lines().any(|other| other == line), "COMMANDS.md has no line\n{line}");
+    }
+    let (_, list) = page.split_once("\n## Commands\n").expect("a chapter of commands");
+    let (list, _) = list.split_once("\n### ").expect("sections behind the table");
+    let rows = list.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, LETTERS.len(), "COMMANDS.md has rows of other commands");
 }

@@ -192,6 +192,13 @@ impl Settings {
                 "control_public is set: whoever reaches the control address may send to every client".into(),
             );
         }
+        if self.control.starts_with("tcp://") {
+            warnings.push(
+                "control is a TCP port: every user of this host can send to every client, and so can whoever makes a program \
+                 here connect to a URL of his choice; a Unix socket is closed to both"
+                    .into(),
+            );
+        }
         warnings
     }
 }

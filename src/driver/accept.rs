@@ -92,7 +92,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         match port.listener.accept(token) {
             Ok((stream, peer)) => match port.place {
                 Some(place) => self.add_client(stream, place, peer),
-                None => self.add_backend(stream),
+                None => self.add_backend(stream, peer),
             },
             Err(error) => self.accept_failed(place, &error, now),
         }
@@ -117,8 +117,8 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         put(&mut self.clients, id.key.index(), stream);
     }
 
-    fn add_backend(&mut self, stream: L::Stream) {
-        let key = self.hub.add_backend();
+    fn add_backend(&mut self, stream: L::Stream, peer: PeerAddr) {
+        let key = self.hub.add_backend(peer);
         put(&mut self.backends, key.index(), stream);
         debug!("backend_opened");
     }

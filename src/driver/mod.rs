@@ -542,9 +542,8 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn flush_backend(&mut self, key: BackendKey) {
         let Some(slot) = self.backends[key.index()].as_mut() else { return };
-        let was_paused = self.hub.owes_replies(key);
         if slot.writable {
-            let chunk = self.hub.backends[key].waiting();
+            let chunk = self.hub.backends[key].replies.chunk();
             match write_one(&mut slot.stream, chunk) {
                 Ok(Written { sent, all }) => {
                     self.hub.backends.sent(key, sent, self.hub.now());
@@ -558,7 +557,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                 }
             }
         }
-        if !self.hub.backends[key].waiting().is_empty() {
+        if !self.hub.backends[key].replies.chunk().is_empty() {
             if slot.writable {
                 self.hub.backends.queue(key);
             }
@@ -568,7 +567,13 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             slot.shut = true;
             slot.stream.shut_down();
         }
-        if was_paused && !self.hub.owes_replies(key) {
+        self.resume_backend(key);
+    }
+    /// Goes on with what was left because replies piled up. A reload may have raised the bound since, so it is asked what
+    /// is left, not what was.
+    fn resume_backend(&mut self, key: BackendKey) {
+        let Some(slot) = self.backends[key.index()].as_ref() else { return };
+        if (slot.readable || self.hub.backends[key].has_commands()) && !self.hub.is_paused(key) {
             self.run_again(key.index());
         }
     }

@@ -121,7 +121,7 @@ impl Hub {
         let input_max = limits.control_payload_bytes + 16 + READ_BYTES;
         check(backend.input.len() <= input_max, || "its input is over its bound".into())?;
         let replies_max = limits.control_outbox_bytes + REPLY_BYTES;
-        check(backend.waiting().len() <= replies_max, || "its replies are over their bound".into())?;
+        check(backend.replies.chunk().len() <= replies_max, || "its replies are over their bound".into())?;
         check(backend.state == backend::State::Open || backend.lock.is_none(), || {
             "a lock outlives its conversation".into()
         })?;
@@ -144,7 +144,7 @@ impl Hub {
     pub(crate) fn audit_backend_flush(&self, key: BackendKey) -> Flush {
         let backend = &self.backends[key];
         Flush {
-            waits: !backend.waiting().is_empty(),
+            waits: !backend.replies.chunk().is_empty(),
             queued: backend.queued,
             owes_pong: false,
             lingers: matches!(backend.state, backend::State::Lingering { .. }),

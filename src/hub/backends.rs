@@ -11,8 +11,9 @@ use super::Hub;
 use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
-use crate::peer::backend::{Backend, Due, Lock, State};
-use crate::wire::command::{Reply, Rules};
+use crate::peer::backend::{Backend, Due, Lock, Origin, State};
+use crate::wire::command::{self, Reply, Rules};
+use crate::wire::http::forwarded::PeerAddr;
 use log::info;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -26,6 +27,17 @@ pub(crate) struct Backends {
     flush: VecDeque<BackendKey>,
     gone: Vec<BackendKey>,
     timeouts: Timeouts,
+    /// Tickets given out so far.
+    #[allow(dead_code)]
+    tickets: u64,
+}
+
+/// The place of an answer that comes later. A stale one is an ordinary `false`.
+#[allow(dead_code)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    backend: BackendKey,
+    serial: u64,
 }
 
 impl Index<BackendKey> for Backends {
@@ -45,14 +57,17 @@ impl Backends {
             flush: VecDeque::new(),
             gone: Vec::new(),
             timeouts: timeouts.clone(),
+            tickets: 0,
         }
     }
 
-    /// Other timeouts are in force, for those that are here too.
-    pub(super) fn set_timeouts(&mut self, timeouts: &Timeouts) {
+    /// Other timeouts and bounds are in force, for those that are here too. One that does not read its replies may have
+    /// room for more of them now: the flush finds out.
+    pub(super) fn apply(&mut self, timeouts: &Timeouts) {
         self.timeouts = timeouts.clone();
         for key in self.keys() {
             self.rearm(key);
+            self.queue(key);
         }
     }
 
@@ -63,8 +78,8 @@ impl Backends {
         BackendKey::at(self.all.vacant_key())
     }
 
-    pub(super) fn add(&mut self, now: Tick) -> BackendKey {
-        let key = BackendKey::at(self.all.insert(Backend::new(now)));
+    pub(super) fn add(&mut self, origin: Origin, now: Tick) -> BackendKey {
+        let key = BackendKey::at(self.all.insert(Backend::new(origin, now)));
         self.rearm(key);
         key
     }
@@ -134,11 +149,67 @@ impl Backends {
         self.get(key).unfinished = unfinished;
     }
 
+    /// Whether a frame may be executed behind which `next` stands, if anything has come there. The first frame over a
+    /// network may have been written by somebody else: an LDAP bind begins with `0x30 0x62`, which is `0b`, and a browser
+    /// sends what it is told to. Behind it stands then what no backend sends.
+    #[inline]
+    pub(crate) fn prove(&mut self, key: BackendKey, next: Option<&u8>) -> bool {
+        self[key].origin == Origin::Trusted || self.prove_first(key, next)
+    }
+
+    #[cold]
+    fn prove_first(&mut self, key: BackendKey, next: Option<&u8>) -> bool {
+        let fits = next.is_none_or(|byte| command::may_begin(*byte));
+        if fits {
+            self.get(key).origin = Origin::Trusted;
+        }
+        fits
+    }
+
     // What it is sent.
 
-    pub(crate) fn reply(&mut self, key: BackendKey, reply: Reply<'_>) {
-        self.get(key).reply(reply);
+    /// The answer to the next command.
+    #[inline]
+    pub(crate) fn reply(&mut self, key: BackendKey, reply: &Reply<'_>) {
+        let backend = self.get(key);
+        if backend.hears() {
+            backend.replies.push(reply);
+        }
         self.queue(key);
+    }
+
+    /// Says something that answers no command in its order: it passes answers that wait.
+    pub(crate) fn tell(&mut self, key: BackendKey, reply: &Reply<'_>) {
+        let backend = self.get(key);
+        if backend.hears() {
+            backend.replies.tell(reply);
+        }
+        self.queue(key);
+    }
+
+    /// Keeps the place of the answer to the next command, which comes later, through [`fill`](Self::fill). Whoever takes
+    /// a ticket fills it, at the latest when the time of what it waits for is over.
+    #[allow(dead_code)] // `v` and the bus take places
+    pub(crate) fn wait(&mut self, key: BackendKey) -> Ticket {
+        self.tickets += 1;
+        let serial = self.tickets;
+        self.get(key).replies.wait(serial);
+        Ticket { backend: key, serial }
+    }
+
+    /// The answer that a place was kept for. False when the backend is gone, or hears nothing any more.
+    #[allow(dead_code)]
+    pub(crate) fn fill(&mut self, ticket: Ticket, reply: &Reply<'_>, now: Now) -> bool {
+        let Ticket { backend: key, serial } = ticket;
+        let Some(backend) = self.all.get_mut(key.index()) else { return false };
+        let filled = backend.replies.fill(serial, reply);
+        if filled {
+            // It was we who let it wait.
+            backend.heard = backend.heard.max(now.tick());
+            self.rearm(key);
+            self.queue(key);
+        }
+        filled
     }
 
     /// It may have something to flush, or to end.
@@ -167,7 +238,7 @@ impl Backends {
     /// the only sign of life there can be; else it is none: the kernel takes our ping from a dead peer too.
     pub(crate) fn sent(&mut self, key: BackendKey, sent: usize, now: Now) {
         let backend = self.get(key);
-        backend.consume(sent);
+        backend.replies.consume(sent);
         if backend.unfinished || backend.state != State::Open {
             backend.heard = backend.heard.max(now.tick());
         }
@@ -204,7 +275,7 @@ impl Backends {
     /// No sign of life: it is asked for one.
     fn ping(&mut self, key: BackendKey) {
         self.get(key).pinged = true;
-        self.reply(key, Reply::Ping);
+        self.tell(key, &Reply::Ping);
         self.rearm(key);
     }
 
@@ -277,8 +348,9 @@ impl Backends {
 }
 
 impl Hub {
-    pub(crate) fn add_backend(&mut self) -> BackendKey {
-        self.backends.add(self.now.tick())
+    pub(crate) fn add_backend(&mut self, peer: PeerAddr) -> BackendKey {
+        let origin = if peer == PeerAddr::Unix { Origin::Trusted } else { Origin::Network };
+        self.backends.add(origin, self.now.tick())
     }
 
     pub(crate) fn control_rules(&self) -> Rules {
@@ -298,7 +370,7 @@ impl Hub {
 
     /// Whether so many replies wait that no more commands are taken: the backend does not read them.
     pub(crate) fn owes_replies(&self, key: BackendKey) -> bool {
-        self.backends[key].waiting().len() >= self.rules.limits.control_outbox_bytes
+        self.backends[key].replies.bytes() >= self.rules.limits.control_outbox_bytes
     }
 
     /// Whether an open client carries this token.
@@ -334,6 +406,7 @@ impl Hub {
         let state = self.backends[key].state;
         let over = match state {
             State::Open | State::Gone => false,
+            _ if self.backends[key].replies.waits() => return false,
             State::Ending | State::Lingering { .. } => eof || self.draining,
         };
         if !over && state == State::Ending {

@@ -112,7 +112,7 @@ impl Hub {
         self.rules = HubRules::from(settings);
         (self.rules.auth.token_length, self.rules.auth.identity) = shape;
         self.floor.apply(&settings.limits, &settings.timeouts);
-        self.backends.set_timeouts(&settings.timeouts);
+        self.backends.apply(&settings.timeouts);
     }
 
     /// Notes what a reload has done, for the status.

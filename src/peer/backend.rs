@@ -1,13 +1,12 @@
 //! One control connection as plain data: input not yet executed, replies not yet sent, the held lock.
 //!
-//! It never executes a command (dispatch does) and never touches a socket. Replies are bytes of its own:
-//! a backend's answers are short and nobody shares them. Invariant: `input` holds more than a part of one
+//! It never executes a command (dispatch does) and never touches a socket. Invariant: `input` holds more than a part of one
 //! frame only while the backend waits for its turn or for its replies to be read.
 
 use crate::clock::Tick;
 use crate::config::Timeouts;
 use crate::peer::client::ClientId;
-use crate::wire::command::{self, Reply};
+use crate::peer::replies::Replies;
 use crate::wire::frame::Kind;
 use crate::wire::frame::utf8::Validator;
 
@@ -24,6 +23,16 @@ pub(crate) enum State {
     Gone,
 }
 
+/// What is known of the program at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It may be any program on this host or beyond, made by somebody to say these bytes: of a browser, of a library
+    /// that was given a URL. Its first frame is looked at more closely.
+    Network,
+    /// It opened a Unix socket, or its first frame was one.
+    Trusted,
+}
+
 /// The one fragmented message a backend may be sending.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -38,12 +47,12 @@ pub(crate) struct Lock {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Backend {
+    pub(crate) origin: Origin,
     /// Bytes read and not executed.
     pub(crate) input: Vec<u8>,
     /// There may be whole commands in `input`: its share of a turn was used up, or its replies pile up.
     pub(crate) unfinished: bool,
-    replies: Vec<u8>,
-    sent: usize,
+    pub(crate) replies: Replies,
     pub(crate) state: State,
     pub(crate) lock: Option<Lock>,
     /// When it last gave a sign of life: bytes sent, or replies taken.
@@ -68,13 +77,16 @@ pub(crate) enum Due {
     Lock,
 }
 
+/// A place waits no longer than this for its answer: twice the longest that browsers or other nodes are given.
+const WAIT_MS_MAX: u64 = 60_000;
+
 impl Backend {
-    pub(crate) fn new(now: Tick) -> Self {
+    pub(crate) fn new(origin: Origin, now: Tick) -> Self {
         Self {
+            origin,
             input: Vec::new(),
             unfinished: false,
-            replies: Vec::new(),
-            sent: 0,
+            replies: Replies::default(),
             state: State::Open,
             lock: None,
             heard: now,
@@ -85,40 +97,15 @@ impl Backend {
         }
     }
 
-    pub(crate) fn reply(&mut self, reply: Reply<'_>) {
-        if !self.deaf {
-            command::append_reply(&mut self.replies, reply);
-        }
-    }
-
     /// It takes no replies any more. What it sent before is still executed: it may write and close at once.
     pub(crate) fn go_deaf(&mut self) {
-        (self.deaf, self.replies, self.sent) = (true, Vec::new(), 0);
+        (self.deaf, self.replies) = (true, Replies::default());
     }
 
-    /// Replies that wait to be sent.
-    pub(crate) fn waiting(&self) -> &[u8] {
-        &self.replies[self.sent..]
-    }
-
-    /// The peer took the first `sent` bytes of [`waiting`](Self::waiting).
-    pub(crate) fn consume(&mut self, sent: usize) {
-        self.sent += sent;
-        debug_assert!(self.sent <= self.replies.len(), "no more is sent than was queued");
-        if self.sent < self.replies.len() {
-            // A backend that is always a little behind never empties it. What is out is given back before
-            // it outweighs what waits, so a byte is moved once.
-            if self.sent > self.replies.len() / 2 {
-                self.replies.drain(..self.sent);
-                self.sent = 0;
-            }
-            return;
-        }
-        self.sent = 0;
-        self.replies.clear();
-        if self.replies.capacity() > REPLIES_KEPT {
-            self.replies = Vec::new();
-        }
+    /// Whether it reads what it is sent, as far as is known.
+    #[inline]
+    pub(crate) fn hears(&self) -> bool {
+        !self.deaf
     }
 
     /// Whether it has commands to execute, or its end to act on, without more input.
@@ -137,29 +124,12 @@ impl Backend {
             State::Gone => return None,
             State::Lingering { until } => return Some((until.ms(), Due::Dead)),
             State::Open if !self.pinged => (heard_ms + timeouts.control_ms, Due::Ping),
+            State::Ending if self.replies.waits() => {
+                (heard_ms + WAIT_MS_MAX + timeouts.control_ms, Due::Dead)
+            }
             State::Open | State::Ending => (heard_ms + 2 * timeouts.control_ms, Due::Dead),
         };
         let lock_ms = heard_ms + timeouts.lock_ms;
         Some(if self.lock.is_some() && lock_ms < silence.0 { (lock_ms, Due::Lock) } else { silence })
-    }
-}
-
-/// A buffer of replies larger than this is given back when it is empty: one burst must not stay for ever.
-const REPLIES_KEPT: usize = 4096;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replies_that_are_out_are_given_back_although_some_always_wait() {
-        let mut backend = Backend::new(Tick::at(0));
-        backend.reply(Reply::Ack(b"token"));
-        for _ in 0..100_000 {
-            backend.reply(Reply::Ack(b"token"));
-            backend.consume(7);
-            assert_eq!(backend.waiting(), b"5Atoken");
-        }
-        assert!(backend.replies.capacity() < 1000, "{} bytes are kept", backend.replies.capacity());
     }
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod replies;

@@ -5,7 +5,7 @@
 //! Input: a byte for the length of tokens, a byte for the limit on payloads, a byte for the cuts, then what comes
 //! over the wire.
 
-use wsson::testing::control::{Command, Error, Place, Reply, Rules, append_reply, blank, decode};
+use wsson::testing::control::{Command, Error, Place, Reply, Rules, blank, decode};
 use wsson::testing::frame::Kind;
 
 /// A command as it is written: its letter, and its payload as far as that means something.
@@ -78,14 +78,17 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
         let &[letter, ref rest @ ..] = &wire[digits..] else {
             return (commands, digits > 8 || digits == 8 && too_long);
         };
-        let needs_token = b"dDcCl".contains(&letter);
-        let known = needs_token || b"bBfFiIsSmtpPqQ".contains(&letter);
-        if !(1..=8).contains(&digits) || too_long || !known || needs_token && length < rules.token_length {
+        let wrong_token = match letter {
+            b'd' | b'D' | b'c' | b'C' => length < rules.token_length,
+            b'l' => length != rules.token_length,
+            _ => false,
+        };
+        let known = b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
+        if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);
         }
         let Some(payload) = rest.get(..length) else { return (commands, false) };
         let meant = match letter {
-            b'l' => &payload[..rules.token_length],
             b'm' | b't' | b'p' | b'P' | b'q' | b'Q' => b"",
             _ => payload,
         };
@@ -114,20 +117,20 @@ fn check_replies(commands: &[Heard]) {
             1 => Reply::Nack(payload),
             2 => Reply::FragmentAck,
             3 => Reply::FragmentNack,
-            4 => Reply::Freest(text),
-            5 => Reply::Status(text),
+            4 => Reply::Freest(text.into()),
+            5 => Reply::Status(text.into()),
             6 => Reply::Ping,
             7 => Reply::Pong,
             _ => Reply::Error,
         };
-        append_reply(&mut out, reply);
+        reply.append_to(&mut out);
         let letter = b"ANanMTpPE"[usize::from(letter % 9)];
         let carried = match reply {
-            Reply::Ack(token) | Reply::Nack(token) => token,
-            Reply::Freest(text) | Reply::Status(text) => text.as_bytes(),
-            _ => b"",
+            Reply::Ack(token) | Reply::Nack(token) => token.to_vec(),
+            Reply::Freest(text) | Reply::Status(text) => text.into_bytes(),
+            _ => vec![],
         };
-        said.push((letter, carried.to_vec()));
+        said.push((letter, carried));
     }
     assert_eq!(read_replies(&out), said);
 }

@@ -75,12 +75,66 @@ fn what_does_not_fit_the_grammar_executes_nothing() {
         "5cHELLO5bHELLO",
         "31l0123456789012345678901234567895bHELLO",
         "0l5bHELLO",
+        "33l0123456789012345678901234567890123456789012",
     ];
     for text in wrong {
         let mut backend = Backend::connect(&server);
         backend.send(text);
         assert_eq!(backend.receive(), ('E', String::new()), "{text:?}");
         assert_eq!(backend.receive_or_end(), None, "{text:?}");
+    }
+    client.expect_nothing();
+}
+
+/// The first bytes of other protocols, as their clients send them when they are pointed at the port of a control socket. In
+/// some of them a visitor of the site chooses a part: the bytes there try to be commands.
+#[test]
+fn the_first_bytes_of_other_protocols_execute_nothing() {
+    let server = Setup::new().tcp().start();
+    let mut client = Client::connect(&server);
+    let openers: [&[u8]; 20] = [
+        // LDAP: a bind, 0x30 0x62, and searches of other lengths.
+        b"0b\x02\x01\x01\x60\x5d\x02\x01\x03\x04\x00\x80\x00",
+        b"0B\x02\x01\x01\x60\x5d\x02\x01\x03\x04\x00\x80\x00",
+        b"0d\x02\x01\x02\x63\x5f\x04\x00\x0a\x01\x02",
+        b"0m\x02\x01\x02\x63\x68\x04\x00\x0a\x01\x02",
+        // Gopher: a selector.
+        b"/5bHELLO\r\n",
+        b"1/5bHELLO\t\r\n",
+        // HTTP with a method that somebody chose.
+        b"5bHELLO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"0b / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"7BHELLO!! /5bHELLO HTTP/1.1\r\n\r\n",
+        b"OPTIONS sip:5bHELLO@127.0.0.1 SIP/2.0\r\n\r\n",
+        b"INVITE sip:a@127.0.0.1 SIP/2.0\r\nVia: 5bHELLO\r\n\r\n5bHELLO",
+        b"OPTIONS rtsp://127.0.0.1/5bHELLO RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+        // Redis: an array, and a line.
+        b"*2\r\n$3\r\nGET\r\n$7\r\n5bHELLO\r\n",
+        b"PING\r\n5bHELLO\r\n",
+        // memcached: as text, and in binary.
+        b"set 5bHELLO 0 0 7\r\n5bHELLO\r\n",
+        b"\x80\x00\x00\x075bHELLO",
+        b"USER 5bHELLO\r\n5bHELLO\r\n",
+        b"EHLO 5bHELLO\r\n5bHELLO\r\n",
+        b"HELO 5bHELLO\r\n5bHELLO\r\n",
+        b"\x16\x03\x01\x00\x075bHELLO",
+    ];
+    for opener in openers {
+        let mut backend = Backend::connect(&server);
+        backend.send(opener);
+        assert_eq!(backend.receive(), ('E', String::new()), "{}", opener.escape_ascii());
+        assert_eq!(backend.receive_or_end(), None, "{}", opener.escape_ascii());
+    }
+    client.expect_nothing();
+    // What a backend may send first is sent on, an empty message among it.
+    for first in ["0b", "0b\n", "\r\n0b", "0b0p", "0b0b0p0q"] {
+        let mut backend = Backend::connect(&server);
+        backend.send(first);
+        backend.socket.finish();
+        while backend.receive_or_end().is_some_and(|(letter, _)| letter == 'P') {}
+    }
+    for _ in 0..6 {
+        client.expect_text("");
     }
     client.expect_nothing();
 }
@@ -247,6 +301,30 @@ fn who_does_not_read_replies_is_not_read_and_loses_nothing() {
     }
     writing.join().expect("everything was read");
     backend.done();
+}
+
+#[test]
+fn a_higher_bound_brings_back_who_was_not_read() {
+    let mut server = Setup::new().limit("control_outbox = 16384").start();
+    let mut backend = Backend::connect(&server);
+    let mut client = Client::connect(&server);
+    // Its replies fill the socket and the bound: the broadcast behind them is not executed.
+    let asked = 40_000;
+    let mut writer = backend.socket.duplicate();
+    let commands = format!("{}5bHello", "0t".repeat(asked));
+    let writing = std::thread::spawn(move || writer.send(commands.as_bytes()));
+    client.expect_nothing();
+    std::thread::sleep(Duration::from_millis(200));
+    client.expect_nothing();
+    server.rewrite_config(|setup| {
+        setup.limit("control_outbox = \"200 MiB\"").without_limit("control_outbox = 16384")
+    });
+    server.signal("HUP");
+    client.expect_text("Hello");
+    for index in 0..asked {
+        assert_eq!(backend.receive().0, 'T', "reply {index}");
+    }
+    writing.join().expect("everything was read");
 }
 
 #[test]

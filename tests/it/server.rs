@@ -87,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// Takes a line of [`Setup::limit`] out again.
+    pub(crate) fn without_limit(mut self, line: &str) -> Self {
+        self.tables.retain(|(_, other)| other != line);
+        self
+    }
+
     /// Listens with TLS, on a port of its own, with a certificate of `tests/data`.
     pub(crate) fn tls(mut self, certificate: &str) -> Self {
         self.install(certificate);

@@ -1,0 +1,229 @@
+//! What a backend is to be sent: its answers in the order of its commands, and what wsson says unasked.
+//!
+//! An answer that is not known yet, because browsers or other nodes have to be asked first, has a *place*: answers to
+//! later commands wait behind it. What carries an id of its own, and our pings, pass. Answers that are known at once, which
+//! is the ordinary case, are encoded where they are sent from: one buffer, no allocation for each.
+//!
+//! It never knows what an answer is about. Invariants: `behind` begins with a place that waits, or is empty;
+//! `behind_bytes` is what is in it.
+
+use crate::wire::command::Reply;
+use std::collections::VecDeque;
+
+/// Names the place of one answer of one backend; no other place ever has the same number.
+pub(crate) type Serial = u64;
+
+/// An empty buffer larger than this is given back: one burst must not stay for ever.
+const BYTES_KEPT: usize = 4096;
+
+/// What a place takes beside its bytes.
+const PLACE_BYTES: usize = size_of::<Place>();
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    /// Whole frames; the first `sent` bytes are out.
+    ready: Vec<u8>,
+    sent: usize,
+    behind: VecDeque<Place>,
+    behind_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Place {
+    #[allow(dead_code)]
+    Waiting(Serial),
+    /// Answers behind a place that waits.
+    Ready(Vec<u8>),
+}
+
+impl Replies {
+    /// The answer to the next command.
+    #[inline]
+    pub(crate) fn push(&mut self, reply: &Reply<'_>) {
+        if self.behind.is_empty() {
+            return reply.append_to(&mut self.ready);
+        }
+        self.push_behind(reply);
+    }
+
+    #[inline(never)]
+    fn push_behind(&mut self, reply: &Reply<'_>) {
+        let mut bytes = Vec::new();
+        reply.append_to(&mut bytes);
+        self.behind_bytes += bytes.len();
+        match self.behind.back_mut() {
+            Some(Place::Ready(last)) => last.extend_from_slice(&bytes),
+            _ => {
+                self.behind_bytes += PLACE_BYTES;
+                self.behind.push_back(Place::Ready(bytes));
+            }
+        }
+    }
+
+    /// Says something that answers no command in its order: it does not wait.
+    pub(crate) fn tell(&mut self, reply: &Reply<'_>) {
+        reply.append_to(&mut self.ready);
+    }
+
+    /// Keeps the place of an answer that comes later.
+    #[allow(dead_code)] // `v` and the bus take places
+    pub(crate) fn wait(&mut self, serial: Serial) {
+        self.behind_bytes += PLACE_BYTES;
+        self.behind.push_back(Place::Waiting(serial));
+    }
+
+    /// The answer that a place was kept for. False when there is no such place.
+    #[allow(dead_code)]
+    pub(crate) fn fill(&mut self, serial: Serial, reply: &Reply<'_>) -> bool {
+        let waits = |place: &Place| matches!(place, Place::Waiting(waiting) if *waiting == serial);
+        let Some(place) = self.behind.iter().position(waits) else { return false };
+        let mut bytes = Vec::new();
+        reply.append_to(&mut bytes);
+        self.behind_bytes += bytes.len();
+        self.behind[place] = Place::Ready(bytes);
+        while let Some(Place::Ready(bytes)) = self.behind.front() {
+            self.ready.extend_from_slice(bytes);
+            self.behind_bytes -= PLACE_BYTES + bytes.len();
+            self.behind.pop_front();
+        }
+        true
+    }
+
+    /// Whether an answer is not known yet.
+    pub(crate) fn waits(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// What is to be sent now.
+    #[inline]
+    pub(crate) fn chunk(&self) -> &[u8] {
+        &self.ready[self.sent..]
+    }
+
+    /// The peer took the first `sent` bytes of [`chunk`](Self::chunk).
+    pub(crate) fn consume(&mut self, sent: usize) {
+        self.sent += sent;
+        debug_assert!(self.sent <= self.ready.len(), "no more is sent than was queued");
+        if self.sent < self.ready.len() {
+            // A backend that is always a little behind never empties it. What is out is given back before
+            // it outweighs what waits, so a byte is moved once.
+            if self.sent > self.ready.len() / 2 {
+                self.ready.drain(..self.sent);
+                self.sent = 0;
+            }
+            return;
+        }
+        self.sent = 0;
+        self.ready.clear();
+        if self.ready.capacity() > BYTES_KEPT {
+            self.ready = Vec::new();
+        }
+    }
+
+    /// Bytes that are not out, a place counted as what it takes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.ready.len() - self.sent + self.behind_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sent(replies: &mut Replies) -> Vec<u8> {
+        let chunk = replies.chunk().to_vec();
+        replies.consume(chunk.len());
+        chunk
+    }
+
+    #[test]
+    fn replies_that_are_out_are_given_back_although_some_always_wait() {
+        let mut replies = Replies::default();
+        replies.push(&Reply::Ack(b"token"));
+        for _ in 0..100_000 {
+            replies.push(&Reply::Ack(b"token"));
+            replies.consume(7);
+            assert_eq!(replies.chunk(), b"5Atoken");
+        }
+        let kept = replies.ready.capacity();
+        assert!(kept < 1000, "{kept} bytes are kept");
+    }
+
+    #[test]
+    fn nothing_passes_an_answer_that_is_waited_for() {
+        let mut replies = Replies::default();
+        replies.push(&Reply::Ack(b"1"));
+        replies.wait(7);
+        replies.push(&Reply::Ack(b"3"));
+        replies.wait(8);
+        replies.push(&Reply::Ack(b"5"));
+        replies.push(&Reply::Ack(b"6"));
+        assert_eq!((sent(&mut replies), replies.waits()), (b"1A1".to_vec(), true));
+        assert!(replies.fill(8, &Reply::Nack(b"4")));
+        assert_eq!(sent(&mut replies), b"", "the first one is not known");
+        assert!(replies.fill(7, &Reply::Nack(b"2")));
+        assert_eq!((sent(&mut replies), replies.waits()), (b"1N21A31N41A51A6".to_vec(), false));
+        assert_eq!(replies.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_said_unasked_does_not_wait() {
+        let mut replies = Replies::default();
+        replies.wait(1);
+        replies.push(&Reply::Pong);
+        replies.tell(&Reply::Ping);
+        assert_eq!(sent(&mut replies), b"0p");
+        assert!(replies.fill(1, &Reply::FragmentAck));
+        assert_eq!(sent(&mut replies), b"0a0P");
+    }
+
+    #[test]
+    fn a_place_is_filled_once_and_only_by_its_number() {
+        let mut replies = Replies::default();
+        replies.wait(1);
+        assert!(
+            !replies.fill(2, &Reply::Pong) && replies.fill(1, &Reply::Pong) && !replies.fill(1, &Reply::Pong)
+        );
+        assert_eq!(sent(&mut replies), b"0P");
+    }
+
+    proptest! {
+        /// Whatever is known when, and however it is taken: the answers come in the order of the commands.
+        #[test]
+        fn answers_come_in_the_order_of_the_commands(steps in proptest::collection::vec((0..4u8, any::<u16>()), 1..60)) {
+            let (mut replies, mut asked, mut open, mut got) = (Replies::default(), 0u64, Vec::new(), Vec::new());
+            for (step, choice) in steps {
+                match step {
+                    0 => {
+                        replies.push(&Reply::Ack(asked.to_string().as_bytes()));
+                        asked += 1;
+                    }
+                    1 => {
+                        replies.wait(asked);
+                        open.push(asked);
+                        asked += 1;
+                    }
+                    2 if !open.is_empty() => {
+                        let serial = open.swap_remove(usize::from(choice) % open.len());
+                        prop_assert!(replies.fill(serial, &Reply::Ack(serial.to_string().as_bytes())));
+                    }
+                    _ => {
+                        let part = usize::from(choice) % (replies.chunk().len() + 1);
+                        got.extend_from_slice(&replies.chunk()[..part]);
+                        replies.consume(part);
+                    }
+                }
+                let first = open.iter().copied().min().unwrap_or(asked);
+                prop_assert_eq!(replies.waits(), !open.is_empty());
+                let mut all = got.clone();
+                all.extend_from_slice(replies.chunk());
+                let mut expected = Vec::new();
+                (0..first).for_each(|serial| Reply::Ack(serial.to_string().as_bytes()).append_to(&mut expected));
+                prop_assert_eq!(all, expected, "all that is known up to the first that is not");
+            }
+        }
+    }
+}

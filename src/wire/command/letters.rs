@@ -1,0 +1,163 @@
+//! The one table of command letters: what the decoder, the manual and COMMANDS.md know of a command stands in its row.
+//!
+//! A command is added by a row here, its [`Verb`], and the arms that the compiler then asks for. It never decodes and
+//! never executes. Invariant: a letter is in one row at most.
+
+use crate::wire::frame::Kind;
+
+/// A command without its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `b`
+    Broadcast,
+    /// `d`
+    Direct,
+    /// `c`
+    Confirmed,
+    /// `l`
+    Lock,
+    /// `f`
+    First,
+    /// `i`
+    Middle,
+    /// `s`
+    Last,
+    /// `m`
+    Freest,
+    /// `t`
+    Status,
+    /// `p`
+    Ping,
+    /// `P`
+    Pong,
+    /// `q`
+    Quit,
+}
+
+/// What the capital of a command's letter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capital {
+    /// Not this command.
+    Other,
+    /// The same command with a binary message.
+    Binary,
+    /// The same command.
+    Same,
+}
+
+/// What a payload consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing; what is given is ignored.
+    Ignored,
+    /// A message, or a fragment of one.
+    Message,
+    /// A token and nothing else.
+    Token,
+    /// A token, and a message that may be empty.
+    TokenMessage,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Letter {
+    /// It sends text, if it sends anything.
+    pub letter: u8,
+    /// What the same letter means in upper case.
+    pub capital: Capital,
+    /// The command.
+    pub verb: Verb,
+    /// What its payload consists of.
+    pub payload: Payload,
+    /// The payload as the manual writes it; an en dash for none.
+    pub takes: &'static str,
+    /// The letters of the answers that it may get.
+    pub replies: &'static str,
+    /// What it does, in a sentence.
+    pub does: &'static str,
+}
+
+const fn row(
+    letter: u8,
+    capital: Capital,
+    verb: Verb,
+    (payload, takes): (Payload, &'static str),
+    replies: &'static str,
+    does: &'static str,
+) -> Letter {
+    Letter { letter, capital, verb, payload, takes, replies, does }
+}
+
+const NOTHING: (Payload, &str) = (Payload::Ignored, "–");
+const MESSAGE: (Payload, &str) = (Payload::Message, "message");
+const FRAGMENT: (Payload, &str) = (Payload::Message, "fragment");
+const TOKEN: (Payload, &str) = (Payload::Token, "token");
+const TOKEN_MESSAGE: (Payload, &str) = (Payload::TokenMessage, "token, message");
+
+/// Every command there is, in the order of the manual.
+#[rustfmt::skip]
+pub const LETTERS: &[Letter] = &[
+    row(b'b', Capital::Binary, Verb::Broadcast, MESSAGE, "",
+        "broadcast as one text / binary message to every open client"),
+    row(b'd', Capital::Binary, Verb::Direct, TOKEN_MESSAGE, "",
+        "direct, unconfirmed, text / binary; with an empty message nothing is sent"),
+    row(b'c', Capital::Binary, Verb::Confirmed, TOKEN_MESSAGE, "AN",
+        "direct, confirmed, text / binary; with an empty message nothing is sent, the reply tells whether the client is there"),
+    row(b'l', Capital::Other, Verb::Lock, TOKEN, "AN",
+        "lock the client for a fragmented message"),
+    row(b'f', Capital::Binary, Verb::First, FRAGMENT, "an",
+        "first frame (not FIN) of a text / binary message to the locked client"),
+    row(b'i', Capital::Binary, Verb::Middle, FRAGMENT, "an",
+        "intermediate frame (not FIN)"),
+    row(b's', Capital::Binary, Verb::Last, FRAGMENT, "an",
+        "last frame (FIN), unlocks the client; sent first, it is a whole message in one frame"),
+    row(b'm', Capital::Other, Verb::Freest, NOTHING, "M",
+        "ask for the listener with the fewest clients"),
+    row(b't', Capital::Other, Verb::Status, NOTHING, "T",
+        "ask for the status *(new)*"),
+    row(b'p', Capital::Other, Verb::Ping, NOTHING, "P",
+        "ping"),
+    row(b'P', Capital::Other, Verb::Pong, NOTHING, "",
+        "pong"),
+    row(b'q', Capital::Same, Verb::Quit, NOTHING, "",
+        "quit: replies that wait are sent, then the connection is closed"),
+];
+
+/// What the decoder asks of a letter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meaning {
+    pub(super) verb: Verb,
+    pub(super) kind: Kind,
+    pub(super) payload: Payload,
+}
+
+/// What a byte behind the digits means; `None` when it is no command's letter.
+#[inline]
+pub(super) fn meaning(letter: u8) -> Option<Meaning> {
+    MEANINGS[letter as usize]
+}
+
+static MEANINGS: [Option<Meaning>; 256] = meanings();
+
+const fn meanings() -> [Option<Meaning>; 256] {
+    let mut meanings = [None; 256];
+    let mut place = 0;
+    while place < LETTERS.len() {
+        let Letter { letter, capital, verb, payload, .. } = LETTERS[place];
+        set(&mut meanings, letter, Meaning { verb, kind: Kind::Text, payload });
+        let big = letter.to_ascii_uppercase();
+        match capital {
+            Capital::Other => {}
+            Capital::Binary => set(&mut meanings, big, Meaning { verb, kind: Kind::Binary, payload }),
+            Capital::Same => set(&mut meanings, big, Meaning { verb, kind: Kind::Text, payload }),
+        }
+        place += 1;
+    }
+    meanings
+}
+
+const fn set(meanings: &mut [Option<Meaning>; 256], letter: u8, meaning: Meaning) {
+    assert!(letter.is_ascii_alphabetic(), "a command is a letter");
+    assert!(meanings[letter as usize].is_none(), "a letter is one command");
+    meanings[letter as usize] = Some(meaning);
+}
