@@ -1,7 +1,8 @@
 //! Sends every message to everybody, and tells all how many are there when that changes.
 //!
-//! `cargo run --example broadcast`, then in the consoles of two tabs, on about:blank:
-//! `s = new WebSocket("ws://127.0.0.1:8099/"); s.onmessage = e => console.log(e.data)`, and in one `s.send("hi")`
+//! `cargo run --example broadcast`, then open <http://127.0.0.1:8099/> in two tabs, which say that this speaks WebSocket,
+//! and in the console of each: `s = new WebSocket("ws://127.0.0.1:8099/"); s.onmessage = e => console.log(e.data)`, and
+//! in one `s.send("hi")`. Another page may not do: browsers keep public ones away from your own machine.
 //!
 //! Another address than this one can be given: `cargo run --example broadcast tcp://127.0.0.1:9000`
 

@@ -1,7 +1,8 @@
 //! Sends every message back to the client it came from.
 //!
-//! `cargo run --example echo`, then in a browser's console, on about:blank:
+//! `cargo run --example echo`, then open <http://127.0.0.1:8099/>, which says that this speaks WebSocket, and in its console:
 //! `s = new WebSocket("ws://127.0.0.1:8099/"); s.onmessage = e => console.log(e.data); s.onopen = () => s.send("hi")`
+//! Another page may not do: browsers keep public ones away from your own machine.
 //!
 //! Another address than this one can be given: `cargo run --example echo tcp://127.0.0.1:9000`
 

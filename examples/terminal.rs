@@ -1,8 +1,9 @@
 //! Sends lines typed on the terminal to all browsers, from a thread of their own, and prints what browsers send.
 //! The end of the input (Ctrl-D) ends it.
 //!
-//! `cargo run --example terminal`, then in a browser's console, on about:blank:
+//! `cargo run --example terminal`, then open <http://127.0.0.1:8099/>, which says that this speaks WebSocket, and in its console:
 //! `s = new WebSocket("ws://127.0.0.1:8099/"); s.onmessage = e => console.log(e.data); s.onopen = () => s.send("hi")`
+//! Another page may not do: browsers keep public ones away from your own machine.
 //!
 //! Another address than this one can be given: `cargo run --example terminal tcp://127.0.0.1:9000`
 

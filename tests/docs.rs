@@ -126,9 +126,9 @@ fn every_link_leads_somewhere() {
     assert!(count > 50, "only {count} links were found");
 }
 
-/// A page that a comment may cite: in docs, or at the top.
+/// A page that a comment may cite: at the top, or in docs.
 fn cited_page(name: &str) -> Option<PathBuf> {
-    ["docs", "."].map(|folder| root().join(folder).join(name)).into_iter().find(|path| path.is_file())
+    [".", "docs"].map(|folder| root().join(folder).join(name)).into_iter().find(|path| path.is_file())
 }
 
 /// A citation: the page, the headings in quotes behind it, the rows of its table, and the checks of the handshake.

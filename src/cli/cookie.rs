@@ -115,7 +115,29 @@ fn script(settings: &Settings, login: &Login) -> String {
         script +=
             &format!("document.cookie = \"{name}={value}; path=/; max-age={lifetime_s}; samesite=lax\";\n");
     }
+    script += &format!(
+        "socket = new WebSocket(location.protocol.replace(\"http\", \"ws\") + {});\n",
+        page_target(settings)
+    );
+    script += "socket.onopen = () => console.log(\"connected\");\n\
+        socket.onmessage = event => console.log(event.data);\n\
+        socket.onclose = event => console.log(\"closed\", event.code, event.reason);\n";
     script
+}
+
+/// What stands behind `ws:` or `wss:`, as a script. Cookies know no ports but hosts, so without a name for the server
+/// it is the page's own.
+fn page_target(settings: &Settings) -> String {
+    let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
+    match (settings.domains.first(), server.split_once("://")) {
+        (Some(domain), _) => json::quote(&format!("//{domain}/")),
+        (None, Some(("unix", _))) => "`//${location.host}/ws`".into(),
+        (None, Some((_, socket))) => {
+            let port = socket.rsplit(':').next().unwrap_or("8099");
+            format!("`//${{location.hostname}}:{port}/`")
+        }
+        (None, None) => json::quote(server),
+    }
 }
 
 fn header(login: &Login) -> String {

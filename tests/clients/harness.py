@@ -110,7 +110,11 @@ class Server:
         ]
         with open(os.open(config, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
             file.write("\n".join(lines) + "\n")
-        with open(os.path.join(self.folder, "stderr.log"), "w") as errors:
+        return self.serve()
+
+    def serve(self):
+        config = os.path.join(self.folder, "wsson.toml")
+        with open(os.path.join(self.folder, "stderr.log"), "a") as errors:
             self.process = subprocess.Popen([BINARY, "run", "-c", config], stderr=errors)
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end and self.process.poll() is None:
@@ -123,6 +127,15 @@ class Server:
         self.process.kill()
         self.process.wait()
         return False
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE_S)
+
+    def again(self):
+        """The same server at the same addresses, after `stop`."""
+        if not self.serve():
+            sys.exit(f"the server did not start again:\n{self.log()}")
 
     def backend(self):
         return Backend(self.control)

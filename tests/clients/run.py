@@ -1,6 +1,6 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [backends]
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [survive] [hints] [backends]
 
 All of them without a name.
 """
@@ -10,8 +10,10 @@ import sys
 import chromium
 import demo_page
 import harness
+import hints
 import nginx
 import snippets
+import survive
 from harness import CACHE, Server, cookie_header, cookies, fresh_token, not_ok, ok, run
 from websockets.sync.client import connect
 
@@ -87,7 +89,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "survive", "hints", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -102,6 +104,10 @@ def main():
         demo_page.test()
     if "snippets" in names:
         snippets.test()
+    if "survive" in names:
+        survive.test()
+    if "hints" in names:
+        hints.test()
     harness.finish()
 
 
