@@ -16,7 +16,7 @@ use wsson::testing::auth::{self, Secret};
 use wsson::testing::client::PeerAddr;
 use wsson::testing::config::OnMessage;
 use wsson::testing::daemon::messages::Messages;
-use wsson::testing::driver::{Driver, Listen, Ready, Stream, Token};
+use wsson::testing::driver::{Driver, Listen, ReadError, Ready, Stream, Token};
 use wsson::testing::stats::Process;
 use wsson::testing::timers::Now;
 use wsson::{Hub, Settings};
@@ -72,7 +72,7 @@ struct Pipe {
 struct Socket(Rc<RefCell<Pipe>>);
 
 impl Stream for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         let mut pipe = self.0.borrow_mut();
         let waiting = &pipe.input[pipe.read..];
         let len = waiting.len().min(buffer.len());

@@ -14,7 +14,7 @@ mod accept;
 mod audit;
 mod stream;
 
-pub use stream::{Listen, Ready, Stream, Token};
+pub use stream::{Listen, ReadError, Ready, Stream, Token};
 
 use crate::clock::Now;
 use crate::delivery::{Line, Written};
@@ -23,7 +23,6 @@ use crate::handler::{self, Handler};
 use crate::hub::{After, Hub, drop_empty, shrink};
 use crate::key::{BackendKey, ClientKey, Key};
 use crate::peer::client::ClientId;
-use crate::wire::http::Reject;
 use accept::{Accepting, Port};
 use log::debug;
 use std::collections::VecDeque;
@@ -382,9 +381,15 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                 handler::pump(&mut self.hub, &mut self.handler, id, input);
                 slot.broadcasts = self.hub.stats.broadcasts != before;
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.run_client_again(key),
-            Err(error) => self.client_broken(id, &error),
+            Err(ReadError::Refused(reject)) => {
+                self.hub.refuse(id, reject);
+                self.run_client_again(key); // what else it sends is discarded
+            }
+            Err(ReadError::Io(error)) => match error.kind() {
+                ErrorKind::WouldBlock => slot.readable = false,
+                ErrorKind::Interrupted => self.run_client_again(key),
+                _ => self.client_broken(id, &error),
+            },
         }
     }
 
@@ -405,11 +410,6 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     }
 
     fn client_broken(&mut self, id: ClientId, error: &io::Error) {
-        let reject = error.get_ref().and_then(|inner| inner.downcast_ref::<Reject>());
-        if let Some(reject) = reject.filter(|_| self.hub.is_handshaking(id)) {
-            self.hub.refuse(id, *reject);
-            return self.run_client_again(id.key.index()); // what else it sends is discarded
-        }
         debug!("connection_lost reason=\"{error}\"");
         self.hub.client_lost(id);
     }
@@ -527,11 +527,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                     progress => progress,
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(ReadError::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 slot.readable = false;
                 Progress::Waiting
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Progress::More,
+            Err(ReadError::Io(error)) if error.kind() == ErrorKind::Interrupted => Progress::More,
             Err(error) => {
                 debug!("backend_lost reason=\"{error}\"");
                 self.hub.end_backend(backend);

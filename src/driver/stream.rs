@@ -3,8 +3,41 @@
 //! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
 
 use crate::delivery::{FLUSH_BYTES, Outbox, Spool, Written};
+use crate::wire::http::Reject;
 use crate::wire::http::forwarded::PeerAddr;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
+
+/// Why a read brought nothing.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The peer speaks what is not spoken here, and gets this answer.
+    Refused(Reject),
+    /// What the system said: `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. Anything
+    /// else ends the connection.
+    Io(io::Error),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reject) => f.write_str(reject.rule()),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<ErrorKind> for ReadError {
+    fn from(kind: ErrorKind) -> Self {
+        Self::Io(kind.into())
+    }
+}
 
 /// One end of a connection. It never blocks.
 pub trait Stream {
@@ -12,9 +45,8 @@ pub trait Stream {
     /// [`has_more`](Self::has_more) says so.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. A [`Reject`] inside
-    /// an error is the answer that the peer gets; anything else ends the connection.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// See [`ReadError`].
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError>;
 
     /// As `send(2)`.
     ///

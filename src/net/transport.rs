@@ -1,7 +1,7 @@
 //! The connections of both units: TCP, Unix, TLS behind one type.
 
 use super::tls::Session;
-use crate::driver::Stream;
+use crate::driver::{ReadError, Stream};
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -39,10 +39,10 @@ impl Transport {
 }
 
 impl Stream for Transport {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => Ok(stream.read(buffer)?),
+            Self::Unix(stream) => Ok(stream.read(buffer)?),
             Self::Tls(session) => session.read(buffer),
         }
     }

@@ -1,6 +1,6 @@
 //! Stands in for `tls` when wsson is built without it: nothing here can be made.
 
-use crate::driver::Stream;
+use crate::driver::{ReadError, Stream};
 use mio::net::TcpStream;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
@@ -37,7 +37,7 @@ impl Session {
 }
 
 impl Stream for Session {
-    fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, ReadError> {
         match *self {}
     }
 

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use wsson::testing::auth::{IdentityKind, Rules, Secret, issue};
 use wsson::testing::client::PeerAddr;
 use wsson::testing::config::{Limits, Settings};
-use wsson::testing::driver::{Driver, Listen, Ready, Stream, Token};
+use wsson::testing::driver::{Driver, Listen, ReadError, Ready, Stream, Token};
 use wsson::testing::frame::encode::frame_len;
 use wsson::testing::frame::{CloseCode, Kind};
 use wsson::testing::stats::Process;
@@ -93,7 +93,7 @@ type Shared = Rc<RefCell<Wire>>;
 struct Socket(Shared);
 
 impl Stream for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         let mut wire = self.0.borrow_mut();
         let len = buffer.len().min(wire.to_server.len());
         if wire.reset {

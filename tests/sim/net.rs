@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use wsson::testing::client::PeerAddr;
-use wsson::testing::driver::{Listen, Ready, Stream, Token};
+use wsson::testing::driver::{Listen, ReadError, Ready, Stream, Token};
 
 pub(crate) type Shared = Rc<RefCell<Net>>;
 
@@ -539,11 +539,12 @@ impl Records {
 }
 
 impl Stream for FakeStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.records {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
+        let read = match &mut self.records {
             Some(records) => records.read(&self.net, self.id, buffer),
             None => self.net.borrow_mut().read(self.id, buffer),
-        }
+        };
+        Ok(read?)
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -6,7 +6,7 @@
 //! end of the turn. Invariant: an idle session holds no heap buffer of ours, and `outgoing` holds the
 //! records of one handshake flight or of [`PLAIN_MAX`] bytes at most.
 
-use crate::driver::Stream;
+use crate::driver::{ReadError, Stream};
 use crate::net::transport::send;
 use crate::wire::http::Reject;
 use mio::net::TcpStream;
@@ -82,13 +82,13 @@ impl Session {
 
     /// Reads once and decrypts what came to the front of `buffer`. Nothing may come of it: a record was
     /// cut, or was not data.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         // The records begin where the plaintext of one still fits before them: plaintext is shorter than
         // its record, so what is decrypted never reaches what is not.
         let begin = PLAIN_MAX;
         let held = self.incoming.len();
         let Some(room) = buffer.get_mut(begin + held..).filter(|room| !room.is_empty()) else {
-            return Err(io::Error::new(ErrorKind::InvalidData, "a TLS handshake message is too long"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "a TLS handshake message is too long").into());
         };
         let len = self.socket.read(room)?;
         self.more = len == room.len();
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Reads what is of no interest any more, up to its end.
-    fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn discard(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         match (self.speaks, self.socket.read(buffer)?) {
             (Speaks::Broken, _) => Err(ErrorKind::ConnectionAborted.into()),
             (_, 0) => Ok(0),
@@ -117,11 +117,11 @@ impl Session {
     }
 
     /// Judges the first byte: a record of a handshake begins with 22, a request with a letter.
-    fn listen(&mut self, first: u8) -> io::Result<()> {
+    fn listen(&mut self, first: u8) -> Result<(), ReadError> {
         if self.speaks == Speaks::Nothing {
             self.speaks = if first.is_ascii_alphabetic() { Speaks::Plain } else { Speaks::Tls };
             if self.speaks == Speaks::Plain {
-                return Err(io::Error::new(ErrorKind::InvalidData, Reject::PlainHttp));
+                return Err(ReadError::Refused(Reject::PlainHttp));
             }
         }
         Ok(())
@@ -227,7 +227,7 @@ enum Record<'d> {
 }
 
 impl Stream for Session {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         assert!(buffer.len() >= BUFFER_MIN, "the reactor's scratch buffer holds some records");
         if self.closing || self.speaks == Speaks::Plain {
             return self.discard(buffer);

@@ -2,7 +2,7 @@
 //! comes, a session answers with bytes, an end or an error, and holds no more than its bounds.
 
 use super::{Config, Session, load};
-use crate::driver::Stream;
+use crate::driver::{ReadError, Stream};
 use proptest::prelude::*;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -66,8 +66,8 @@ impl Pair {
             match self.server.read(&mut self.buffer) {
                 Ok(0) => return false,
                 Ok(len) => self.received.extend_from_slice(&self.buffer[..len]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(ReadError::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(ReadError::Io(error)) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return false,
             }
         }
