@@ -17,7 +17,7 @@ use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
-pub(crate) use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGTERM};
+pub(crate) use libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, SIGHUP, SIGKILL, SIGTERM};
 
 /// The kernel caps this at `net.core.somaxconn`; asking for more than it allows costs nothing.
 const BACKLOG: i32 = 65_535;
@@ -186,6 +186,45 @@ fn group_named(name: &str) -> io::Result<Option<u32>> {
     })
 }
 
+/// The groups that the user database puts a user in, with `gid` among them.
+pub(crate) fn groups_of(name: &str, gid: u32) -> io::Result<Vec<u32>> {
+    let name = c_string(name)?;
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let mut count = libc::c_int::try_from(groups.len()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: `count` is the true length of `groups`; the call writes no more and tells how many there are.
+        let done = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
+        let found = usize::try_from(count).unwrap_or(0);
+        match done {
+            -1 if found > groups.len() && found <= 1 << 16 => groups.resize(found, 0),
+            -1 => return Err(io::Error::other("the user database does not tell the user's groups")),
+            _ => {
+                groups.truncate(found);
+                return Ok(groups);
+            }
+        }
+    }
+}
+
+/// The groups of this process.
+pub(crate) fn own_groups() -> io::Result<Vec<u32>> {
+    // SAFETY: a length of zero only counts.
+    let count = check(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    let mut groups: Vec<libc::gid_t> = vec![0; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: `count` is the true length of `groups`.
+    let found = check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    groups.truncate(usize::try_from(found).unwrap_or(0));
+    // SAFETY: no arguments, cannot fail.
+    groups.push(unsafe { libc::getegid() });
+    Ok(groups)
+}
+
+/// The effective user's number.
+pub(crate) fn own_user() -> u32 {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Calls a `get…_r` function with a buffer that grows while it says ERANGE (a group may have many members).
 fn lookup<T>(mut call: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -> io::Result<Option<T>> {
     const BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -206,8 +245,7 @@ fn c_string(text: &str) -> io::Result<CString> {
 
 /// Whether this process acts as root.
 pub(crate) fn is_root() -> bool {
-    // SAFETY: geteuid has no arguments and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    own_user() == 0
 }
 
 /// What is asked of a file or folder by [`may`].

@@ -23,6 +23,9 @@ pub(crate) enum Detached {
     Server(Word),
 }
 
+/// Between what happened and the way out.
+const END: u8 = 0;
+
 /// What a detached server owes the process that started it.
 #[derive(Debug)]
 #[must_use]
@@ -78,6 +81,10 @@ impl Word {
     pub(crate) fn failed(mut self, failure: &Failure) {
         let _ = self.0.write_all(&[failure.exit as u8]);
         let _ = self.0.write_all(failure.text.as_bytes());
+        if let Some(way_out) = &failure.way_out {
+            let _ = self.0.write_all(&[END]);
+            let _ = self.0.write_all(way_out.as_bytes());
+        }
     }
 }
 
@@ -93,7 +100,8 @@ fn listen(stream: &mut UnixStream) -> Result<String, Failure> {
     let mut said = Vec::new();
     stream.read_to_end(&mut said).map_err(|e| Failure::io("cannot hear from the server", &e))?;
     let Some((&code, text)) = said.split_first() else {
-        return Err(Failure::new(Exit::Failed, "the server ended before it was ready, without a word"));
+        return Err(Failure::new(Exit::Failed, "the server ended before it was ready, without a word")
+            .or("wsson run, with the same options: it stays in the terminal"));
     };
     let exit = match code {
         0 => return Ok(String::from_utf8_lossy(text).into_owned()),
@@ -103,7 +111,12 @@ fn listen(stream: &mut UnixStream) -> Result<String, Failure> {
         7 => Exit::NotRunning,
         _ => Exit::Failed,
     };
-    Err(Failure::new(exit, String::from_utf8_lossy(text)))
+    let mut parts = text.splitn(2, |byte| *byte == END).map(String::from_utf8_lossy);
+    let failure = Failure::new(exit, parts.next().unwrap_or_default());
+    Err(match parts.next() {
+        Some(way_out) => failure.or(way_out),
+        None => failure,
+    })
 }
 
 #[cfg(test)]
@@ -121,6 +134,8 @@ mod tests {
         use Exit::{Failed, NotConfigured, NotPermitted, NotRunning, Usage};
         for exit in [Failed, Usage, NotPermitted, NotConfigured, NotRunning] {
             let failure = Failure::new(exit, "cannot listen on tcp://127.0.0.1:80: permission denied");
+            assert_eq!(heard(|word| word.failed(&failure)), Err(failure.clone()));
+            let failure = failure.or("a port above 1023");
             assert_eq!(heard(|word| word.failed(&failure)), Err(failure));
         }
     }

@@ -13,10 +13,11 @@
 //! The process must not open and close the same file elsewhere: that would release a record lock (fcntl(2)).
 
 use super::{Exit, Failure};
-use crate::sys;
+use crate::sys::{self, User};
+use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// How often to try again when the file changes under our hands: each time another server came or went.
@@ -45,10 +46,26 @@ pub(crate) enum Locked {
 /// A server that holds the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// Its process number, from the kernel.
+    /// Its process number, from the kernel; 0 for one that has none here.
     pub pid: u32,
     /// Whether it listens, is about to, or does no more.
     pub stage: Stage,
+}
+
+impl Holder {
+    /// Whether this process can see that one: the kernel has no number for a process of another container.
+    pub(crate) fn is_visible(self) -> bool {
+        self.pid != 0
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_visible() {
+            true => write!(f, "a server with PID {}", self.pid),
+            false => f.write_str("a server in another container"),
+        }
+    }
 }
 
 /// How far a server is.
@@ -77,7 +94,14 @@ impl PidFile {
     /// Locks the file, creating it if need be. It is empty until [`write`](Self::write).
     pub(crate) fn lock(path: &Path) -> Result<Locked, Failure> {
         for _ in 0..TRIES {
-            let file = open(path)?;
+            let file = match open(path) {
+                Ok(file) => file,
+                Err(Unopened::Denied(error)) => match anothers(path, &error)? {
+                    Some(holder) => return Ok(Locked::Theirs(holder)),
+                    None => continue,
+                },
+                Err(Unopened::Refused(failure)) => return Err(failure),
+            };
             let failure =
                 |e: &io::Error| Failure::io(format!("cannot lock the PID file {}", path.display()), e);
             if !sys::lock_record(&file).map_err(|e| failure(&e))? {
@@ -107,6 +131,13 @@ impl PidFile {
         self.file
             .write_all_at(number.as_bytes(), 0)
             .map_err(|e| Failure::io(format!("cannot write the PID file {}", self.path.display()), &e))
+    }
+
+    /// Gives the file to the user that the server becomes: should it be left behind, a later server that is started as
+    /// this user can take it over.
+    pub(crate) fn give(&self, user: User) {
+        // Where it does not work, on a network's file system say, only that comfort is lost.
+        let _ = fchown(&self.file, Some(user.uid), Some(user.gid));
     }
 
     /// Notes that this server ends, for those who would tell it to.
@@ -153,9 +184,10 @@ fn holder(file: &File) -> io::Result<Option<Holder>> {
     Ok(Some(Holder { pid, stage }))
 }
 
-/// The number in the file, if there is one, and whether its server ends; `None` when it is no PID file.
+/// The number in the file, if there is one, and whether its server ends; `None` when it is no PID file. NUL bytes are
+/// what a power loss leaves of a file that had been written shortly before.
 fn content(text: &str) -> Option<(Option<u32>, bool)> {
-    let text = text.trim_end();
+    let text = text.trim_end_matches('\0').trim_end();
     let (number, stopping) = match text.split_once('\n') {
         Some((number, STOPPING)) => (number, true),
         Some(_) => return None,
@@ -172,24 +204,57 @@ fn options() -> OpenOptions {
     options
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
+/// Why the file is not open.
+enum Unopened {
+    /// This user may not write it.
+    Denied(io::Error),
+    /// It is no PID file, or it cannot be one.
+    Refused(Failure),
+}
+
+impl From<Failure> for Unopened {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
+}
+
+fn open(path: &Path) -> Result<File, Unopened> {
     let mut options = options();
     options.read(true).write(true).create(true).truncate(false).mode(0o644);
-    let file = options.open(path).map_err(|e| refused(path, &e))?;
+    let file = options.open(path).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied if !path.is_symlink() => Unopened::Denied(e),
+        _ => Unopened::Refused(refused(path, &e)),
+    })?;
     let meta = file.metadata().map_err(|e| refused(path, &e))?;
     regular(path, &meta)?;
     ours_to_write(path, &file, &meta)?;
     Ok(file)
 }
 
+/// A file that this user may not write: its server's, if one runs. One that was left behind, such as that of a server
+/// which root had started by hand and which was killed, is removed where the folder is ours.
+fn anothers(path: &Path, error: &io::Error) -> Result<Option<Holder>, Failure> {
+    let Ok(file) = options().read(true).open(path) else { return Err(refused(path, error)) };
+    let meta = file.metadata().map_err(|e| refused(path, &e))?;
+    regular(path, &meta)?;
+    ours_to_write(path, &file, &meta)?;
+    match holder(&file).map_err(|e| refused(path, &e))? {
+        Some(holder) => Ok(Some(holder)),
+        None if same_file(path, &file) && std::fs::remove_file(path).is_ok() => Ok(None),
+        None => Err(refused(path, error).or(format!("rm {}: no server holds it", path.display()))),
+    }
+}
+
 fn refused(path: &Path, error: &io::Error) -> Failure {
     let what = format!("cannot open the PID file {}", path.display());
     if path.is_symlink() {
-        return Failure::new(Exit::Failed, format!("{what}: it is a symbolic link; remove it"));
+        return Failure::new(Exit::Failed, format!("{what}: it is a symbolic link"))
+            .or("another `pid`, or remove the link: wsson follows none");
     }
     match error.kind() {
         io::ErrorKind::NotFound => {
             Failure::new(Exit::Failed, format!("{what}: its directory does not exist"))
+                .or("make the directory, or another `pid`")
         }
         _ => Failure::io(what, error),
     }
@@ -200,7 +265,7 @@ fn regular(path: &Path, meta: &Metadata) -> Result<(), Failure> {
         return Ok(());
     }
     let text = format!("cannot use {} as PID file: it is not a regular file", path.display());
-    Err(Failure::new(Exit::Failed, text))
+    Err(Failure::new(Exit::Failed, text).or("another `pid`"))
 }
 
 /// A second name, or content that is no number: somebody else's file.
@@ -217,8 +282,8 @@ fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failur
         return Ok(());
     }
     let why = if number { "it has a second name" } else { "it holds something else than a process number" };
-    let text = format!("cannot use {} as PID file: {why}; choose another `pid`", path.display());
-    Err(Failure::new(Exit::Failed, text))
+    let text = format!("cannot use {} as PID file: {why}", path.display());
+    Err(Failure::new(Exit::Failed, text).or("another `pid`, or remove the file if it is nobody's"))
 }
 
 fn same_file(path: &Path, file: &File) -> bool {
@@ -278,6 +343,42 @@ mod tests {
         assert_eq!(state(&path).unwrap(), State::Stale);
         ours(&path).write().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn what_a_power_loss_leaves_is_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        for left in ["\0\0\0\0\0", "12\0\0", "\0"] {
+            fs::write(&path, left).unwrap();
+            assert_eq!(state(&path).unwrap(), State::Stale);
+            ours(&path).remove();
+        }
+        fs::write(&path, "\x001\n").unwrap();
+        refuses(&path, "something else than a process number");
+    }
+
+    /// What root's server leaves when it is killed does not keep the server of the unit, which is another user's,
+    /// from starting.
+    #[test]
+    fn anothers_stale_file_in_our_folder_is_taken_over() {
+        if !sys::is_root() {
+            return eprintln!("skipped: not root");
+        }
+        crate::sys::tests::alone(
+            "daemon::pidfile::tests::anothers_stale_file_in_our_folder_is_taken_over",
+            || {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("pid");
+                fs::write(&path, "1\n").unwrap();
+                std::os::unix::fs::chown(folder.path(), Some(65_534), Some(65_534)).unwrap();
+                sys::become_user(User { uid: 65_534, gid: 65_534 }).unwrap();
+                let file = ours(&path);
+                file.write().unwrap();
+                file.remove();
+                assert!(!path.exists());
+            },
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::net::Address;
 use crate::server::{StartError, load_tls};
 use crate::sys::{self, User};
 use crate::{Server, Signal, Wake};
-use ::log::{error, info, warn};
+use ::log::{Level, error, info, log, warn};
 use std::io::ErrorKind;
 use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,10 @@ pub(crate) type Load<'l> = dyn FnMut() -> Result<Settings, Failure> + 'l;
 /// Serves in the foreground until told to end.
 pub(crate) fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
     let pid_file = match lock(&settings)? {
-        Some(Locked::Theirs(holder)) => return Err(Failure::new(Exit::Failed, running(holder))),
+        Some(Locked::Theirs(holder)) => {
+            return Err(Failure::new(Exit::Failed, running(holder))
+                .or("wsson stop, or a `pid` of its own for a second server"));
+        }
         Some(Locked::Ours(file)) => Some(file),
         None => None,
     };
@@ -74,7 +77,10 @@ fn begin_detached(settings: Settings) -> Result<Begun, Failure> {
 }
 
 fn running(holder: Holder) -> String {
-    format!("a server runs already, with PID {}", holder.pid)
+    match holder.is_visible() {
+        true => format!("a server runs already, with PID {}", holder.pid),
+        false => format!("a server runs already: {holder} holds the PID file"),
+    }
 }
 
 fn lock(settings: &Settings) -> Result<Option<Locked>, Failure> {
@@ -92,7 +98,7 @@ fn lock_or_wait(settings: &Settings) -> Result<Option<Locked>, Failure> {
         match lock(settings)? {
             Some(Locked::Theirs(holder)) if holder.stage != Stage::Ready => {
                 if begin.elapsed() > patience {
-                    return Err(Failure::new(Exit::Failed, hanging(holder)));
+                    return Err(Failure::new(Exit::Failed, hanging(holder)).or("wsson stop --now"));
                 }
                 std::thread::sleep(LOOK);
             }
@@ -106,7 +112,7 @@ fn hanging(holder: Holder) -> String {
         Stage::Stopping => ("stopping", "end"),
         Stage::Starting | Stage::Ready => ("starting", "get ready"),
     };
-    format!("the server with PID {} is {doing} and does not {end}; kill it", holder.pid)
+    format!("{holder} is {doing} and does not {end}")
 }
 
 fn owner(settings: &Settings) -> Result<Option<User>, Failure> {
@@ -120,13 +126,37 @@ struct Service {
     manager: Manager,
     pid_file: Option<PidFile>,
     detached: bool,
+    last: LastReload,
+}
+
+/// What the last reloads have left to do.
+#[derive(Debug, Default)]
+struct LastReload {
+    /// Keys that wait for a restart.
+    restart: Vec<&'static str>,
+    /// Why the last one changed nothing.
+    failed: Option<String>,
+}
+
+impl LastReload {
+    /// Behind the number of clients, in the line for `systemctl status`.
+    fn words(&self) -> String {
+        let failed = self.failed.as_ref().map(|why| format!("; the last reload failed: {why}"));
+        let restart = self.restart.join(", ");
+        let restart = (!restart.is_empty()).then(|| format!("; needs a restart: {restart}"));
+        [failed, restart].into_iter().flatten().collect()
+    }
 }
 
 impl Service {
     fn start(settings: Settings, pid_file: Option<PidFile>, detached: bool) -> Result<Self, Failure> {
+        if let (Some(file), Some(user)) = (&pid_file, owner(&settings)?) {
+            file.give(user);
+        }
         match Self::bind(&settings, detached) {
             Ok((server, manager)) => {
-                let service = Self { server, settings, manager, pid_file, detached };
+                let last = LastReload::default();
+                let service = Self { server, settings, manager, pid_file, detached, last };
                 service.announce()
             }
             Err(failure) => {
@@ -163,7 +193,7 @@ impl Service {
     }
 
     /// Says that the server listens: the number in the PID file first, as others wait for it.
-    fn announce(self) -> Result<Self, Failure> {
+    fn announce(mut self) -> Result<Self, Failure> {
         if let Some(Err(failure)) = self.pid_file.as_ref().map(PidFile::write) {
             self.end();
             return Err(failure);
@@ -176,7 +206,8 @@ impl Service {
             addresses.join(","),
             self.settings.control
         );
-        self.manager.ready("Serving");
+        let line = self.line();
+        self.manager.ready(&line);
         Ok(self)
     }
 
@@ -218,24 +249,52 @@ impl Service {
         self.manager.alive();
         log::sum_up();
         if !self.server.is_draining() {
-            self.manager.status(&format!("Serving {} clients", self.server.hub().clients()));
+            let line = self.line();
+            self.manager.status(&line);
         }
+    }
+
+    /// What `systemctl status` shows, all of it in one line.
+    fn line(&mut self) -> String {
+        let clients = self.server.hub().clients();
+        let noun = if clients == 1 { "client" } else { "clients" };
+        format!("Serving {clients} {noun}{}", self.last.words())
     }
 
     fn reload(&mut self, load: &mut Load<'_>) {
         self.manager.reloading();
+        self.make_sockets_anew();
         match load().and_then(|file| self.apply(&file)) {
             Ok(plan) => {
                 let (applied, restart) = (reload::list(&plan.applied), reload::list(&plan.restart));
-                info!("reloaded applied={applied} restart={restart}");
+                let level = if plan.restart.is_empty() { Level::Info } else { Level::Warn };
+                log!(level, "reloaded applied={applied} restart={restart}");
+                self.last = LastReload { restart: plan.restart.clone(), failed: None };
                 self.server.hub().note_reload(plan.applied, plan.restart, None);
             }
             Err(failure) => {
                 error!("reload_failed reason=\"{}\"", reason(&failure));
-                self.server.hub().note_reload(Vec::new(), Vec::new(), Some(failure.text));
+                self.last.failed = Some(one_line(&failure.text));
+                self.server.hub().note_reload(Vec::new(), self.last.restart.clone(), Some(failure.text));
             }
         }
-        self.manager.ready("Serving");
+        let line = self.line();
+        self.manager.ready(&line);
+    }
+
+    /// A socket's file that somebody has removed, such as a cleaner of /run or /tmp, comes back with a reload.
+    fn make_sockets_anew(&mut self) {
+        for (address, made) in self.server.restore_sockets() {
+            match made {
+                Ok(()) => warn!("socket_restored address={address} reason=\"its file had gone\""),
+                Err(error) => {
+                    error!(
+                        "socket_not_restored address={address} reason=\"{}\"",
+                        quotable(&error.to_string())
+                    );
+                }
+            }
+        }
     }
 
     /// What can fail comes first, so that a reload happens as a whole or not at all.
@@ -273,7 +332,15 @@ fn reopen() {
 
 /// A sentence as a quoted value: without quotes of its own.
 fn reason(failure: &Failure) -> String {
-    failure.text.replace('"', "'")
+    quotable(&failure.text)
+}
+
+fn quotable(text: &str) -> String {
+    text.replace('"', "'")
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', "; ")
 }
 
 /// A detached server has no standard error.

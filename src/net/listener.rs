@@ -29,7 +29,7 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: Option<SocketFile> },
+    Unix { listener: UnixListener, file: Option<SocketFile> },
 }
 
 /// The file of a Unix socket. Dropping it removes the file if it is still the one that was made.
@@ -37,6 +37,14 @@ enum Socket {
 struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+    permissions: Permissions,
+}
+
+impl SocketFile {
+    fn is_there(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode)
+    }
 }
 
 /// A listening socket that somebody else has opened, such as systemd.
@@ -67,6 +75,8 @@ pub enum BindError {
     NotASocket(PathBuf),
     /// A user or group is not known here.
     UnknownOwner(String),
+    /// The group is not one of the server's user, who is not root.
+    MayNotGive(String),
     /// What the system said.
     Os(String, io::Error),
 }
@@ -76,6 +86,7 @@ impl BindError {
     pub fn kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Os(_, error) => Some(error.kind()),
+            Self::MayNotGive(_) => Some(io::ErrorKind::PermissionDenied),
             Self::InUse(_) | Self::NotASocket(_) | Self::UnknownOwner(_) => None,
         }
     }
@@ -89,6 +100,12 @@ impl fmt::Display for BindError {
                 write!(f, "cannot listen on {}: a file that is not a socket is in the way", path.display())
             }
             Self::UnknownOwner(name) => write!(f, "cannot give the socket to {name}: no such user or group"),
+            Self::MayNotGive(group) => write!(
+                f,
+                "cannot give the sockets to {group} (sockets.group): the server's user is not in that group, and only \
+                 root could; leave the key out, and put the user of your site into the server's group instead: \
+                 adduser www-data wsson"
+            ),
             Self::Os(what, error) => write!(f, "{what}: {}", sys::describe(error)),
         }
     }
@@ -138,7 +155,7 @@ impl Listener {
             Address::Unix(_) => {
                 let listener = std::os::unix::net::UnixListener::from(inherited.fd);
                 listener.set_nonblocking(true).map_err(os)?;
-                Socket::Unix { listener: UnixListener::from_std(listener), _file: None }
+                Socket::Unix { listener: UnixListener::from_std(listener), file: None }
             }
         };
         Ok(Self { socket, registry, tls: None })
@@ -160,6 +177,22 @@ impl Listener {
         match &mut self.socket {
             Socket::Tcp(listener) => self.registry.register(listener, token, Interest::READABLE),
             Socket::Unix { listener, .. } => self.registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    /// Makes a Unix socket anew whose file is not there any more, and returns its address. What another server has put
+    /// there meanwhile is left.
+    pub(crate) fn restore(&mut self, token: mio::Token) -> Result<Option<String>, (String, BindError)> {
+        let Socket::Unix { file: Some(file), .. } = &self.socket else { return Ok(None) };
+        if file.is_there() {
+            return Ok(None);
+        }
+        let address = format!("unix://{}", file.path.display());
+        let socket = bind_unix(&file.path, &file.permissions).map_err(|error| (address.clone(), error))?;
+        self.socket = socket;
+        match self.register(token) {
+            Ok(()) => Ok(Some(address)),
+            Err(error) => Err((address.clone(), BindError::Os(format!("cannot register {address}"), error))),
         }
     }
 
@@ -232,9 +265,13 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
         os(error)
     })?;
     let metadata = std::fs::symlink_metadata(path).map_err(os)?;
-    let file = SocketFile { path: path.into(), inode: (metadata.dev(), metadata.ino()) };
+    let file = SocketFile {
+        path: path.into(),
+        inode: (metadata.dev(), metadata.ino()),
+        permissions: permissions.clone(),
+    };
     give(path, permissions)?;
-    Ok(Socket::Unix { listener, _file: Some(file) })
+    Ok(Socket::Unix { listener, file: Some(file) })
 }
 
 /// Removes a socket that nobody listens on.
@@ -246,7 +283,12 @@ fn remove_unheard(path: &Path) {
 }
 
 fn give(path: &Path, permissions: &Permissions) -> Result<(), BindError> {
-    let os = |error| BindError::Os(format!("cannot set the owner of {}", path.display()), error);
+    let os = |error: io::Error| match (&permissions.owner, &permissions.group) {
+        (None, Some(group)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            BindError::MayNotGive(group.clone())
+        }
+        _ => BindError::Os(format!("cannot set the owner of {}", path.display()), error),
+    };
     let uid = permissions.owner.as_deref().map(find_user).transpose()?;
     let gid = permissions.group.as_deref().map(find_group).transpose()?;
     if uid.is_some() || gid.is_some() {
@@ -269,9 +311,7 @@ fn find_group(name: &str) -> Result<u32, BindError> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode);
-        if ours {
+        if self.is_there() {
             // A directory that became unwritable leaves a dead socket, which the next start replaces.
             let _ = std::fs::remove_file(&self.path);
         }

@@ -441,6 +441,20 @@ impl<H: Handler> Server<H> {
         changed
     }
 
+    /// Makes the files of Unix sockets that have gone anew, so that they can be reached again; what is connected stays.
+    /// Returns the addresses of those, and what came of it.
+    pub(crate) fn restore_sockets(&mut self) -> Vec<(String, Result<(), StartError>)> {
+        let mut restored = Vec::new();
+        for (index, listener) in self.driver.listeners().enumerate() {
+            match listener.restore(mio_token(Token::Listener(index))) {
+                Ok(None) => {}
+                Ok(Some(path)) => restored.push((path, Ok(()))),
+                Err((path, error)) => restored.push((path, Err(error.into()))),
+            }
+        }
+        restored
+    }
+
     /// The status of this moment as JSON (operations.md, "Status fields").
     pub fn status_json(&mut self) -> String {
         let now = self.clock.read();
