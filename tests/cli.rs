@@ -523,7 +523,7 @@ fn a_server_that_holds_its_pid_file_is_not_stopped() {
     for (text, stage) in [("1\n", "starting"), ("PID\nstopping\n", "stopping")] {
         let text = text.replace("PID", &std::process::id().to_string());
         std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0).expect("the file is ours");
-        site.run(&["status"]).failed(4, &format!("process {} is {stage}", std::process::id()));
+        site.run(&["status"]).failed(4, &format!("a server with PID {} is {stage}", std::process::id()));
     }
 }
 

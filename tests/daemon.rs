@@ -451,7 +451,7 @@ fn whoever_comes_during_a_drain_waits_and_cuts_nobody() {
     let begin = Instant::now();
     let mut first = Running(site.command("stop").spawn().expect("the binary runs"));
     eventually("it drains", || site.read("wsson.pid") == format!("{pid}\nstopping\n"));
-    site.wsson("status").is(4).says(&format!("process {pid} is stopping"));
+    site.wsson("status").is(4).says(&format!("a server with PID {pid} is stopping"));
     site.wsson("stop").is(0);
     assert!(begin.elapsed() >= DRAIN, "the second stop has cut the drain short");
     assert_eq!(first.code(), Some(0));
@@ -552,7 +552,123 @@ fn reload_moves_the_log() {
     assert!(site.read("other.log").contains("reloaded applied=log"));
 }
 
+#[test]
+fn a_pending_restart_and_a_failed_reload_stay_in_sight() {
+    let site = Site::new().started();
+    assert!(!site.wsson("status").is(0).out.contains("reload"));
+    let site = site.configured("servers = \"unix://other.sock\"");
+    site.wsson("reload").is(0).says("needs a restart: servers");
+    site.wsson("status").is(0).says("reload      needs a restart: servers");
+    let site = site.configured("servers = \"unix://other.sock\"\nlog = \"/no/such/folder/x.log\"");
+    site.wsson("reload").is(1).says("cannot open the log");
+    let status = site.wsson("status").is(0);
+    status
+        .says("reload      failed, and changed nothing: cannot open the log")
+        .says("needs a restart: servers");
+    let site = site.configured("");
+    site.wsson("reload").is(0);
+    assert!(!site.wsson("status").is(0).out.contains("reload"));
+}
+
+/// The secret of the server's own environment, as from a systemd unit: the shell does not have it.
+#[test]
+fn reload_asks_the_server_that_knows_its_secret() {
+    let site = Site::new();
+    let text = site.read("wsson.toml").replace(&format!("secret = \"{SECRET}\"\n"), "");
+    fs::write(site.path("wsson.toml"), text).expect("writable");
+    fs::write(site.path("secret"), SECRET).expect("writable");
+    fs::set_permissions(site.path("secret"), fs::Permissions::from_mode(0o600)).expect("ours");
+    site.wsson("start").is(6).says("no secret");
+    site.wsson("check").is(6).says("no secret");
+    let start = site.command("start").env("WSSON_SECRET_FILE", site.path("secret")).output();
+    Ended::new(start.expect("the binary runs")).is(0);
+    let text = site.read("wsson.toml") + "[timeouts]\nidle = 7\n";
+    fs::write(site.path("wsson.toml"), text).expect("writable");
+    site.wsson("reload").is(0).says("applied: timeouts.idle");
+    if is_root() {
+        site.wsson("check").is(0).says("names no secret: its server is given one by its environment");
+    }
+    // What the server cannot read is told by the server.
+    fs::remove_file(site.path("secret")).expect("ours");
+    site.wsson("reload").is(1).says("the server has not reloaded: cannot read the secret");
+}
+
+#[test]
+fn a_socket_that_was_swept_away_comes_back_with_a_reload() {
+    let site = Site::new().started();
+    let pid = site.pid();
+    for name in ["control.sock", "server.sock"] {
+        fs::remove_file(site.path(name)).expect("ours");
+    }
+    site.wsson("status").is(4).says("the file of its control socket has gone").says("wsson reload");
+    site.wsson("reload").is(0).says("nothing has changed");
+    assert!(site.answers() && site.path("server.sock").exists());
+    let _browser = browser(&site);
+    assert!(
+        site.read("wsson.log").contains("warn socket_restored address=unix://"),
+        "{}",
+        site.read("wsson.log")
+    );
+    // Not a file that something else has put there.
+    fs::remove_file(site.path("server.sock")).expect("ours");
+    fs::write(site.path("server.sock"), "precious").expect("writable");
+    site.wsson("reload").is(0);
+    assert!(site.read("wsson.log").contains("error socket_not_restored"), "{}", site.read("wsson.log"));
+    assert_eq!(site.read("server.sock"), "precious");
+    site.wsson("stop").is(0);
+    assert!(gone(pid) && !site.path("control.sock").exists());
+    assert_eq!(site.read("server.sock"), "precious");
+}
+
 // ── files in the way ──
+
+#[test]
+fn what_a_power_loss_leaves_prevents_nothing() {
+    let site = Site::new();
+    fs::write(site.path("wsson.pid"), [0; 6]).expect("writable");
+    site.wsson("status").is(1).says("not running, but its PID file");
+    site.wsson("start").is(0);
+    assert!(site.answers());
+}
+
+/// A server that hangs is ended by its handle; no message names a number to kill, which may be another process.
+#[test]
+fn a_server_that_hangs_is_ended_by_its_handle() {
+    let site = Site::with("[timeouts]\ndrain = 0.1").started();
+    let pid = site.pid();
+    site.kill("STOP");
+    let now = || Ended::new(site.command("stop").arg("--now").output().expect("the binary runs"));
+    now().is(0);
+    assert!(gone(pid));
+    now().is(0).says("no server runs");
+}
+
+/// The kernel has no number for a process of another PID namespace: it is not taken for none, nor for process 0.
+#[test]
+fn a_server_in_another_container_is_told_and_left_alone() {
+    let inside = |site: &Site, command: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_wsson"), command, "-c"]);
+        unshare.arg(site.path("wsson.toml")).output().ok().map(Ended::new)
+    };
+    let site = Site::new();
+    match inside(&site, "status") {
+        Some(ended) if ended.code == Some(3) => {}
+        _ => return eprintln!("skipped: namespaces of our own are not permitted here"),
+    }
+    let site = site.started();
+    for command in ["stop", "restart", "reload"] {
+        let ended = inside(&site, command).expect("it ran before").is(1);
+        ended
+            .says("a server in another container holds the PID file")
+            .says("try: the same command in that container");
+    }
+    inside(&site, "run")
+        .expect("it ran before")
+        .is(1)
+        .says("a server runs already: a server in another container");
+    assert!(site.answers());
+}
 
 #[test]
 fn a_link_in_place_of_the_pid_file_is_refused() {

@@ -3,7 +3,7 @@
 _wsson_options() {
     case $1 in
         run | start | restart) echo "--config --allow-weak --verbose --help" ;;
-        stop) echo "--config --help" ;;
+        stop) echo "--config --now --help" ;;
         status) echo "--config --control --json --help" ;;
         reload) echo "--config --allow-weak --help" ;;
         check) echo "--config --allow-weak --bind --help" ;;

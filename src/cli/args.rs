@@ -3,15 +3,13 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, demo, send, service, status};
+use super::{Exit, Failure, Outcome, check, cookie, demo, reload, send, service, status};
 use crate::config::nearest;
+use crate::daemon::CONFIG_DEFAULT;
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
-
-/// Where the configuration is when `-c` does not say.
-const CONFIG_DEFAULT: &str = "/etc/wsson/wsson.toml";
 
 /// A command of wsson.
 #[derive(Debug)]
@@ -62,6 +60,8 @@ const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
 
 const BIND: Opt = Opt::flag("bind", "try the addresses as well: one that a server has already is wrong");
 
+const NOW: Opt = Opt::flag("now", "kill it, clients or not: for one that hangs");
+
 const SERVE_OPTIONS: &[&Opt] = &[&CONFIG, &ALLOW_WEAK, &VERBOSE];
 
 const COOKIE_OPTIONS: &[&Opt] = &[
@@ -109,8 +109,9 @@ const COMMANDS: &[Command] = &[
         name: "stop",
         summary: "end the running server and wait until it is gone",
         words: "",
-        options: &[&CONFIG],
-        details: "Exit codes: 0 ended, or not running; 1 it does not end, 4 not permitted.\n",
+        options: &[&CONFIG, &NOW],
+        details: "A server that a unit of systemd runs is stopped by systemctl.\n\
+            Exit codes: 0 ended, or not running; 1 it does not end, 4 not permitted.\n",
         run: service::stop,
     },
     Command {
@@ -118,7 +119,7 @@ const COMMANDS: &[Command] = &[
         summary: "stop, then start; a bad configuration leaves the old server running",
         words: "",
         options: SERVE_OPTIONS,
-        details: "",
+        details: "A server that a unit of systemd runs is restarted by systemctl, after the same check.\n",
         run: service::restart,
     },
     Command {
@@ -127,8 +128,8 @@ const COMMANDS: &[Command] = &[
         words: "",
         options: &[&CONFIG, &ALLOW_WEAK],
         details: "Prints what was applied and what needs a restart. A bad configuration changes nothing.\n\
-            Exit codes: 0 done, 6 the configuration is wrong, 7 there is no server.\n",
-        run: service::reload,
+            Exit codes: 0 done, 1 the server could not, 6 the configuration is wrong, 7 there is no server.\n",
+        run: reload::run,
     },
     Command {
         name: "status",

@@ -6,8 +6,10 @@
 use super::args::Args;
 use super::{Exit, Failure, Outcome, load, say, warn};
 use crate::config::{LogTarget, Settings, TlsFiles};
+use crate::daemon::pidfile::{self, State};
 use crate::daemon::privileges;
-use crate::net::Address;
+use crate::daemon::supervisor::{Account, Unit};
+use crate::net::{Address, BindError};
 use crate::sys::{Access, User};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -15,11 +17,18 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let settings = load::settings(args)?;
-    for warning in settings.warnings().iter().chain(&key_warning(&settings)) {
+    let config = args.config().0;
+    let settings = load::for_server(args, has_own_secret(args, &config))?;
+    let borrowed = settings.auth.secrets.is_empty().then(|| {
+        let path = config.display();
+        format!(
+            "{path} names no secret: its server is given one by its environment, which is not checked here"
+        )
+    });
+    for warning in settings.warnings().iter().chain(&key_warning(&settings)).chain(&borrowed) {
         warn(&format_args!("wsson: warning: {warning}"));
     }
-    let mut wrong = wrong(&settings);
+    let mut wrong = wrong(&settings, Unit::account(&config).as_ref());
     if args.has("bind") {
         wrong.extend(settings.servers.iter().chain([&settings.control]).filter_map(|text| occupied(text)));
     }
@@ -37,9 +46,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 /// What would keep a server with these settings from starting although the file is right: asked before a running
-/// server is ended. `held` are the addresses that it will give up.
-pub(crate) fn startable(settings: &Settings, held: &[String]) -> Result<(), Failure> {
-    let mut wrong = wrong(settings);
+/// server is ended. `held` are the addresses that it will give up, `account` is what systemd starts it as.
+pub(crate) fn startable(
+    settings: &Settings,
+    held: &[String],
+    account: Option<&Account>,
+) -> Result<(), Failure> {
+    let mut wrong = wrong(settings, account);
     let addresses = settings.servers.iter().chain([&settings.control]);
     wrong.extend(addresses.filter_map(|text| match settings.reuseport || is_held(held, text) {
         true => unusable(text),
@@ -49,6 +62,17 @@ pub(crate) fn startable(settings: &Settings, held: &[String]) -> Result<(), Fail
         true => Ok(()),
         false => Err(Failure::new(Exit::Failed, wrong.join("\nwsson: "))),
     }
+}
+
+/// Whether the server of this configuration has a secret that the file does not name: from its unit, or from the
+/// environment it was started with.
+fn has_own_secret(args: &Args, config: &Path) -> bool {
+    let pid = load::addresses(args).ok().and_then(|settings| settings.pid);
+    let holder = match pid.map(|path| pidfile::state(&path)) {
+        Some(Ok(State::Held(holder))) => load::process_has_secret(holder.pid),
+        _ => None,
+    };
+    holder == Some(true) || Unit::for_configuration(config).is_some_and(|unit| unit.gives_secret())
 }
 
 /// A port that is given up is free for every host and protocol.
@@ -61,7 +85,7 @@ fn is_held(held: &[String], text: &str) -> bool {
 }
 
 /// Whatever would keep a server with these settings from starting.
-fn wrong(settings: &Settings) -> Vec<String> {
+fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<String> {
     let mut wrong = Vec::new();
     let unix = settings
         .servers
@@ -78,7 +102,11 @@ fn wrong(settings: &Settings) -> Vec<String> {
     if let LogTarget::File(log) = &settings.log {
         wrong.extend(bad_log(settings, log));
     }
-    wrong.extend(bad_accounts(settings));
+    let accounts = bad_accounts(settings);
+    if accounts.is_empty() {
+        wrong.extend(bad_gift(settings, account));
+    }
+    wrong.extend(accounts);
     if let Some(TlsFiles { certificate, key }) = &settings.tls {
         wrong.extend(crate::net::tls::load(certificate, key).err().filter(|_| cfg!(feature = "tls")));
     }
@@ -180,6 +208,51 @@ fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Res
         Err(error) => crate::sys::describe(&error),
     };
     Some(format!("cannot use {name:?} for \"{key}\": {why}"))
+}
+
+/// Why the sockets cannot be given to whom `[sockets]` says: root may give them to anyone, others to groups of their own.
+fn bad_gift(settings: &Settings, account: Option<&Account>) -> Option<String> {
+    let sockets = &settings.sockets;
+    let is_unix = |address: &String| address.starts_with("unix://");
+    if !settings.servers.iter().chain([&settings.control]).any(is_unix) {
+        return None;
+    }
+    let giver = Giver::of(account)?;
+    let number =
+        |name: &Option<String>, find: fn(&str) -> io::Result<Option<u32>>| find(name.as_ref()?).ok()?;
+    let uid = number(&sockets.owner, |name| Ok(crate::sys::user(name)?.map(|user| user.uid)));
+    let gid = number(&sockets.group, crate::sys::group);
+    if uid.is_some_and(|uid| uid != giver.uid) {
+        let owner = sockets.owner.as_deref().unwrap_or_default();
+        return Some(format!("cannot give the sockets to {owner} (sockets.owner): only root may"));
+    }
+    if gid.is_some_and(|gid| !giver.groups.contains(&gid)) {
+        let group = sockets.group.as_deref().unwrap_or_default();
+        return Some(BindError::MayNotGive(group.into()).to_string());
+    }
+    None
+}
+
+/// The account that makes the sockets and is not root.
+struct Giver {
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl Giver {
+    /// `None`: root does, or the host does not know the account, which is told elsewhere.
+    fn of(account: Option<&Account>) -> Option<Self> {
+        let Some(account) = account else {
+            return (!crate::sys::is_root()).then(|| {
+                Some(Self { uid: crate::sys::own_user(), groups: crate::sys::own_groups().ok()? })
+            })?;
+        };
+        let user = crate::sys::user(&account.user).ok()??;
+        let gid = crate::sys::group(&account.group).ok().flatten().unwrap_or(user.gid);
+        let mut groups = crate::sys::groups_of(&account.user, gid).ok()?;
+        groups.extend(account.groups.iter().filter_map(|name| crate::sys::group(name).ok()?));
+        (user.uid != 0).then_some(Self { uid: user.uid, groups })
+    }
 }
 
 fn key_warning(settings: &Settings) -> Option<String> {

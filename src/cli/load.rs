@@ -7,9 +7,11 @@ use super::args::Args;
 use super::{Exit, Failure};
 use crate::auth::Secret;
 use crate::config::{Settings, secret_weakness};
-use std::ffi::OsString;
+use crate::daemon::supervisor::{SECRET_CREDENTIAL, SECRET_VARIABLE};
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,27 @@ pub(crate) fn settings(args: &Args) -> Result<Settings, Failure> {
         Some(why) => Err(not_configured(format!("{}: {why}", args.config().0.display()))),
         None => Ok(settings),
     }
+}
+
+/// Settings for judging a file in the place of a server that has an environment of its own. Where the file names no
+/// secret, that of the unit or of the running server will do.
+pub(crate) fn for_server(args: &Args, has_secret: bool) -> Result<Settings, Failure> {
+    let settings = with_secrets(args)?;
+    let mut judged = settings.clone();
+    if has_secret && judged.auth.secrets.is_empty() {
+        judged.auth.secrets.push(Secret::new(b"its own, which it does not tell"));
+    }
+    match judged.missing() {
+        Some(why) => Err(not_configured(format!("{}: {why}", args.config().0.display()))),
+        None => Ok(settings),
+    }
+}
+
+/// What the file says, without the secrets that it only names: the server reads those itself.
+pub(crate) fn file(args: &Args) -> Result<Settings, Failure> {
+    let (path, _) = args.config();
+    let (text, _) = read_config(&path)?;
+    parse(&text, &path, true)
 }
 
 /// Settings with their secrets; there may be no origin, and no secret either.
@@ -141,12 +164,25 @@ fn refuse_open(path: &Path, meta: &Metadata, holds_secret: bool) -> Result<(), F
 
 /// The file that replaces the configuration's secret: the one named to a container, or systemd's credential.
 fn secret_from_environment(get: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if let Some(file) = get("WSSON_SECRET_FILE").filter(|file| !file.is_empty()) {
+    if let Some(file) = get(SECRET_VARIABLE).filter(|file| !file.is_empty()) {
         return Some(file.into());
     }
-    let credential = Path::new(&get("CREDENTIALS_DIRECTORY")?).join("wsson-secret");
+    let credential = Path::new(&get("CREDENTIALS_DIRECTORY")?).join(SECRET_CREDENTIAL);
     // Other credentials may be passed without this one.
     credential.exists().then_some(credential)
+}
+
+/// Whether the process was given a secret by its environment. `None`: only root may look, or it has gone.
+pub(crate) fn process_has_secret(pid: u32) -> Option<bool> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let variable = |name: &str| {
+        let mut lines = environment.split(|byte| *byte == 0);
+        lines.find_map(|line| {
+            let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(OsStr::from_bytes(value).to_owned())
+        })
+    };
+    Some(secret_from_environment(&variable).is_some())
 }
 
 /// One newline at the end, which editors and `openssl rand` leave, does not belong to the secret.

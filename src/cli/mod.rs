@@ -11,6 +11,7 @@ mod demo;
 mod json;
 mod link;
 mod load;
+mod reload;
 mod send;
 mod service;
 mod status;

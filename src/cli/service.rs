@@ -1,14 +1,17 @@
-//! `wsson run`, `start`, `stop`, `restart`, `reload`: the server as a service.
+//! `wsson run`, `start`, `stop`, `restart`: the server as a service.
 //!
 //! The PID file's lock says whether a server runs, and the kernel says whose lock it is: nobody else is ever
-//! signalled. A configuration is always read before a running server is touched.
+//! signalled. A configuration is always read before a running server is touched. A server that a unit of systemd runs
+//! is left to systemd: `start`, `stop` and `restart` pass the word on ([`supervisor`](crate::daemon::supervisor)).
 
 use super::args::Args;
 use super::json::Json;
-use super::{Exit, Failure, Outcome, check, link, load, say, warn};
+use super::reload::status;
+use super::{Exit, Failure, Outcome, check, load, say, warn};
 use crate::Settings;
 use crate::daemon::detach::{self, Detached};
 use crate::daemon::pidfile::{self, Stage, State};
+use crate::daemon::supervisor::Unit;
 use crate::daemon::{log, service};
 use crate::sys::{self, Process};
 use std::io::{IsTerminal, Write};
@@ -19,10 +22,8 @@ use std::time::{Duration, Instant};
 const MARGIN: Duration = Duration::from_secs(10);
 /// A dot per second on a terminal.
 const DOT: Duration = Duration::from_secs(1);
-/// How long `reload` waits for the outcome: a server applies a file in milliseconds.
-const RELOADING: Duration = Duration::from_secs(10);
-/// How often it asks.
-const ASK: Duration = Duration::from_millis(20);
+/// How long a server that is killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let args = args.anchored();
@@ -35,6 +36,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 pub(crate) fn start(args: &Args) -> Outcome {
     let args = args.anchored();
+    let config = args.config().0;
+    if let Keeper::Unit(unit) = Keeper::find(&load::addresses(&args)?, &config)? {
+        ready_for(&args, &unit)?;
+        return pass_on(&unit, "start");
+    }
     let settings = load::settings(&args)?;
     tell(&settings);
     begin(&args, settings)
@@ -56,6 +62,16 @@ fn begin(args: &Args, settings: Settings) -> Outcome {
 
 pub(crate) fn stop(args: &Args) -> Outcome {
     let settings = load::to_stop(args)?;
+    if args.has("now") {
+        return match kill(&settings)? {
+            true => Ok(Exit::Done),
+            false => say("wsson: no server runs\n"),
+        };
+    }
+    // A unit that is there but does not run is stopped already; its server's lock tells one that does.
+    if let Some(unit) = running(&settings)?.and_then(|server| Unit::of(server.pid)) {
+        return pass_on(&unit, "stop");
+    }
     match end(&settings)? {
         true => Ok(Exit::Done),
         false => say("wsson: no server runs\n"),
@@ -64,32 +80,58 @@ pub(crate) fn stop(args: &Args) -> Outcome {
 
 pub(crate) fn restart(args: &Args) -> Outcome {
     let args = args.anchored();
-    let settings = load::settings(&args)?;
-    tell(&settings);
-    check::startable(&settings, &held(&settings))?;
-    end(&settings)?;
-    begin(&args, settings)
+    let config = args.config().0;
+    match Keeper::find(&load::to_stop(&args)?, &config)? {
+        Keeper::Unit(unit) => {
+            ready_for(&args, &unit)?;
+            // One that was started by hand beside the unit goes first: the unit takes its place.
+            let settings = load::to_stop(&args)?;
+            let beside = running(&settings)?.is_some_and(|server| Unit::of(server.pid).is_none());
+            if beside {
+                end(&settings)?;
+            }
+            pass_on(&unit, "restart")
+        }
+        Keeper::Nobody => {
+            let settings = load::settings(&args)?;
+            tell(&settings);
+            check::startable(&settings, &held(&settings), None)?;
+            end(&settings)?;
+            begin(&args, settings)
+        }
+    }
 }
 
-pub(crate) fn reload(args: &Args) -> Outcome {
-    let args = args.anchored();
-    let settings = load::settings(&args)?;
+/// What would keep the unit's server from starting is told before systemd is asked: afterwards the old one is gone.
+fn ready_for(args: &Args, unit: &Unit) -> Result<(), Failure> {
+    let settings = load::for_server(args, unit.gives_secret())?;
     tell(&settings);
-    let path = pid_path(&settings)?;
-    let Some(server) = holder(path)? else {
-        nobody(&settings)?;
-        return Err(Failure::new(Exit::NotRunning, "no server runs").or("wsson start"));
-    };
-    let before = outcome(&settings).map(|outcome| outcome.count);
-    signal(&server, sys::SIGHUP)?;
-    match before {
-        Some(before) => report(&settings, &server, before),
-        None => say("wsson: the server reads its configuration again; its log tells the outcome\n"),
+    check::startable(&settings, &held(&settings), Unit::account(&args.config().0).as_ref())
+}
+
+fn pass_on(unit: &Unit, verb: &str) -> Outcome {
+    say(&format!("wsson: {unit} runs this server: {}\n", unit.line(verb)))?;
+    unit.ask(verb)?;
+    Ok(Exit::Done)
+}
+
+/// Who starts and ends the server of a configuration.
+enum Keeper {
+    Unit(Unit),
+    Nobody,
+}
+
+impl Keeper {
+    /// The unit that runs it or, when it is not running or was started by hand, the one that is there for it.
+    fn find(settings: &Settings, config: &Path) -> Result<Self, Failure> {
+        let running = running(settings)?;
+        let unit = running.as_ref().and_then(|server| Unit::of(server.pid));
+        Ok(unit.or_else(|| Unit::for_configuration(config)).map_or(Self::Nobody, Self::Unit))
     }
 }
 
 /// What can be served but will surprise.
-fn tell(settings: &Settings) {
+pub(super) fn tell(settings: &Settings) {
     for warning in settings.warnings() {
         warn(&format_args!("wsson: warning: {warning}"));
     }
@@ -108,23 +150,33 @@ fn again(args: &Args) -> Result<Settings, Failure> {
 
 // ── the running server ──
 
-struct Server {
-    pid: u32,
+pub(super) struct Server {
+    pub(super) pid: u32,
     /// It has been told to end already.
     stopping: bool,
     process: Process,
 }
 
-fn pid_path(settings: &Settings) -> Result<&Path, Failure> {
+pub(super) fn pid_path(settings: &Settings) -> Result<&Path, Failure> {
     settings.pid.as_deref().ok_or_else(|| {
         let text = "cannot find the server: the configuration has no `pid`";
-        Failure::new(Exit::Failed, text).or("systemctl, or whatever started it")
+        Failure::new(Exit::Failed, text).or("systemctl, docker, or whatever started it")
     })
 }
 
+/// The server that holds the PID file of the settings, if they name one.
+fn running(settings: &Settings) -> Result<Option<Server>, Failure> {
+    settings.pid.as_deref().map(holder).transpose().map(Option::flatten)
+}
+
 /// The process that holds the lock, held by a handle that cannot mean a later one with its number.
-fn holder(path: &Path) -> Result<Option<Server>, Failure> {
+pub(super) fn holder(path: &Path) -> Result<Option<Server>, Failure> {
     let State::Held(before) = pidfile::state(path)? else { return Ok(None) };
+    if !before.is_visible() {
+        let text = format!("{before} holds the PID file {}: it cannot be reached from here", path.display());
+        return Err(Failure::new(Exit::Failed, text)
+            .or("the same command in that container, or a `pid` of its own for each"));
+    }
     let Ok(process) = Process::open(before.pid) else {
         // It has ended just now; anything else that ails it is told by signalling it.
         return Ok(None);
@@ -138,15 +190,14 @@ fn holder(path: &Path) -> Result<Option<Server>, Failure> {
     }
 }
 
-fn signal(server: &Server, signal: i32) -> Result<(), Failure> {
+pub(super) fn signal(server: &Server, signal: i32) -> Result<(), Failure> {
     let what = format!("cannot signal the server with PID {}", server.pid);
     server.process.signal(signal).map_err(|e| Failure::io(what, &e).or("the same as root, or as its user"))
 }
 
 /// Ends the server and waits until it is gone. `false`: there was none.
 fn end(settings: &Settings) -> Result<bool, Failure> {
-    let path = settings.pid.as_deref();
-    let Some(server) = path.map(holder).transpose()?.flatten() else { return nobody(settings) };
+    let Some(server) = running(settings)? else { return nobody(settings) };
     // A second signal would end it at once, and cut short its goodbye to the clients.
     if !server.stopping {
         signal(&server, sys::SIGTERM)?;
@@ -157,14 +208,27 @@ fn end(settings: &Settings) -> Result<bool, Failure> {
     }
     let seconds = patience.as_secs();
     let text = format!("the server with PID {} has not ended after {seconds} seconds", server.pid);
-    Err(Failure::new(Exit::Failed, text).or(format!("kill -9 {}", server.pid)))
+    Err(Failure::new(Exit::Failed, text).or("wsson stop --now, which cuts its clients off"))
+}
+
+/// Ends the server without asking it, for one that hangs. It is hit by its handle, not by a number that may be
+/// another's by now. `false`: there was none.
+fn kill(settings: &Settings) -> Result<bool, Failure> {
+    let Some(server) = running(settings)? else { return nobody(settings) };
+    signal(&server, sys::SIGKILL)?;
+    if wait(&server, KILLED)? {
+        return Ok(true);
+    }
+    let text = format!("the server with PID {} was killed and is still there", server.pid);
+    Err(Failure::new(Exit::Failed, text).or("dmesg: the kernel is waiting for a disk or a device of its"))
 }
 
 /// Nobody holds the PID file. That a server answers all the same must not pass for none; it is not signalled, as
 /// what anybody says on a socket is no proof of which process it is.
-fn nobody(settings: &Settings) -> Result<bool, Failure> {
+pub(super) fn nobody(settings: &Settings) -> Result<bool, Failure> {
     let Some(pid) = status(settings).and_then(|report| report.get("pid")?.count()) else { return Ok(false) };
     let control = &settings.control;
+    // The number is the server's own word: in a container it counts from 1, as others do.
     let text = match &settings.pid {
         Some(path) => {
             let path = path.display();
@@ -172,7 +236,8 @@ fn nobody(settings: &Settings) -> Result<bool, Failure> {
         }
         None => format!("a server with PID {pid} answers at {control}, but the configuration has no `pid`"),
     };
-    Err(Failure::new(Exit::Failed, text).or(format!("the `pid` it was started with, or: kill {pid}")))
+    Err(Failure::new(Exit::Failed, text)
+        .or("the configuration it was started with, or whatever started it: systemctl, docker"))
 }
 
 fn wait(server: &Server, patience: Duration) -> Result<bool, Failure> {
@@ -197,22 +262,6 @@ fn wait(server: &Server, patience: Duration) -> Result<bool, Failure> {
     Ok(gone)
 }
 
-// ── the outcome of a reload ──
-
-struct Reloaded {
-    count: u64,
-    applied: Vec<String>,
-    restart: Vec<String>,
-    error: Option<String>,
-}
-
-/// What the server at the control address says of itself; `None` when it cannot be asked.
-fn status(settings: &Settings) -> Option<Json> {
-    let frames = link::exchange(&settings.control, b"0t").ok()?;
-    let report = frames.into_iter().find(|frame| frame.command == b'T')?;
-    Json::parse(std::str::from_utf8(&report.payload).ok()?)
-}
-
 /// The addresses that the running server listens on. Where it cannot be asked, all that are wanted may be its own.
 fn held(settings: &Settings) -> Vec<String> {
     let Some(report) = status(settings) else {
@@ -221,50 +270,4 @@ fn held(settings: &Settings) -> Vec<String> {
     let listeners = report.get("listeners").map_or(&[] as &[Json], Json::items);
     let addresses = listeners.iter().filter_map(|listener| Some(listener.get("address")?.text()?.to_owned()));
     addresses.chain([settings.control.clone()]).collect()
-}
-
-/// What it says of its last reload.
-fn outcome(settings: &Settings) -> Option<Reloaded> {
-    let report = status(settings)?;
-    let reload = report.get("reload")?;
-    let names = |field| {
-        let items = reload.get(field).map_or(&[] as &[Json], Json::items);
-        items.iter().filter_map(|item| Some(item.text()?.to_owned())).collect()
-    };
-    Some(Reloaded {
-        count: reload.get("count")?.count()?,
-        applied: names("applied"),
-        restart: names("restart"),
-        error: reload.get("error").and_then(Json::text).map(str::to_owned),
-    })
-}
-
-fn report(settings: &Settings, server: &Server, before: u64) -> Outcome {
-    let begin = Instant::now();
-    let reloaded = loop {
-        match outcome(settings).filter(|outcome| outcome.count > before) {
-            Some(reloaded) => break reloaded,
-            None if begin.elapsed() > RELOADING => {
-                let text =
-                    format!("the server with PID {} does not tell whether it has reloaded", server.pid);
-                return Err(Failure::new(Exit::Failed, text).or("its log"));
-            }
-            None => std::thread::sleep(ASK),
-        }
-    };
-    match reloaded.error {
-        Some(error) => Err(Failure::new(Exit::Failed, format!("the server has not reloaded: {error}"))),
-        None => say(&summary(&reloaded)),
-    }
-}
-
-fn summary(reloaded: &Reloaded) -> String {
-    let mut text = String::new();
-    if !reloaded.applied.is_empty() {
-        text += &format!("applied: {}\n", reloaded.applied.join(", "));
-    }
-    if !reloaded.restart.is_empty() {
-        text += &format!("needs a restart: {}\n", reloaded.restart.join(", "));
-    }
-    if text.is_empty() { "nothing has changed\n".into() } else { text }
 }

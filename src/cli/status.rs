@@ -41,13 +41,13 @@ fn absent(args: &Args, settings: &Settings, error: &LinkError) -> Exit {
     warn(&format_args!("wsson: {error}"));
     let LinkError::Unreachable(_) = error else { return Exit::NotPermitted };
     match settings.pid.as_deref().filter(|_| !args.has("control")) {
-        Some(pid) => by_pid_file(pid),
+        Some(pid) => by_pid_file(pid, &settings.control),
         None => Exit::Stopped,
     }
 }
 
 /// Nobody listens: the lock of the PID file tells a dead server from one that starts or stops.
-fn by_pid_file(path: &Path) -> Exit {
+fn by_pid_file(path: &Path, control: &str) -> Exit {
     match pidfile::state(path) {
         Ok(State::Absent) => Exit::Stopped,
         Ok(State::Stale) => {
@@ -55,17 +55,28 @@ fn by_pid_file(path: &Path) -> Exit {
             Exit::Failed
         }
         Ok(State::Held(holder)) => {
-            let doing = match holder.stage {
-                Stage::Starting => "is starting",
-                Stage::Stopping => "is stopping",
-                Stage::Ready => "has another control address",
-            };
-            warn(&format_args!("  process {} {doing}", holder.pid));
+            warn(&format_args!("  {holder} {}", doing(holder.stage, control)));
             Exit::NotPermitted
         }
         Err(failure) => {
             warn(&format_args!("wsson: {failure}"));
             Exit::NotPermitted
+        }
+    }
+}
+
+/// Why a server that holds the PID file cannot be reached.
+fn doing(stage: Stage, control: &str) -> String {
+    let swept = control.strip_prefix("unix://").is_some_and(|path| !Path::new(path).exists());
+    match stage {
+        Stage::Starting => "is starting".into(),
+        Stage::Stopping => "is stopping".into(),
+        Stage::Ready if swept => {
+            "runs, but the file of its control socket has gone\n  try: wsson reload, which makes it anew"
+                .into()
+        }
+        Stage::Ready => {
+            format!("runs, but does not listen at {control}: it was started with another `control`")
         }
     }
 }
@@ -113,8 +124,25 @@ fn screen(report: &Json) -> String {
     line("refused", tally(report.get("refused")));
     line("closed", tally(report.get("closed")));
     line("trouble", format!("{} overflows, {} errors", count("overflows"), count("errors")));
+    reloads(report.get("reload")).iter().for_each(|text| line("reload", text.clone()));
     line("memory", format!("{}; {} of {} descriptors", size("rss_bytes"), count("fds"), count("fds_max")));
     page
+}
+
+/// What the last reload has left to do; nothing when all is well.
+fn reloads(reload: Option<&Json>) -> Vec<String> {
+    let Some(reload) = reload else { return Vec::new() };
+    let failed = reload.get("error").and_then(Json::text);
+    let failed = failed.map(|why| format!("failed, and changed nothing: {}", printable(why)));
+    let keys = reload.get("restart").map_or(&[] as &[Json], Json::items);
+    let keys: Vec<String> = keys.iter().filter_map(|key| Some(printable(key.text()?))).collect();
+    let restart = (!keys.is_empty()).then(|| format!("needs a restart: {}", keys.join(", ")));
+    failed.into_iter().chain(restart).collect()
+}
+
+/// Whatever answers at that address, it must not drive the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn listeners(page: &mut String, report: &Json) {
@@ -149,10 +177,8 @@ impl Fields<'_> {
         self.number(field).map_or("-".into(), |number| number.to_string())
     }
 
-    /// Whatever answers at that address, it must not drive the terminal.
     fn text(&self, field: &str) -> String {
-        let text = self.report.get(field).and_then(Json::text).unwrap_or("-");
-        text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+        printable(self.report.get(field).and_then(Json::text).unwrap_or("-"))
     }
 }
 

@@ -16,10 +16,14 @@ pub(crate) mod pidfile;
 pub(crate) mod privileges;
 pub(crate) mod reload;
 pub(crate) mod service;
+pub(crate) mod supervisor;
 
 use crate::sys;
 use std::process::ExitCode;
 use std::{fmt, io};
+
+/// Where the configuration is when nothing says where.
+pub(crate) const CONFIG_DEFAULT: &str = "/etc/wsson/wsson.toml";
 
 /// How a command ends; the numbers are those of the LSB for init scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
