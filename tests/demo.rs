@@ -198,6 +198,40 @@ fn a_push_arrives_in_the_visitors_browser() {
     assert_eq!(message(&mut visitor), "Hello, you");
 }
 
+/// A binary message of a page, masked with zeros.
+fn say(stream: &mut BufReader<TcpStream>, data: &[u8]) {
+    let mut frame = vec![0x82, 0x80 | u8::try_from(data.len()).expect("small"), 0, 0, 0, 0];
+    frame.extend_from_slice(data);
+    stream.get_mut().write_all(&frame).expect("it reads");
+}
+
+/// The page's button: to everybody, or to the visitor's own tabs, never to somebody else's; anything else is nothing.
+#[test]
+fn a_page_sends_to_everybody_or_to_its_own_tabs() {
+    let demo = Demo::start(&["--port", "0"]);
+    let own = Demo::cookies(&demo.get("/", &demo.host()));
+    let other = Demo::cookies(&demo.get("/", &demo.host()));
+    let mut tabs = [&own, &own, &other].map(|cookies| demo.upgrade(cookies, &demo.origin()).0);
+    for tab in &mut tabs {
+        assert!(message(tab).starts_with("Welcome"));
+    }
+    for nothing in [&b""[..], b"b", b"b\xff", b"xHello", b"5bHello"] {
+        say(&mut tabs[0], nothing);
+    }
+    say(&mut tabs[0], "dwörld".as_bytes());
+    say(&mut tabs[0], b"beverybody");
+    for tab in &mut tabs[..2] {
+        assert_eq!(message(tab), "wörld");
+    }
+    for tab in &mut tabs {
+        assert_eq!(message(tab), "everybody");
+    }
+    say(&mut tabs[2], b"B\xff");
+    let mut binary = [0; 3];
+    tabs[1].read_exact(&mut binary).expect("a frame");
+    assert_eq!(binary, [0x82, 1, 0xff]);
+}
+
 #[test]
 fn another_origin_and_forged_cookies_are_refused() {
     let demo = Demo::start(&["--port", "0"]);

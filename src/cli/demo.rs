@@ -171,10 +171,14 @@ impl Demo {
              Open it in a browser, in two tabs if you like. Then send all of them a message, from another terminal:\n\n  \
              printf 5bHello | nc -NU {}\n  \
              {program} send --control {} --all 'Hello again'\n\n\
+             (nc is the OpenBSD version: on Debian the package netcat-openbsd.)\n\n\
+             Is your browser on another machine? Type this there, and open the same address:\n\n  \
+             {}\n\n\
              Ctrl-C ends the demo.",
             settings.origins[0],
             cookie::shell_word(self.control_path()),
             cookie::shell_word(&settings.control),
+            tunnel(&settings.origins[0], &|name| std::env::var(name).ok()),
         );
         print(&text);
     }
@@ -257,6 +261,26 @@ impl Handler for Demo {
         let token = hub.token(id).unwrap_or_default().to_owned();
         self.announce(&token);
     }
+
+    /// What the page's button sends: the letter of a command and the message. A direct one goes to the visitor himself,
+    /// in all his tabs, so nobody can reach another one by it.
+    fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {
+        let Some((letter, message)) = data.split_first() else { return };
+        let kind = if letter.is_ascii_lowercase() { Kind::Text } else { Kind::Binary };
+        if message.is_empty() || kind == Kind::Text && std::str::from_utf8(message).is_err() {
+            return;
+        }
+        match letter.to_ascii_lowercase() {
+            b'b' => {
+                hub.send_broadcast(kind, message);
+            }
+            b'd' => {
+                let token = hub.token(id).unwrap_or_default().to_owned();
+                hub.send_to_token(token.as_bytes(), kind, message);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Nothing but the page's own style and script, and the WebSocket of the host that served it. `'self'` alone does not
@@ -274,6 +298,19 @@ fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+/// The command that brings the demo's port to a visitor's machine. A shell that came over SSH knows how it came.
+fn tunnel(origin: &str, get: &dyn Fn(&str) -> Option<String>) -> String {
+    let port = origin
+        .rsplit(':')
+        .next()
+        .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .unwrap_or("80");
+    let connection = get("SSH_CONNECTION").unwrap_or_default();
+    let host = connection.split(' ').nth(2).filter(|host| !host.is_empty()).unwrap_or("THIS-HOST");
+    let user = get("USER").filter(|user| !user.is_empty()).unwrap_or_else(|| "USER".into());
+    format!("ssh -N -L {port}:127.0.0.1:{port} {}", cookie::shell_word(&format!("{user}@{host}")))
+}
+
 /// `wsson` if a shell would find this very program under that name, else its path.
 fn program() -> String {
     let Ok(own) = std::env::current_exe() else { return "wsson".into() };
@@ -289,4 +326,20 @@ fn program() -> String {
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_leads_to_where_the_shell_came_in() {
+        let over_ssh = |name: &str| match name {
+            "USER" => Some("anna".into()),
+            _ => Some("203.0.113.9 50000 192.0.2.1 22".into()),
+        };
+        let known = tunnel("http://127.0.0.1:8099", &over_ssh);
+        assert_eq!(known, "ssh -N -L 8099:127.0.0.1:8099 anna@192.0.2.1");
+        assert_eq!(tunnel("http://127.0.0.1", &|_| None), "ssh -N -L 80:127.0.0.1:80 USER@THIS-HOST");
+    }
 }

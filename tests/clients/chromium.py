@@ -18,7 +18,7 @@ from harness import Server, check, cookies, free_port, not_ok, ok
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]
 
 

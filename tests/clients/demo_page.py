@@ -110,7 +110,7 @@ class Tab:
             self.complaints.append(event["params"]["entry"]["text"])
 
     def run(self, script):
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         return answer["result"].get("value")
 
     def text(self, selector):
@@ -131,15 +131,30 @@ class Tab:
             event = "field.dispatchEvent(new Event('input', {bubbles: true}))"
             self.run("{" + f"{field} field.value = {json.dumps(message)}; {event}" + "}")
 
+    def front(self):
+        """A tab behind another one is not painted, and may not use the clipboard."""
+        self.call("Page.bringToFront")
+
+    @contextlib.contextmanager
+    def wide(self, width, height):
+        """Another size of the window; a narrow one is a phone's."""
+        self.front()
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        yield
+        self.call("Emulation.clearDeviceMetricsOverride")
+
     def shot(self, name, width, height):
         if SHOTS:
-            # A tab behind another one is not painted.
-            self.call("Page.bringToFront")
-            self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-            data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+            with self.wide(width, height):
+                data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
             with open(os.path.join(SHOTS, f"demo-{name}.png"), "wb") as file:
                 file.write(base64.b64decode(data))
-            self.call("Emulation.clearDeviceMetricsOverride")
+
+    def press_enter(self):
+        """In what has the focus, as a keyboard does."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **key)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **key)
 
 
 def wait(what, condition):
@@ -178,6 +193,50 @@ def run_shown(tabs, to, kind, message):
             ok(name)
 
 
+def button(tabs):
+    """The button and the Enter key send, to everybody and to this browser, as text and as binary."""
+    for to in ("all", "me"):
+        for kind in ("text", "binary"):
+            marked = f"by hand to {to}, {kind}"
+            tabs[0].choose(to, kind, marked)
+            tabs[0].run("document.getElementById('submit').click()")
+            expected = marked if kind == "text" else f"{len(marked)} bytes: {marked.encode().hex(' ')}"
+            if all(tab.arrives(expected) for tab in tabs):
+                ok(f"demo page: the button sends {kind} to {to}")
+    tabs[0].choose("all", "text", "by Enter")
+    tabs[0].front()
+    tabs[0].run("document.getElementById('message').focus()")
+    tabs[0].press_enter()
+    if all(tab.arrives("by Enter") for tab in tabs):
+        ok("demo page: Enter sends")
+
+
+def copying(browser, tab):
+    """Copy copies, and says so on the button for a moment; where it may not, it selects."""
+    grant = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": tab.run("location.origin")}
+    tab.call("Browser.grantPermissions", **grant)
+    tab.front()
+    press = "document.querySelector('#shell').closest('dd').previousElementSibling.querySelector('button')"
+    tab.run(f"{press}.click()")
+    wait("Copy says that it copied", lambda: tab.run(f"{press}.textContent") == "Copied")
+    check("demo page: Copy copies", tab.run("navigator.clipboard.readText()"), tab.text("#shell"))
+    wait("Copy can be pressed again", lambda: tab.run(f"{press}.textContent") == "Copy")
+    tab.run(f"navigator.clipboard.writeText = () => Promise.reject(); {press}.click()")
+    wait("Copy selects", lambda: tab.run(f"{press}.textContent") == "Selected: now copy")
+    check("demo page: without a clipboard it is selected", tab.run("getSelection().toString()"), tab.text("#shell"))
+
+
+def lines(tab):
+    """No option and no word is broken over two lines; nothing is wider than the window."""
+    pieces = "Array.from(document.querySelectorAll('pre span'), span => [span.textContent, span.getClientRects().length"
+    for width in (1280, 390):
+        with tab.wide(width, 900):
+            broken = tab.run(f"{pieces}, span.clientHeight > 30]).filter(([, parts, high]) => parts > 1 || high).map(([text]) => text)")
+            options = [piece for piece in broken if piece.startswith("-") or len(piece) < 30]
+            check(f"demo page: no word is broken at {width}", options, [])
+            check(f"demo page: it fits into {width}", tab.run("document.documentElement.scrollWidth"), width)
+
+
 def visit(browser, port):
     url = f"http://127.0.0.1:{port}/"
     demo = Demo(port)
@@ -195,6 +254,9 @@ def visit(browser, port):
     run_shown(tabs, "me", "text", NASTY)
     run_shown(tabs, "all", "binary", "bytes")
     run_shown(tabs, "me", "binary", "bytes")
+    button(tabs)
+    copying(browser, tabs[0])
+    lines(tabs[0])
     markup = "<img src=x onerror=document.title=1> & <b>bold</b>"
     send(demo.control, markup)
     if tabs[0].arrives(markup):
@@ -205,12 +267,18 @@ def visit(browser, port):
     tabs[0].shot("light", 1280, 900)
     tabs[1].shot("dark", 1280, 900)
     tabs[0].shot("phone", 390, 1400)
+    tabs[1].shot("phone-dark", 390, 1400)
     check("demo page: nothing to complain about", tabs[0].complaints + tabs[1].complaints, [])
     check("demo page: the demo ends and leaves nothing", demo.stop(), (0, []))
 
     wait("it sees the end", lambda: tabs[0].text("#state").startswith("Disconnected"))
     tabs[0].shot("disconnected", 1280, 700)
+    tabs[0].shot("phone-disconnected", 390, 700)
+    check("demo page: nothing can be sent meanwhile", tabs[0].run("document.getElementById('submit').disabled"), True)
+    seen = set()
+    wait("the retry time counts down", lambda: seen.add(tabs[0].text("#retry")) or len([s for s in seen if s.startswith("again in ")]) > 2)
     demo = Demo(port)
+    tabs[0].run("document.getElementById('now').click()")
     for tab in tabs:
         wait("it connects again", lambda: tab.text("#state") == "Connected")
     fresh = tabs[0].run("demo.token")
