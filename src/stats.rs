@@ -114,8 +114,12 @@ pub struct Report<'s> {
     pub listeners: &'s [ListenerReport],
     /// Clients open now.
     pub clients: u64,
+    /// Most clients that may be open.
+    pub clients_max: u64,
     /// Connections that have not finished their handshake.
     pub unauthenticated: u64,
+    /// Most of them that may be.
+    pub unauthenticated_max: u64,
     /// Connections that are on their way out.
     pub closing: u64,
     /// Backends connected.
@@ -124,6 +128,8 @@ pub struct Report<'s> {
     pub locks: u64,
     /// Bytes in the spool.
     pub queued_bytes: u64,
+    /// Most bytes that may wait there.
+    pub queued_bytes_max: u64,
     /// The last reload.
     pub reload: Option<&'s Reload>,
 }
@@ -144,7 +150,9 @@ impl Report<'_> {
         for (name, value) in [
             ("clients", self.clients),
             ("clients_peak", stats.clients_peak),
+            ("clients_max", self.clients_max),
             ("unauthenticated", self.unauthenticated),
+            ("unauthenticated_max", self.unauthenticated_max),
             ("closing", self.closing),
             ("backends", self.backends),
             ("locks", self.locks),
@@ -155,6 +163,7 @@ impl Report<'_> {
             ("bytes_in", stats.bytes_in),
             ("bytes_out", stats.bytes_out),
             ("queued_bytes", self.queued_bytes),
+            ("queued_bytes_max", self.queued_bytes_max),
         ] {
             number(&mut out, name, value);
         }

@@ -369,7 +369,6 @@ fn messages_become_the_frames_of_the_protocol() {
         (&["--all", "--binary", "Hello"], "5BHello".into(), b""),
         (&["--all", "--", "-x"], "2b-x".into(), b""),
         (&["--all", "é"], "2bé".into(), b"0p"),
-        (&["--all", ""], "0b".into(), b""),
         (&["--token", TOKEN, "hi"], to("34d", "hi"), b""),
         (&["--token", TOKEN, "--binary", "hi"], to("34D", "hi"), b""),
         (&["--token", TOKEN, "--confirm", "hi"], to("34c", "hi"), ACK),
@@ -414,6 +413,17 @@ fn a_message_is_read_from_standard_input() {
     child.stdin.take().expect("it is piped").write_all(b"\xff\x00\n").expect("it reads");
     assert!(child.wait().expect("it ends").success());
     assert_eq!(server.join().expect("the server's thread"), b"3B\xff\x00\n");
+}
+
+/// A pipe whose first program failed must not look like a message that was sent.
+#[test]
+fn an_empty_message_is_not_sent() {
+    let site = Site::new("");
+    // Nobody listens: had it tried to send, it would end with 7.
+    site.run(&["send", "--all"]).failed(2, "the message is empty, so nothing is sent");
+    site.run(&["send", "--all", ""]).failed(2, "the message is empty");
+    site.run(&["send", "--all", "--binary"]).failed(2, "the message is empty");
+    site.run(&["send", "--token", TOKEN]).failed(2, "--confirm '', which asks whether the client is there");
 }
 
 #[test]
@@ -476,7 +486,7 @@ fn send_reads_no_secret() {
 
 const REPORT: &str = "{\"version\":\"0.1.0\",\"pid\":42,\"uptime_s\":90061,\"listeners\":[{\"address\":\
     \"tcp://127.0.0.1:8099\",\"domain\":\"ws.example.com\",\"clients\":3,\"accepted\":9}],\"clients\":3,\
-    \"clients_peak\":5,\"unauthenticated\":1,\"closing\":2,\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
+    \"clients_peak\":5,\"clients_max\":100,\"unauthenticated\":1,\"closing\":2,\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
     \"rss_bytes\":3145728,\"fds\":12,\"fds_max\":1024}";
 
 fn status_answer(report: &str) -> &'static [u8] {
@@ -492,7 +502,8 @@ fn status_is_one_screen_or_the_servers_own_json() {
     for line in [
         "wsson 0.1.0, pid 42, up 1 d 1 h",
         "listeners   tcp://127.0.0.1:8099 (ws.example.com): 3 clients, 9 accepted",
-        "clients     3 open, 5 at most; 1 not logged in yet, 2 on their way out",
+        "clients     3 of 100 open, 5 at most so far; 1 not logged in yet; 2 on their way",
+        "            out",
         "refused     6: origin 4, expired 2",
         "memory      3.0 MiB; 12 of 1024 descriptors",
     ] {
@@ -502,6 +513,28 @@ fn status_is_one_screen_or_the_servers_own_json() {
     let server = site.serve(status_answer(REPORT));
     assert_eq!(site.run(&["status", "--json"]).with(0).out, format!("{REPORT}\n"));
     server.join().expect("the server's thread");
+}
+
+/// It looks every second until there is nothing to see.
+#[test]
+fn status_watches_until_the_server_is_gone() {
+    for (option, first, second) in
+        [("--watch", "wsson 0.1.0, pid 42", "\na second    "), ("--json", "{", "\n{")]
+    {
+        let site = Site::new("");
+        let listener = UnixListener::bind(site.path("control.sock")).expect("the path is free");
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut peer, _) = listener.accept().expect("the command connects");
+                assert_eq!(play(&mut peer, status_answer(REPORT)), b"0t");
+            }
+        });
+        let ended = site.run(&["status", "--watch", option]).with(3);
+        server.join().expect("the server's thread");
+        assert!(ended.out.starts_with(first) && ended.out.contains(second), "{ended:?}");
+        assert!(!ended.out.contains('\u{1b}'), "only a terminal is cleared: {ended:?}");
+        assert!(ended.err.contains("connection refused"), "{ended:?}");
+    }
 }
 
 #[test]

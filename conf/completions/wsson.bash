@@ -4,7 +4,7 @@ _wsson_options() {
     case $1 in
         run | start | restart) echo "--config --allow-weak --verbose --help" ;;
         stop) echo "--config --now --help" ;;
-        status) echo "--config --control --json --help" ;;
+        status) echo "--config --control --json --watch --help" ;;
         reload) echo "--config --allow-weak --help" ;;
         check) echo "--config --allow-weak --bind --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;

@@ -26,6 +26,7 @@ complete -c wsson -n "__fish_seen_subcommand_from stop" -l now -d 'Kill it, clie
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bind -d 'Try the addresses as well'
 complete -c wsson -n "__fish_seen_subcommand_from status send" -l control -x -a 'unix:// tcp://' -d 'The control socket'
 complete -c wsson -n "__fish_seen_subcommand_from status" -l json -d 'One JSON object'
+complete -c wsson -n "__fish_seen_subcommand_from status" -l watch -d 'Again every second'
 complete -c wsson -n "__fish_seen_subcommand_from cookie send" -l token -x -d 'The token'
 complete -c wsson -n "__fish_seen_subcommand_from cookie" -l user -x -d 'The user'
 complete -c wsson -n "__fish_seen_subcommand_from cookie" -l time -x -d 'The unix time of issue'

@@ -135,7 +135,12 @@ const COMMANDS: &[Command] = &[
         name: "status",
         summary: "show what the server does, on one screen",
         words: "",
-        options: &[&CONFIG, &CONTROL, &JSON],
+        options: &[
+            &CONFIG,
+            &CONTROL,
+            &JSON,
+            &Opt::flag("watch", "again every second, with what each second brought, until Ctrl-C"),
+        ],
         details: "Exit codes: 0 running, 1 dead but its PID file is there, 3 not running, 4 unknown.\n",
         run: status::run,
     },
@@ -162,7 +167,8 @@ const COMMANDS: &[Command] = &[
         options: SEND_OPTIONS,
         details: "Without MESSAGE the message is read from standard input. A message that starts with a hyphen\n\
             is written behind \"--\".\n\
-            Exit codes: 0 sent or acknowledged, 1 not acknowledged, 7 there is no server.\n",
+            An empty message is not sent: with --confirm it asks whether the client is there.\n\
+            Exit codes: 0 sent or acknowledged, 1 not acknowledged, 2 nothing to send, 7 there is no server.\n",
         run: send::run,
     },
     Command {

@@ -12,6 +12,7 @@ mod json;
 mod link;
 mod load;
 mod reload;
+mod screen;
 mod send;
 mod service;
 mod status;

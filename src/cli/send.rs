@@ -69,9 +69,15 @@ fn message(args: &Args, command: &Command<'_>, settings: &Settings) -> Result<Ve
         return Err(Failure::new(Exit::Failed, "the message is not UTF-8, and browsers drop such text")
             .or("--binary"));
     }
-    if message.is_empty() && command.letter.eq_ignore_ascii_case(&b'd') {
-        let text = "the message is empty, so nothing would be sent";
-        return Err(super::usage(args, text).or("--confirm, which then asks whether the client is there"));
+    if message.is_empty() && !command.confirmed {
+        let text = "the message is empty, so nothing is sent";
+        let failure = super::usage(args, text);
+        return Err(match command.token {
+            "" => failure,
+            token => failure.or(format!(
+                "wsson send --token {token} --confirm '', which asks whether the client is there"
+            )),
+        });
     }
     Ok(message)
 }

@@ -225,15 +225,23 @@ impl Hub {
             uptime_s: self.now.ms / 1000,
             listeners: self.roster().listeners(),
             clients: counts.open as u64,
+            clients_max: most(self.rules.limits.clients),
             unauthenticated: counts.waiting as u64,
+            unauthenticated_max: most(self.rules.limits.unauthenticated),
             closing: counts.closing as u64,
             backends: self.backends.len() as u64,
             locks: self.backends.iter().filter(|(_, backend)| backend.lock.is_some()).count() as u64,
             queued_bytes: self.floor.queued_bytes() as u64,
+            queued_bytes_max: self.rules.limits.queued_bytes as u64,
             reload: Some(&self.reload),
         }
         .json()
     }
+}
+
+/// A limit as the status shows it; one that nobody has set yet is none.
+fn most(limit: Option<usize>) -> u64 {
+    limit.map_or(u64::MAX, |limit| limit as u64)
 }
 
 impl From<&Settings> for HubRules {
