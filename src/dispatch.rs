@@ -10,7 +10,6 @@ use crate::key::BackendKey;
 use crate::peer::backend::State;
 use crate::wire::command::{self, Command, Error, Reply};
 use crate::wire::frame::Kind;
-use log::info;
 
 /// Work one backend may cause in one turn, in touched client records: a broadcast touches all of them.
 /// A record costs tens of nanoseconds, so a share is about a millisecond.
@@ -35,10 +34,16 @@ pub(crate) fn pump(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     if !matches!(backend.state, State::Open) {
         return Progress::Waiting; // what comes after the end of the conversation is discarded
     }
-    if !backend.input.is_empty() {
-        return pump_gathered(hub, key, input);
-    }
-    // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
+    let progress = match backend.input.is_empty() {
+        // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
+        true => pump_read(hub, key, input),
+        false => pump_gathered(hub, key, input),
+    };
+    hub.bound_backends(key);
+    progress
+}
+
+fn pump_read(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     let (used, progress) = run(hub, key, input);
     if used < input.len() {
         hub.backends.keep_input(key, input[used..].to_vec());
@@ -49,6 +54,10 @@ pub(crate) fn pump(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
 #[inline(never)]
 fn pump_gathered(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     let mut gathered = hub.backends.take_input(key);
+    if gathered.capacity() - gathered.len() < input.len() {
+        // What is not used counts for `limits.control_total`: not as much again.
+        gathered.reserve_exact(input.len().max(gathered.len() / 8));
+    }
     gathered.extend_from_slice(input);
     let (used, progress) = run(hub, key, &gathered);
     gathered.drain(..used);
@@ -60,6 +69,7 @@ fn pump_gathered(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
 fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
     let rules = hub.control_rules();
     let (mut used, mut share) = (0, SHARE);
+    let mut proven = hub.backends[key].is_proven();
     let progress = loop {
         if hub.owes_replies(key) {
             break Progress::Waiting; // the flush of the replies brings it back
@@ -76,19 +86,16 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
                 return (used, Progress::Waiting);
             }
             Err(error) => {
-                fail(hub, key, error);
+                hub.fail_backend(key, error);
                 break Progress::Waiting;
             }
         };
         share = share.saturating_sub(cost(hub, command));
-        let done = match hub.backends.prove(key, input.get(used)) {
-            true => execute(hub, key, command),
-            false => Err(Error::NotABackend),
-        };
-        match done {
+        proven = proven || hub.backends.prove(key, input.get(used));
+        match if proven { execute(hub, key, command) } else { Err(Error::NotABackend) } {
             Ok(None) => {}
             Ok(Some(reply)) => hub.backends.reply(key, &reply),
-            Err(error) => fail(hub, key, error),
+            Err(error) => hub.fail_backend(key, error),
         }
         if hub.backends[key].state != State::Open {
             break Progress::Waiting;
@@ -107,13 +114,6 @@ fn cost(hub: &Hub, command: Command<'_>) -> usize {
         Command::Status => SHARE, // it asks the kernel about the process: one a turn
         _ => COMMAND_COST,
     }
-}
-
-fn fail(hub: &mut Hub, key: BackendKey, error: Error) {
-    info!("control_error reason={error}");
-    hub.stats.errors += 1;
-    hub.backends.reply(key, &Reply::Error);
-    hub.finish_backend(key);
 }
 
 /// Does what a command says. `None`: it has no answer, or one whose place is kept until it is known.
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn answers_wait_behind_one_that_is_not_known_yet() {
         let mut hub = hub();
-        let key = hub.add_backend(PeerAddr::Unix);
+        let key = hub.add_backend(PeerAddr::Unix).unwrap();
         pump(&mut hub, key, b"0p");
         let ticket = hub.backends.wait(key);
         pump(&mut hub, key, b"0m0p0q");
@@ -209,13 +209,13 @@ mod tests {
     #[test]
     fn a_ticket_of_a_backend_that_is_gone_fills_nobodys_place() {
         let mut hub = hub();
-        let key = hub.add_backend(PeerAddr::Unix);
+        let key = hub.add_backend(PeerAddr::Unix).unwrap();
         let ticket = hub.backends.wait(key);
         hub.end_backend(key);
         hub.backends.next_gone();
         hub.backends.remove(key);
         assert!(!hub.backends.fill(ticket, &Reply::Pong, Now::default()));
-        let next = hub.add_backend(PeerAddr::Unix);
+        let next = hub.add_backend(PeerAddr::Unix).unwrap();
         assert_eq!(next, key, "the slot is used again");
         let other = hub.backends.wait(next);
         assert!(!hub.backends.fill(ticket, &Reply::Pong, Now::default()));
@@ -228,7 +228,7 @@ mod tests {
         const LDAP_BIND: &[u8] = b"0b\x02\x01\x01\x60\x5d\x02\x01\x03";
         let run = |peer, pieces: &[&[u8]]| {
             let mut hub = hub();
-            let key = hub.add_backend(peer);
+            let key = hub.add_backend(peer).unwrap();
             for piece in pieces {
                 pump(&mut hub, key, piece);
             }
@@ -243,5 +243,55 @@ mod tests {
             assert_eq!(run(tcp, pieces).0, 1, "{pieces:?}");
         }
         assert_eq!(run(tcp, &[b"0b0bx"]), (2, "0E".into()), "the first frame only");
+    }
+
+    #[test]
+    fn backends_together_keep_no_more_than_their_bound_and_the_largest_pays() {
+        let mut settings = Settings::default();
+        settings.limits.control_total_bytes = 4 << 20;
+        let mut hub = Hub::new(&settings, RandomState::new(), Process::default);
+        let mut backends: Vec<BackendKey> =
+            (0..8).map(|_| hub.add_backend(PeerAddr::Unix).unwrap()).collect();
+        let small = backends.pop().unwrap();
+        pump(&mut hub, small, b"5bhal");
+        for (round, key) in backends.iter().enumerate() {
+            pump(&mut hub, *key, format!("{}B", 1 << 20).as_bytes());
+            for _ in 0..15 {
+                pump(&mut hub, *key, &[0; 1 << 16]);
+            }
+            hub.audit().unwrap();
+            let open = |key: &&BackendKey| hub.backends[**key].state == State::Open;
+            assert!(backends[..=round].iter().filter(open).count() >= (round + 1).min(2), "round {round}");
+        }
+        assert!(backends.iter().any(|key| replies(&hub, *key) == "0E"));
+        pump(&mut hub, small, b"lo0p");
+        assert_eq!(
+            (replies(&hub, small), hub.stats.broadcasts),
+            ("0P".into(), 1),
+            "the small one is left alone"
+        );
+    }
+
+    #[test]
+    fn one_backend_too_many_is_told_so_and_its_place_is_free_again() {
+        let mut settings = Settings::default();
+        settings.limits.backends = 2;
+        let mut hub = Hub::new(&settings, RandomState::new(), Process::default);
+        let places: Vec<BackendKey> = (0..2).map(|_| hub.add_backend(PeerAddr::Unix).unwrap()).collect();
+        let refused: Vec<BackendKey> =
+            std::iter::from_fn(|| hub.add_backend(PeerAddr::Unix).ok()).take(1000).collect();
+        assert_eq!(refused.len(), 32, "more are not even given a slot");
+        for key in &refused {
+            pump(&mut hub, *key, b"0p5bHello");
+            assert_eq!((replies(&hub, *key), hub.stats.broadcasts), ("0E".into(), 0));
+        }
+        hub.audit().unwrap();
+        hub.end_backend(places[0]);
+        while let Some(key) = hub.backends.next_gone() {
+            hub.backends.remove(key);
+        }
+        let next = hub.add_backend(PeerAddr::Unix).unwrap();
+        pump(&mut hub, next, b"0p");
+        assert_eq!(replies(&hub, next), "0P", "those that are told so take nobody's place");
     }
 }

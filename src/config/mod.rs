@@ -131,6 +131,13 @@ pub struct Limits {
     pub control_payload_bytes: usize,
     /// Replies that wait for one backend. 1 MiB: beyond it its commands are not read until it reads its replies.
     pub control_outbox_bytes: usize,
+    /// Input and replies of all backends together. 64 MiB: dozens at their own bounds at the same moment. What one backend may
+    /// need by its own bounds is there in any case.
+    pub control_total_bytes: usize,
+    /// Backends at a time. 1024: a site's workers and pages; never more than a quarter of the descriptors, which are for clients.
+    pub backends: usize,
+    /// Addresses in one list. 10,000: more receivers than that are a group.
+    pub addresses: usize,
 }
 
 /// Bounds of time, in milliseconds; in the configuration file they are seconds.
@@ -259,7 +266,17 @@ impl Default for Limits {
             queued_bytes: 256 * MIB,
             control_payload_bytes: MIB,
             control_outbox_bytes: MIB,
+            control_total_bytes: 64 * MIB,
+            backends: 1024,
+            addresses: 10_000,
         }
+    }
+}
+
+impl Limits {
+    /// What backends may make the server keep, all together.
+    pub fn backends_bytes_max(&self) -> usize {
+        self.control_total_bytes.max(self.control_payload_bytes + self.control_outbox_bytes)
     }
 }
 

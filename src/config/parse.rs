@@ -60,6 +60,9 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "queued",
             "control_payload",
             "control_outbox",
+            "control_total",
+            "backends",
+            "addresses",
         ],
     ),
     ("timeouts", &["handshake", "idle", "pong", "stalled", "close", "lock", "control", "drain"]),
@@ -81,6 +84,8 @@ const CONTROL_PAYLOAD_BYTES_MAX: usize = 99_999_999;
 const CONTROL_OUTBOX_BYTES_MIN: usize = 16 * KIB;
 /// More descriptors than a process can be given on any host we know.
 const CLIENTS_MAX: usize = 16 * MIB;
+/// As many as the longest payload holds.
+const ADDRESSES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX / 2;
 /// Longer than a day is no timeout but a leak; milliseconds.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// Ten years: a login that lasts longer is a typing error.
@@ -269,6 +274,11 @@ impl Reader<'_> {
             "control_outbox" => {
                 let bytes = &mut limits.control_outbox_bytes;
                 self.size(bytes, name, value, CONTROL_OUTBOX_BYTES_MIN, OUTBOX_BYTES_MAX);
+            }
+            "control_total" => self.size(&mut limits.control_total_bytes, name, value, 1, usize::MAX),
+            "backends" => limits.backends = self.count(limits.backends, name, value, 1, CLIENTS_MAX as i64),
+            "addresses" => {
+                limits.addresses = self.count(limits.addresses, name, value, 1, ADDRESSES_MAX as i64);
             }
             _ => return false,
         }

@@ -74,6 +74,9 @@ impl Settings {
         out.string("queued", &show_size(limits.queued_bytes));
         out.string("control_payload", &show_size(limits.control_payload_bytes));
         out.string("control_outbox", &show_size(limits.control_outbox_bytes));
+        out.string("control_total", &show_size(limits.control_total_bytes));
+        out.bare("backends", limits.backends);
+        out.bare("addresses", limits.addresses);
     }
 
     fn render_timeouts(&self, out: &mut Page) {

@@ -47,7 +47,8 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((limits.connections_per_token, limits.connections_per_user), (5, 5));
     assert_eq!((limits.head_bytes, limits.message_bytes), (8192, 65536));
     assert_eq!((limits.outbox_bytes, limits.queued_bytes), (1 << 20, 256 << 20));
-    assert_eq!(limits.control_payload_bytes, 1 << 20);
+    assert_eq!((limits.control_payload_bytes, limits.control_outbox_bytes), (1 << 20, 1 << 20));
+    assert_eq!((limits.control_total_bytes, limits.backends, limits.addresses), (64 << 20, 1024, 10_000));
     let times = settings.timeouts;
     assert_eq!((times.handshake_ms, times.idle_ms, times.pong_ms), (5_000, 15_000, 15_000));
     assert_eq!((times.stalled_ms, times.close_ms, times.lock_ms), (15_000, 5_000, 30_000));
@@ -217,6 +218,8 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[limits]\ncontrol_payload = 32", "must hold a token and a message: at least 33 bytes"),
     ("[limits]\ncontrol_payload = 100_000_000", "must be at most 99999999 B"),
     ("[limits]\ncontrol_outbox = '1 KiB'", "must be at least 16 KiB"),
+    ("[limits]\nbackends = 0", "must not be 0: 0 is not \"unlimited\"; from 1 to"),
+    ("[limits]\naddresses = 0", "must not be 0: 0 is not \"unlimited\"; from 1 to"),
     ("[timeouts]\nidle = 0", "line 2: \"timeouts.idle\" must not be 0: 0 is not \"unlimited\""),
     ("[timeouts]\nidle = 0.0", "must not be 0"),
     ("[timeouts]\nidle = -1", "must be from 0.001 to 86400 seconds, not -1"),

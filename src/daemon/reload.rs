@@ -75,6 +75,9 @@ static KEYS: &[Key] = &keys! {
     Now "limits.queued" limits.queued_bytes;
     Now "limits.control_payload" limits.control_payload_bytes;
     Now "limits.control_outbox" limits.control_outbox_bytes;
+    Now "limits.control_total" limits.control_total_bytes;
+    Now "limits.backends" limits.backends;
+    Now "limits.addresses" limits.addresses;
     Now "timeouts.handshake" timeouts.handshake_ms;
     Now "timeouts.idle" timeouts.idle_ms;
     Now "timeouts.pong" timeouts.pong_ms;

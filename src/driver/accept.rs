@@ -4,7 +4,7 @@
 //! spins: it ends when a slot is free, or after a while. Invariant: a port is `Waiting` only if its
 //! listener said `WouldBlock`.
 
-use super::{Driver, Listen, Token, put};
+use super::{Driver, Listen, Stream, Token, put};
 use crate::clock::Now;
 use crate::handler::Handler;
 use crate::key::Key;
@@ -117,9 +117,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         put(&mut self.clients, id.key.index(), stream);
     }
 
-    fn add_backend(&mut self, stream: L::Stream, peer: PeerAddr) {
-        let key = self.hub.add_backend(peer);
-        put(&mut self.backends, key.index(), stream);
+    fn add_backend(&mut self, mut stream: L::Stream, peer: PeerAddr) {
+        match self.hub.add_backend(peer) {
+            Ok(key) => put(&mut self.backends, key.index(), stream),
+            Err(last_word) => drop(stream.send(last_word)), // heard or not, it ends here
+        }
         debug!("backend_opened");
     }
 }

@@ -41,6 +41,7 @@ impl Hub {
         self.audit_locks()?;
         self.audit_limits()?;
         self.audit_inputs()?;
+        self.audit_backends()?;
         for (key, backend) in self.backends.iter() {
             self.audit_backend(key, backend).map_err(|what| format!("backend {key}: {what}: {backend:?}"))?;
         }
@@ -111,6 +112,13 @@ impl Hub {
         Ok(())
     }
 
+    /// What is kept for backends is what is kept for each of them.
+    fn audit_backends(&self) -> Verdict {
+        let found: usize = self.backends.iter().map(|(_, backend)| backend.held_bytes()).sum();
+        let held = self.backends.held_bytes();
+        check(held == found, || format!("backends hold {found} bytes, {held} are counted"))
+    }
+
     fn audit_backend(&self, key: BackendKey, backend: &Backend) -> Verdict {
         let limits = &self.rules.limits;
         let stands = self.backends.stands_in_flush(key);
@@ -121,6 +129,7 @@ impl Hub {
         let input_max = limits.control_payload_bytes + 16 + READ_BYTES;
         check(backend.input.len() <= input_max, || "its input is over its bound".into())?;
         let replies_max = limits.control_outbox_bytes + REPLY_BYTES;
+        check(backend.counted_bytes == backend.held_bytes(), || "what it holds is miscounted".into())?;
         check(backend.replies.chunk().len() <= replies_max, || "its replies are over their bound".into())?;
         check(backend.state == backend::State::Open || backend.lock.is_none(), || {
             "a lock outlives its conversation".into()

@@ -12,10 +12,12 @@ use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
 use crate::peer::backend::{Backend, Due, Lock, Origin, State};
+use crate::peer::replies::Replies;
 use crate::wire::command::{self, Reply, Rules};
 use crate::wire::http::forwarded::PeerAddr;
-use log::info;
+use log::{info, warn};
 use slab::Slab;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::ops::Index;
 
@@ -27,10 +29,29 @@ pub(crate) struct Backends {
     flush: VecDeque<BackendKey>,
     gone: Vec<BackendKey>,
     timeouts: Timeouts,
+    /// Memory that is kept for all of them.
+    held_bytes: usize,
+    /// Those that were one too many and are on their way out.
+    refused: usize,
+    turned_away: TurnedAway,
     /// Tickets given out so far.
     #[allow(dead_code)]
     tickets: u64,
 }
+
+/// Connections that were one too many since the log told of it last, and when it may tell again.
+#[derive(Clone, Copy, Debug, Default)]
+struct TurnedAway {
+    count: u64,
+    tell_at_ms: u64,
+}
+
+/// Connections over `limits.backends` that are given the time to read why; more at a time are cut off at once.
+const REFUSED_MAX: usize = 32;
+/// The log tells of them no more often than this.
+const FULL_PAUSE_MS: u64 = 10_000;
+/// What a connection that is cut off at once is told.
+const LAST_WORD: &[u8] = b"0E";
 
 /// The place of an answer that comes later. A stale one is an ordinary `false`.
 #[allow(dead_code)]
@@ -57,6 +78,9 @@ impl Backends {
             flush: VecDeque::new(),
             gone: Vec::new(),
             timeouts: timeouts.clone(),
+            held_bytes: 0,
+            refused: 0,
+            turned_away: TurnedAway::default(),
             tickets: 0,
         }
     }
@@ -109,6 +133,8 @@ impl Backends {
     pub(crate) fn remove(&mut self, key: BackendKey) {
         let backend = self.all.remove(key.index());
         debug_assert!(backend.state == State::Gone, "only what is gone is removed");
+        self.held_bytes -= backend.counted_bytes;
+        self.refused -= usize::from(backend.origin == Origin::Refused);
     }
 
     // What it sends.
@@ -152,13 +178,8 @@ impl Backends {
     /// Whether a frame may be executed behind which `next` stands, if anything has come there. The first frame over a
     /// network may have been written by somebody else: an LDAP bind begins with `0x30 0x62`, which is `0b`, and a browser
     /// sends what it is told to. Behind it stands then what no backend sends.
-    #[inline]
-    pub(crate) fn prove(&mut self, key: BackendKey, next: Option<&u8>) -> bool {
-        self[key].origin == Origin::Trusted || self.prove_first(key, next)
-    }
-
     #[cold]
-    fn prove_first(&mut self, key: BackendKey, next: Option<&u8>) -> bool {
+    pub(crate) fn prove(&mut self, key: BackendKey, next: Option<&u8>) -> bool {
         let fits = next.is_none_or(|byte| command::may_begin(*byte));
         if fits {
             self.get(key).origin = Origin::Trusted;
@@ -184,6 +205,7 @@ impl Backends {
         if backend.hears() {
             backend.replies.tell(reply);
         }
+        self.recount(key);
         self.queue(key);
     }
 
@@ -206,6 +228,7 @@ impl Backends {
         if filled {
             // It was we who let it wait.
             backend.heard = backend.heard.max(now.tick());
+            self.recount(key);
             self.rearm(key);
             self.queue(key);
         }
@@ -242,11 +265,40 @@ impl Backends {
         if backend.unfinished || backend.state != State::Open {
             backend.heard = backend.heard.max(now.tick());
         }
+        self.recount(key);
     }
 
     /// It reads no more replies.
     pub(crate) fn go_deaf(&mut self, key: BackendKey) {
         self.get(key).go_deaf();
+        self.recount(key);
+    }
+
+    // What is kept for them.
+
+    /// Counts again what is kept for a backend, after its input or its replies have changed.
+    pub(crate) fn recount(&mut self, key: BackendKey) {
+        let backend = &mut self.all[key.index()];
+        let held_bytes = backend.held_bytes();
+        self.held_bytes = self.held_bytes + held_bytes - backend.counted_bytes;
+        backend.counted_bytes = held_bytes;
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The one that most is kept for, if that is anything; of those for whom it is about as much, the one that was heard
+    /// of least lately.
+    fn largest(&self) -> Option<BackendKey> {
+        let bytes_max = self.iter().map(|(_, backend)| backend.counted_bytes).max()?;
+        let large = self.iter().filter(|(_, backend)| backend.counted_bytes > bytes_max / 2);
+        large.min_by_key(|(_, backend)| (backend.heard, Reverse(backend.counted_bytes))).map(|(key, _)| key)
+    }
+
+    /// What it is yet to be sent is given up.
+    fn drop_replies(&mut self, key: BackendKey) {
+        self.get(key).replies = Replies::default();
     }
 
     // What its deadline depends on.
@@ -286,6 +338,7 @@ impl Backends {
             backend.input = Vec::new();
             backend.state = State::Ending;
         }
+        self.recount(key);
         self.queue(key);
         self.rearm(key);
     }
@@ -300,7 +353,9 @@ impl Backends {
         let backend = self.get(key);
         if backend.state != State::Gone {
             backend.state = State::Gone;
+            (backend.input, backend.replies) = (Vec::new(), Replies::default());
             self.gone.push(key);
+            self.recount(key);
             self.rearm(key);
         }
     }
@@ -348,9 +403,55 @@ impl Backends {
 }
 
 impl Hub {
-    pub(crate) fn add_backend(&mut self, peer: PeerAddr) -> BackendKey {
-        let origin = if peer == PeerAddr::Unix { Origin::Trusted } else { Origin::Network };
-        self.backends.add(origin, self.now.tick())
+    /// A connection that was accepted. One over `limits.backends` is told so and ends; when too many of those are there
+    /// already it gets no slot, and what to tell it comes back.
+    pub(crate) fn add_backend(&mut self, peer: PeerAddr) -> Result<BackendKey, &'static [u8]> {
+        let now = self.now.tick();
+        if self.backends.len() - self.backends.refused < self.rules.limits.backends {
+            let origin = if peer == PeerAddr::Unix { Origin::Trusted } else { Origin::Network };
+            return Ok(self.backends.add(origin, now));
+        }
+        self.note_turned_away();
+        if self.backends.refused >= REFUSED_MAX {
+            return Err(LAST_WORD);
+        }
+        self.backends.refused += 1;
+        let key = self.backends.add(Origin::Refused, now);
+        self.backends.reply(key, &Reply::Error);
+        self.backends.finish(key);
+        Ok(key)
+    }
+
+    fn note_turned_away(&mut self) {
+        self.stats.errors += 1;
+        let turned_away = &mut self.backends.turned_away;
+        turned_away.count += 1;
+        if self.now.ms >= turned_away.tell_at_ms {
+            let limit = self.rules.limits.backends;
+            warn!("backends_full limit={limit} turned_away={}", turned_away.count);
+            *turned_away = TurnedAway { count: 0, tell_at_ms: self.now.ms + FULL_PAUSE_MS };
+        }
+    }
+
+    /// A backend has sent or been sent something. Over `limits.control_total` the one that most is kept for ends.
+    pub(crate) fn bound_backends(&mut self, key: BackendKey) {
+        self.backends.recount(key);
+        while self.backends.held_bytes > self.rules.limits.backends_bytes_max() {
+            let Some(largest) = self.backends.largest() else { return };
+            self.backends.drop_replies(largest);
+            match self.backends[largest].state {
+                State::Open => self.fail_backend(largest, command::Error::Overflow),
+                _ => self.end_backend(largest),
+            }
+        }
+    }
+
+    /// What it sent can not be understood, or is too much: it is told so and the conversation is over.
+    pub(crate) fn fail_backend(&mut self, key: BackendKey, error: command::Error) {
+        info!("control_error reason={error}");
+        self.stats.errors += 1;
+        self.backends.reply(key, &Reply::Error);
+        self.finish_backend(key);
     }
 
     pub(crate) fn control_rules(&self) -> Rules {

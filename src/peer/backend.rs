@@ -31,6 +31,8 @@ pub(crate) enum Origin {
     Network,
     /// It opened a Unix socket, or its first frame was one.
     Trusted,
+    /// It was one too many: it is told so, and that is all.
+    Refused,
 }
 
 /// The one fragmented message a backend may be sending.
@@ -53,6 +55,8 @@ pub(crate) struct Backend {
     /// There may be whole commands in `input`: its share of a turn was used up, or its replies pile up.
     pub(crate) unfinished: bool,
     pub(crate) replies: Replies,
+    /// What it held when that was counted last.
+    pub(crate) counted_bytes: usize,
     pub(crate) state: State,
     pub(crate) lock: Option<Lock>,
     /// When it last gave a sign of life: bytes sent, or replies taken.
@@ -87,6 +91,7 @@ impl Backend {
             input: Vec::new(),
             unfinished: false,
             replies: Replies::default(),
+            counted_bytes: 0,
             state: State::Open,
             lock: None,
             heard: now,
@@ -100,6 +105,16 @@ impl Backend {
     /// It takes no replies any more. What it sent before is still executed: it may write and close at once.
     pub(crate) fn go_deaf(&mut self) {
         (self.deaf, self.replies) = (true, Replies::default());
+    }
+
+    /// Memory that is kept for it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.input.capacity() + self.replies.held_bytes()
+    }
+
+    /// Whether its frames need no closer look any more.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.origin == Origin::Trusted
     }
 
     /// Whether it reads what it is sent, as far as is known.

@@ -121,6 +121,11 @@ impl Replies {
         }
     }
 
+    /// Memory that is held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.ready.capacity() + self.behind_bytes
+    }
+
     /// Bytes that are not out, a place counted as what it takes.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {

@@ -65,6 +65,8 @@ struct Capacity {
     clients: usize,
     /// Sockets beyond those, to be told that the server is full.
     refusals: usize,
+    /// The most backends, whatever the settings say.
+    backends: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -501,7 +503,7 @@ impl Capacity {
     /// What is left when the reserve is taken off; of a very low limit, a third.
     fn of(descriptors: u64) -> Self {
         let clients = descriptors.saturating_sub(RESERVE).max(descriptors / 3) as usize;
-        Self { clients, refusals: REFUSALS.min(clients / 2) }
+        Self { clients, refusals: REFUSALS.min(clients / 2), backends: (descriptors / 4) as usize }
     }
 
     /// Client sockets in all states.
@@ -515,6 +517,7 @@ impl Capacity {
         let limits = &mut settings.limits;
         let clients = limits.clients.unwrap_or(self.clients).min(self.clients);
         limits.clients = Some(clients);
+        limits.backends = limits.backends.min(self.backends).max(1);
         // At most a half: on a small server the silent must not keep the others out.
         limits.unauthenticated.get_or_insert((clients / 10).max(1024).min((clients / 2).max(1)));
         settings

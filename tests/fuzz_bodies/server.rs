@@ -225,6 +225,7 @@ fn settings(choice: u8) -> Settings {
         queued_bytes: if choice & 4 == 0 { 1 << 20 } else { 8192 },
         control_payload_bytes: 4096,
         control_outbox_bytes: if choice & 8 == 0 { 16 * 1024 } else { 64 },
+        ..Limits::default()
     };
     Settings {
         origins: vec!["https://example.com".into()],

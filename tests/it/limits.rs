@@ -1,6 +1,6 @@
 //! endpoint.md, "Limits and timers": how many may come, and how much may wait for one of them.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, command};
 use crate::client::{
     CLOSE, Client, Cookies, Frame, Head, close, fresh_token, hex, now, read_refusal, refusal,
 };
@@ -209,4 +209,64 @@ fn a_message_larger_than_the_outbox_arrives_whole_or_not_at_all() {
     }
     backend.confirm('c', &client.token.clone(), "", 'A');
     client.expect_nothing();
+}
+
+#[test]
+fn backends_are_counted_and_one_too_many_is_told_so() {
+    for setup in [Setup::new(), Setup::new().tcp()] {
+        let server = setup.limit("backends = 3").start();
+        let mut watching = Backend::connect(&server);
+        eventually("the one that looked whether the server runs is gone", || {
+            watching.status().number("backends") == 1
+        });
+        let mut two: Vec<Backend> = (0..2).map(|_| Backend::connect(&server)).collect();
+        two.iter_mut().for_each(Backend::done);
+        for _ in 0..50 {
+            let mut backend = Backend::connect(&server);
+            backend.expect_error();
+        }
+        two.iter_mut().chain([&mut watching]).for_each(Backend::done);
+        assert_eq!(server.log().matches("backends_full limit=3").count(), 1, "told once in a while");
+        drop(two.pop());
+        eventually("a place is free", || watching.status().number("backends") == 2);
+        Backend::connect(&server).done();
+    }
+}
+
+#[test]
+fn backends_that_come_by_the_hundred_leave_descriptors_for_clients() {
+    let server = Setup::new().descriptors(64).start();
+    let mut crowd: Vec<Backend> = (0..100).map(|_| Backend::connect(&server)).collect();
+    let mut client = Client::connect(&server);
+    let served = crowd.iter_mut().filter_map(|backend| {
+        let _ = std::io::Write::write_all(&mut backend.socket, b"0p");
+        backend.receive_or_end().filter(|(letter, _)| *letter == 'P')
+    });
+    assert_eq!(served.count(), 16, "a quarter of the descriptors");
+    client.expect_nothing();
+}
+
+#[test]
+fn what_backends_do_not_finish_is_bounded_for_all_together() {
+    let server = Setup::new().limit("control_total = \"4 MiB\"").start();
+    let mut small = Backend::connect(&server);
+    small.send("5bHe");
+    let mut client = Client::connect(&server);
+    let before = server.rss_kib();
+    let large: Vec<Backend> = (0..40)
+        .map(|_| {
+            let mut backend = Backend::connect(&server);
+            let _ =
+                std::io::Write::write_all(&mut backend.socket, &command('B', vec![0; 1 << 20])[..1 << 20]);
+            backend
+        })
+        .collect();
+    small.send("llo");
+    client.expect_text("Hello");
+    let grown = server.rss_kib().saturating_sub(before);
+    assert!(grown < 10 * 1024, "{grown} KiB for a bound of 4 MiB");
+    eventually("all but those that fit are told that it is too much", || {
+        (34..40).contains(&server.log().matches("control_error reason=overflow").count())
+    });
+    drop(large);
 }
