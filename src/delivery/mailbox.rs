@@ -1,10 +1,12 @@
 //! One client's share of the delivery: what waits for it, what a lock holds back, and how it stands to the flush.
 //!
-//! It never judges a limit and never touches the spool. Invariant: nothing is held back unless a lock is on, and a
-//! mailbox without lock and owed pong owns no box.
+//! It never judges a limit. Invariant: nothing is held back unless a lock is on; a mailbox that is not behind, is owed no
+//! pong and has no lock owns no box.
 
 use super::lines::Line;
 use super::outbox::Outbox;
+use super::ranks::{Rank, Standing};
+use super::spool::{Own, Range, Spool};
 use crate::clock::Tick;
 
 /// See the module's head.
@@ -12,10 +14,9 @@ use crate::clock::Tick;
 pub(crate) struct Mailbox {
     pub(super) outbox: Outbox,
     rare: Option<Box<Rare>>,
-    /// Since when bytes wait and the kernel takes none.
-    stalled: Option<Tick>,
     /// Whether its key stands in the queue of each line.
     queued: [bool; 2],
+    standing: Standing,
 }
 
 /// What only few open clients need, so that the others pay eight bytes for it.
@@ -25,6 +26,17 @@ struct Rare {
     hold: Option<Outbox>,
     /// The newest ping that could not be answered, because the client does not read.
     owed_pong: Option<Vec<u8>>,
+    /// Since when bytes wait and the kernel takes none.
+    stalled: Option<Tick>,
+    /// What is for it alone is written here while it is behind.
+    own: Option<Own>,
+    rank: Option<Rank>,
+}
+
+impl Rare {
+    fn is_behind(&self) -> bool {
+        self.stalled.is_some() || self.hold.is_some()
+    }
 }
 
 impl Mailbox {
@@ -32,22 +44,32 @@ impl Mailbox {
         &self.outbox
     }
 
-    /// Where a message is queued, behind the lock while there is one, and how many bytes wait in all.
+    /// How many bytes wait in all, sent or held back.
     #[inline]
-    pub(super) fn receiving(&mut self) -> (&mut Outbox, u32) {
-        let waiting = self.outbox.bytes();
+    pub(crate) fn waiting_bytes(&self) -> u32 {
+        self.outbox.bytes() + self.hold().map_or(0, Outbox::bytes)
+    }
+
+    /// Where a message is queued: behind the lock while there is one.
+    #[inline]
+    pub(super) fn receiving(&mut self) -> &mut Outbox {
         match self.rare.as_mut().and_then(|rare| rare.hold.as_mut()) {
-            None => (&mut self.outbox, waiting),
-            Some(hold) => {
-                let held = hold.bytes();
-                (hold, waiting + held)
-            }
+            None => &mut self.outbox,
+            Some(hold) => hold,
         }
     }
 
-    /// Everything that waits for it, sent or held back.
-    pub(crate) fn waiting_bytes(&self) -> u32 {
-        self.outbox.bytes() + self.hold().map_or(0, Outbox::bytes)
+    /// The segment of its own, while it is behind: the kernel takes nothing, or a lock holds messages back.
+    #[inline]
+    pub(super) fn own(&mut self) -> Option<&mut Option<Own>> {
+        let rare = self.rare.as_mut()?;
+        rare.is_behind().then_some(&mut rare.own)
+    }
+
+    /// Whether there is anything about it that most mailboxes do not have.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.rare.is_none()
     }
 
     // The lock.
@@ -68,14 +90,7 @@ impl Mailbox {
     }
 
     pub(super) fn take_hold(&mut self) -> Option<Outbox> {
-        let hold = self.rare.as_mut()?.hold.take();
-        self.drop_empty_box();
-        hold
-    }
-
-    /// Forgets the owed pong and takes the hold.
-    pub(super) fn take_rare(&mut self) -> Option<Outbox> {
-        self.rare.take()?.hold
+        self.rare.as_mut()?.hold.take()
     }
 
     // The pong.
@@ -89,39 +104,63 @@ impl Mailbox {
     }
 
     pub(super) fn take_owed_pong(&mut self) -> Option<Vec<u8>> {
-        let pong = self.rare.as_mut()?.owed_pong.take();
-        self.drop_empty_box();
-        pong
-    }
-
-    fn drop_empty_box(&mut self) {
-        if self.rare.as_ref().is_some_and(|rare| rare.hold.is_none() && rare.owed_pong.is_none()) {
-            self.rare = None;
-        }
+        self.rare.as_mut()?.owed_pong.take()
     }
 
     // The flush.
 
     /// Since when bytes wait and the kernel takes none.
+    #[inline]
     pub(crate) fn stalled(&self) -> Option<Tick> {
-        self.stalled
+        self.rare.as_ref()?.stalled
     }
 
     /// The kernel takes no more; true when that is new.
-    pub(crate) fn stall(&mut self, now: Tick) -> bool {
-        let is_new = self.stalled.is_none() && !self.outbox.is_empty();
-        if is_new {
-            self.stalled = Some(now);
+    pub(super) fn stall(&mut self, now: Tick, spool: &mut Spool) -> bool {
+        if self.outbox.is_empty() || self.stalled().is_some() {
+            return false;
         }
-        is_new
+        let rare = self.rare.get_or_insert_default();
+        rare.stalled = Some(now);
+        self.outbox.rehome(&mut rare.own, spool);
+        true
     }
 
-    /// The kernel took something.
-    #[inline]
-    pub(super) fn note_taken(&mut self, now: Tick) {
-        if self.stalled.is_some() {
-            self.stalled = (!self.outbox.is_empty()).then_some(now);
+    /// The kernel took something, or the lock is off: is it behind no more?
+    pub(super) fn catch_up(&mut self, now: Tick, spool: &mut Spool) {
+        let Some(rare) = &mut self.rare else { return };
+        if rare.stalled.is_some() {
+            rare.stalled = (!self.outbox.is_empty()).then_some(now);
         }
+        if !rare.is_behind() && self.outbox.is_empty() {
+            if let Some(own) = rare.own.take() {
+                spool.give_up(own);
+            }
+        }
+    }
+
+    /// Sets its rank anew; returns the old and the new one. Gives the box back when nothing is in it.
+    pub(super) fn rank(&mut self) -> (Option<Rank>, Option<Rank>) {
+        let waiting = self.waiting_bytes() as usize;
+        let Some(rare) = &mut self.rare else { return (None, None) };
+        let rank = (rare.is_behind() && waiting > 0).then(|| Rank::new(self.standing, waiting));
+        let old = std::mem::replace(&mut rare.rank, rank);
+        if !rare.is_behind() && rare.own.is_none() && rare.owed_pong.is_none() {
+            self.rare = None;
+        }
+        (old, rank)
+    }
+
+    /// No message follows what waits.
+    pub(super) fn set_leaving(&mut self) {
+        self.standing = Standing::Leaving;
+    }
+
+    /// Forgets the lock and the pong; gives out what was held back.
+    pub(super) fn forget_rare(&mut self) -> Option<Outbox> {
+        let rare = self.rare.as_mut()?;
+        rare.owed_pong = None;
+        rare.hold.take()
     }
 
     #[inline]
@@ -138,6 +177,33 @@ impl Mailbox {
 
     pub(crate) fn is_queued(&self, line: Line) -> bool {
         self.queued[line as usize]
+    }
+
+    // For the audit.
+
+    pub(super) fn audit_rank(&self) -> Option<Rank> {
+        self.rare.as_ref()?.rank
+    }
+
+    /// The segment of its own that is being filled.
+    pub(super) fn audit_own(&self) -> Option<u32> {
+        self.rare.as_ref()?.own.as_ref().map(Own::segment)
+    }
+
+    /// Whether it has a box, and a reason for it.
+    pub(crate) fn audit_box(&self) -> Result<(), &'static str> {
+        match &self.rare {
+            Some(rare) if !rare.is_behind() && rare.own.is_none() && rare.owed_pong.is_none() => {
+                Err("an empty box is kept")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What it keeps, as ranges of the spool.
+    pub(super) fn audit_ranges(&self) -> impl Iterator<Item = Range> + '_ {
+        let all = std::iter::once(&self.outbox).chain(self.hold());
+        all.flat_map(|outbox| outbox.parts().0.map(|(range, _)| range))
     }
 }
 

@@ -11,11 +11,13 @@
 //! | `mailbox` | one client's outbox, what a lock holds back, and how it stands to the flush |
 //! | `queue` | keys in the order they are flushed |
 //! | `lines` | the two queues of the flush, and the throttle of broadcasts |
+//! | `ranks` | who is behind, and who goes first when memory runs out |
 
 mod lines;
 mod mailbox;
 mod outbox;
 mod queue;
+mod ranks;
 mod spool;
 
 pub(crate) use lines::{FLUSH_BYTES, Line};
@@ -27,6 +29,7 @@ use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::wire::frame::{CloseCode, Opcode, encode};
 use lines::Lines;
+use ranks::Ranks;
 
 /// A message does not fit: too much waits already, and the client does not take it fast enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +64,19 @@ pub(crate) struct Delivery {
     spool: Spool,
     lines: Lines,
     pending: Option<Pending>,
+    ranks: Ranks,
     outbox_bytes_max: u32,
 }
 
 impl Delivery {
     pub(crate) fn new(outbox_bytes_max: u32) -> Self {
-        Self { spool: Spool::default(), lines: Lines::default(), pending: None, outbox_bytes_max }
+        Self {
+            spool: Spool::default(),
+            lines: Lines::default(),
+            pending: None,
+            ranks: Ranks::default(),
+            outbox_bytes_max,
+        }
     }
 
     /// Another `limits.outbox`, for the messages to come.
@@ -74,9 +84,15 @@ impl Delivery {
         self.outbox_bytes_max = outbox_bytes_max;
     }
 
-    /// Bytes that wait for all clients, shared ones counted once.
+    /// Bytes that wait for all clients, shared ones counted once, and what keeps them in order.
+    #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.spool.bytes()
+    }
+
+    /// The client that is to go first when memory runs out; none when nobody is behind.
+    pub(crate) fn furthest_behind(&self) -> Option<ClientKey> {
+        self.ranks.first()
     }
 
     // Messages.
@@ -91,14 +107,28 @@ impl Delivery {
         message: &[u8],
     ) -> Result<(), Full> {
         let len = (encode::header_len(message.len()) + message.len()) as u32;
-        let (outbox, waiting) = to.receiving();
-        if is_over(waiting, len, self.outbox_bytes_max) {
+        if is_over(to.waiting_bytes(), len, self.outbox_bytes_max) {
             return Err(Full);
         }
+        if !to.is_plain() {
+            self.offer_behind(key, to, opcode, message);
+            return Ok(());
+        }
         let range = self.spool.append_frame(Lane::Private, true, opcode, message);
-        outbox.push(range, &mut self.spool);
+        to.outbox.push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn offer_behind(&mut self, key: ClientKey, to: &mut Mailbox, opcode: Opcode, message: &[u8]) {
+        let range = match to.own() {
+            Some(own) => self.spool.append_own(own, true, opcode, message),
+            None => self.spool.append_frame(Lane::Private, true, opcode, message),
+        };
+        to.receiving().push(range, &mut self.spool);
+        self.lines.join(Line::Urgent, key, to);
+        self.rank(key, to);
     }
 
     /// Encodes a frame once for several clients.
@@ -114,12 +144,13 @@ impl Delivery {
 
     /// Queues a shared message for one client, behind its lock if there is one.
     pub(crate) fn offer_range(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) -> Result<(), Full> {
-        let (outbox, waiting) = to.receiving();
-        if is_over(waiting, range.len(), self.outbox_bytes_max) {
+        if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
             return Err(Full);
         }
-        outbox.push(range, &mut self.spool);
+        let range = self.for_itself(to, range);
+        to.receiving().push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
+        self.rank(key, to);
         Ok(())
     }
 
@@ -133,9 +164,18 @@ impl Delivery {
         if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
             return Err(Full);
         }
+        // Copied for one whom the kernel takes nothing from: the lock alone keeps nothing from being sent.
+        let range = if to.stalled().is_some() { self.for_itself(to, range) } else { range };
         to.outbox.push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
+        self.rank(key, to);
         Ok(())
+    }
+
+    /// A range that keeps nothing of others for a client that is behind.
+    fn for_itself(&mut self, to: &mut Mailbox, range: Range) -> Range {
+        let copy = to.own().and_then(|own| self.spool.rehome(own, range));
+        copy.unwrap_or(range)
     }
 
     // Broadcasts.
@@ -181,18 +221,29 @@ impl Delivery {
         let (mut holds, mut receivers) = (0, 0);
         let queued_before = self.lines.len(Line::Bulk);
         for (key, to) in mailboxes {
-            let (outbox, waiting) = to.receiving();
-            if is_over(waiting, range.len(), self.outbox_bytes_max) {
+            if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
                 full.push(key);
                 continue;
             }
             receivers += 1;
-            holds += u32::from(outbox.put(range));
+            if to.is_plain() {
+                holds += u32::from(to.outbox.put(range, &mut self.spool));
+            } else {
+                self.put_behind(key, to, range);
+            }
             self.lines.join_uncounted(Line::Bulk, key, to);
         }
         self.lines.count_joined(queued_before);
         self.spool.hold(range.segment, holds);
         receivers
+    }
+
+    #[inline(never)]
+    fn put_behind(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) {
+        let joins = to.receiving().would_join(range);
+        let copy = to.own().filter(|_| !joins).and_then(|own| self.spool.copy_small(own, range));
+        to.receiving().push(copy.unwrap_or(range), &mut self.spool);
+        self.rank(key, to);
     }
 
     /// Ends the hold of broadcasts that were handed out.
@@ -210,19 +261,28 @@ impl Delivery {
 
     /// Queues a control frame: it passes a lock, and no limit keeps it back.
     pub(crate) fn control(&mut self, key: ClientKey, to: &mut Mailbox, opcode: Opcode, payload: &[u8]) {
-        let range = self.spool.append_frame(Lane::Private, true, opcode, payload);
+        let range = match to.own() {
+            Some(own) => self.spool.append_own(own, true, opcode, payload),
+            None => self.spool.append_frame(Lane::Private, true, opcode, payload),
+        };
         to.outbox.push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
+        self.rank(key, to);
     }
 
     /// Queues a close frame, and drops what a lock held back: nothing follows a close.
     pub(crate) fn close(&mut self, key: ClientKey, to: &mut Mailbox, code: Option<CloseCode>, reason: &str) {
         self.drop_held(to);
+        to.set_leaving();
         let mut frame = Vec::with_capacity(128);
         encode::append_close(&mut frame, code, reason);
-        let range = self.spool.append_bytes(Lane::Private, &frame);
+        let range = match to.own() {
+            Some(own) => self.spool.append_own_bytes(own, &frame),
+            None => self.spool.append_bytes(Lane::Private, &frame),
+        };
         to.outbox.push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
+        self.rank(key, to);
     }
 
     /// Queues an HTTP response: one unit, not frames.
@@ -230,6 +290,12 @@ impl Delivery {
         let range = self.spool.append_bytes(Lane::Private, response);
         to.outbox.push_opaque(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
+    }
+
+    /// The same, and nothing follows it.
+    pub(crate) fn last_response(&mut self, key: ClientKey, to: &mut Mailbox, response: &[u8]) {
+        to.set_leaving();
+        self.response(key, to, response);
     }
 
     /// Answers a ping; a client that pings and does not read is owed one pong, the newest (RFC 6455 5.5.3).
@@ -244,10 +310,12 @@ impl Delivery {
     // Locks.
 
     /// Lets what was held back follow the last fragment.
-    pub(crate) fn unlock(&mut self, key: ClientKey, to: &mut Mailbox) {
+    pub(crate) fn unlock(&mut self, key: ClientKey, to: &mut Mailbox, now: Tick) {
         if let Some(hold) = to.take_hold() {
             to.outbox.append(hold, &mut self.spool);
             self.lines.join(Line::Urgent, key, to);
+            to.catch_up(now, &mut self.spool);
+            self.rank(key, to);
         }
     }
 
@@ -260,14 +328,25 @@ impl Delivery {
     }
 
     /// Drops everything.
-    pub(crate) fn drop_all(&mut self, to: &mut Mailbox) {
+    pub(crate) fn drop_all(&mut self, key: ClientKey, to: &mut Mailbox, now: Tick) {
         self.drop_held(to);
         to.outbox.clear(&mut self.spool);
+        to.catch_up(now, &mut self.spool);
+        self.rank(key, to);
     }
 
     fn drop_held(&mut self, to: &mut Mailbox) {
-        if let Some(mut hold) = to.take_rare() {
+        if let Some(mut hold) = to.forget_rare() {
             hold.clear(&mut self.spool);
+        }
+    }
+
+    /// What waits has changed: so has the place among those that are behind, if the client is one.
+    #[inline]
+    fn rank(&mut self, key: ClientKey, mail: &mut Mailbox) {
+        if !mail.is_plain() {
+            let (from, to) = mail.rank();
+            self.ranks.change(key, from, to);
         }
     }
 
@@ -299,14 +378,31 @@ impl Delivery {
     #[inline(always)]
     pub(crate) fn flush<E>(
         &mut self,
+        key: ClientKey,
         mail: &mut Mailbox,
         now: Tick,
         write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
     ) -> Result<Written, E> {
         let written = write(&mail.outbox, &self.spool)?;
         mail.outbox.consume(written.sent as u32, &mut self.spool);
-        mail.note_taken(now);
+        if !mail.is_plain() {
+            self.caught_up(key, mail, now);
+        }
         Ok(written)
+    }
+
+    #[inline(never)]
+    fn caught_up(&mut self, key: ClientKey, mail: &mut Mailbox, now: Tick) {
+        mail.catch_up(now, &mut self.spool);
+        self.rank(key, mail);
+    }
+
+    /// The kernel takes no more; true when that is new. What is for the client alone moves to where it keeps nothing of
+    /// others.
+    pub(crate) fn blocked(&mut self, key: ClientKey, mail: &mut Mailbox, now: Tick) -> bool {
+        let is_new = mail.stall(now, &mut self.spool);
+        self.rank(key, mail);
+        is_new
     }
 
     /// Queues the pong that is owed, now that all is out.
@@ -333,6 +429,41 @@ impl Delivery {
 
     pub(crate) fn lines(&self) -> &Lines {
         &self.lines
+    }
+
+    /// The ranks of those that are behind, and the segments of their own.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub(crate) fn audit_behind<'m>(
+        &self,
+        mailboxes: impl Iterator<Item = (ClientKey, &'m Mailbox)> + Clone,
+    ) -> Result<(), String> {
+        let ranked = mailboxes.clone().filter_map(|(key, mail)| Some((key, mail.audit_rank()?)));
+        let mut count = 0;
+        for (key, rank) in ranked {
+            count += 1;
+            if !self.ranks.contains(key, rank) {
+                return Err(format!("client {key} has rank {rank:?} and is not there"));
+            }
+        }
+        if count != self.ranks.len() {
+            return Err(format!("{} are ranked, {count} are behind", self.ranks.len()));
+        }
+        for (key, mail) in mailboxes {
+            mail.audit_box().map_err(|what| format!("client {key}: {what}"))?;
+        }
+        Ok(())
+    }
+
+    /// Every range that holds a segment: `holds` of each is their number.
+    pub(crate) fn audit_segments<'m>(
+        &self,
+        mailboxes: impl Iterator<Item = (ClientKey, &'m Mailbox)> + Clone,
+    ) -> Vec<u32> {
+        let own = mailboxes.clone().filter_map(|(_, mail)| mail.audit_own());
+        let ranges = mailboxes.flat_map(|(_, mail)| mail.audit_ranges()).map(|range| range.segment);
+        own.chain(ranges).collect()
     }
 }
 

@@ -8,12 +8,14 @@
 //! It never judges its own size: the hub compares `bytes` with the limit. Invariant: `bytes` is the
 //! length of all ranges less `cut`, and every range is held in the spool exactly once.
 
-use crate::delivery::spool::{Range, Spool};
+use super::spool::{Own, Range, Spool};
 use crate::wire::frame::encode;
 use std::collections::VecDeque;
 
 /// Marks a range that is one indivisible unit and not frames: an HTTP response.
 const OPAQUE: u32 = 1 << 31;
+/// Ranges for which a queue has room without being made smaller.
+const ROOM_KEPT: usize = 64;
 const NOTHING: Range = Range { segment: 0, start: 0, end: 0 };
 
 /// The queue. See the module's head.
@@ -51,7 +53,7 @@ impl Outbox {
     /// Queues frames.
     #[inline(always)]
     pub(crate) fn push(&mut self, range: Range, spool: &mut Spool) {
-        if self.put(range) {
+        if self.put(range, spool) {
             spool.hold(range.segment, 1);
         }
     }
@@ -60,17 +62,17 @@ impl Outbox {
     /// the range did not join the last one.
     #[inline(always)]
     #[must_use]
-    pub(super) fn put(&mut self, range: Range) -> bool {
+    pub(super) fn put(&mut self, range: Range, spool: &mut Spool) -> bool {
         self.bytes += range.len();
         if self.first.is_empty() {
             self.first = range;
             return true;
         }
-        self.push_behind(range)
+        self.push_behind(range, spool)
     }
 
     #[inline(never)]
-    fn push_behind(&mut self, range: Range) -> bool {
+    fn push_behind(&mut self, range: Range, spool: &mut Spool) -> bool {
         let last = match &mut self.more {
             None => &mut self.first,
             Some(more) => more.back_mut().expect("a queue that is empty is given back"),
@@ -80,13 +82,45 @@ impl Outbox {
             return false;
         }
         self.more.get_or_insert_default().push_back(range);
+        spool.note_behind();
         true
+    }
+
+    /// Whether frames that begin where this one does would join the last range.
+    pub(super) fn would_join(&self, range: Range) -> bool {
+        let last = self.more.as_ref().and_then(|more| more.back()).unwrap_or(&self.first);
+        last.joins(range)
+    }
+
+    /// Copies what lies in segments of many clients into the client's own. No frame is moved or cut.
+    pub(super) fn rehome(&mut self, own: &mut Option<Own>, spool: &mut Spool) {
+        let cut = self.cut;
+        let old = std::mem::take(self);
+        if let Some(more) = &old.more {
+            spool.note_caught_up(more.len());
+        }
+        let first = (!old.first.is_empty()).then_some(old.first);
+        for range in first.into_iter().chain(old.more.into_iter().flat_map(|more| *more)) {
+            let mark = range.segment & OPAQUE;
+            match spool.rehome(own, plain(range)) {
+                Some(copy) => {
+                    if self.put(Range { segment: copy.segment | mark, ..copy }, spool) {
+                        spool.hold(copy.segment, 1);
+                    }
+                    spool.release(plain(range).segment);
+                }
+                None if self.put(range, spool) => {} // it brings its hold
+                None => spool.release(plain(range).segment),
+            }
+        }
+        self.cut = cut;
+        self.bytes -= cut;
     }
 
     /// Queues a unit that is not frames and joins nothing.
     pub(crate) fn push_opaque(&mut self, range: Range, spool: &mut Spool) {
         let marked = Range { segment: range.segment | OPAQUE, ..range };
-        assert!(self.put(marked), "an opaque range joins nothing");
+        assert!(self.put(marked, spool), "an opaque range joins nothing");
         spool.hold(range.segment, 1);
     }
 
@@ -136,6 +170,7 @@ impl Outbox {
         let whole = if begun { self.unit_len(spool) } else { 0 };
         for range in self.more.take().into_iter().flat_map(|more| *more) {
             spool.release(plain(range).segment);
+            spool.note_caught_up(1);
         }
         if whole == 0 {
             self.clear(spool);
@@ -157,9 +192,10 @@ impl Outbox {
     pub(crate) fn append(&mut self, mut other: Self, spool: &mut Spool) {
         debug_assert_eq!(other.cut, 0, "what was held back was never sent in part");
         let first = (!other.first.is_empty()).then_some(other.first);
+        spool.note_caught_up(other.more.as_ref().map_or(0, |more| more.len()));
         let rest = other.more.take().into_iter().flat_map(|more| *more);
         for range in first.into_iter().chain(rest) {
-            if !self.put(range) {
+            if !self.put(range, spool) {
                 spool.release(range.segment);
             }
         }
@@ -177,6 +213,11 @@ impl Outbox {
         usize::from(!self.first.is_empty()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 
+    /// Ranges that wait behind the first, for the audit.
+    pub(crate) fn queued_ranges(&self) -> usize {
+        self.more.as_ref().map_or(0, |more| more.len())
+    }
+
     /// Its ranges, each with whether it is opaque, and how much of the first frame has gone: for the audit.
     pub(crate) fn parts(&self) -> (impl Iterator<Item = (Range, bool)> + '_, u32) {
         let first = (!self.first.is_empty()).then_some(self.first);
@@ -187,9 +228,16 @@ impl Outbox {
 
     fn drop_first(&mut self, spool: &mut Spool) {
         spool.release(plain(self.first).segment);
-        self.first = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or(NOTHING);
-        if self.more.as_ref().is_some_and(|more| more.is_empty()) {
-            self.more = None;
+        let next = self.more.as_mut().and_then(|more| more.pop_front());
+        spool.note_caught_up(usize::from(next.is_some()));
+        self.first = next.unwrap_or(NOTHING);
+        match &mut self.more {
+            Some(more) if more.is_empty() => self.more = None,
+            // One that is always a little behind does not keep the room of its worst moment.
+            Some(more) if more.capacity() > ROOM_KEPT && more.len() < more.capacity() / 4 => {
+                more.shrink_to(more.len() * 2);
+            }
+            _ => {}
         }
     }
 

@@ -5,7 +5,10 @@
 //! memory: an outbox that waits extends its range instead of adding another, and everything that waits
 //! leaves in one `send`. A segment knows how many ranges point into it and is freed with the last.
 //!
-//! It never knows a peer. Invariant: a segment that no range holds has no bytes.
+//! A client that is behind writes what is for it alone into a segment of its own ([`Own`]): in a segment that it shared
+//! with others a few of its bytes would keep all of theirs.
+//!
+//! It never knows a peer. Invariant: a segment that no range holds has no bytes; `bytes` is what all of it takes.
 
 use crate::wire::frame::{Opcode, encode};
 
@@ -68,11 +71,38 @@ impl Held {
     }
 }
 
-#[derive(Debug, Default)]
+/// The segment that a client which is behind fills; held once for that.
+#[derive(Debug)]
+pub(crate) struct Own(u32);
+
+impl Own {
+    /// For the audit.
+    pub(super) fn segment(&self) -> u32 {
+        self.0
+    }
+}
+
+/// Whom a segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    Shared,
+    Private,
+    Own,
+}
+
+#[derive(Debug)]
 struct Segment {
     bytes: Vec<u8>,
     /// Ranges in all outboxes that point here.
     holds: u32,
+    home: Home,
+}
+
+impl Segment {
+    /// What it takes. Segments of the lanes are filled to their end before the next is begun.
+    fn size(&self) -> usize {
+        if self.home == Home::Own { self.bytes.capacity() } else { self.bytes.len() }
+    }
 }
 
 /// The segments. See the module's head.
@@ -83,7 +113,14 @@ pub(crate) struct Spool {
     spares: Vec<Vec<u8>>,
     filling: [u32; 2],
     bytes: usize,
+    /// Ranges that do not fit into the outboxes themselves.
+    behind: usize,
 }
+
+/// What a range in the queue of an outbox takes: twelve bytes, and as many of room to grow.
+const RANGE_BYTES: usize = 24;
+/// Smallest segment of a client's own.
+const OWN_BYTES_MIN: usize = 256;
 
 impl Default for Spool {
     fn default() -> Self {
@@ -93,6 +130,7 @@ impl Default for Spool {
             spares: Vec::new(),
             filling: [NO_SEGMENT; 2],
             bytes: 0,
+            behind: 0,
         }
     }
 }
@@ -150,9 +188,99 @@ impl Spool {
         &self.segments[range.segment as usize].bytes[range.start as usize..range.end as usize]
     }
 
-    /// Bytes stored in all segments that are still held: shared bytes count once.
+    /// Bytes that all of it takes: shared ones counted once, and the ranges that wait in queues.
+    #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.behind * RANGE_BYTES
+    }
+
+    /// One more range waits in the queue of an outbox.
+    pub(super) fn note_behind(&mut self) {
+        self.behind += 1;
+    }
+
+    /// This many of them wait no more.
+    pub(super) fn note_caught_up(&mut self, ranges: usize) {
+        self.behind -= ranges;
+    }
+
+    // Segments of a client's own.
+
+    /// Encodes a frame for a client that is behind.
+    pub(super) fn append_own(
+        &mut self,
+        own: &mut Option<Own>,
+        fin: bool,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> Range {
+        let len = encode::header_len(payload.len()) + payload.len();
+        if len > SEGMENT_BYTES {
+            return self.append_frame(Lane::Private, fin, opcode, payload); // has a segment to itself
+        }
+        self.write_own(own, len, |bytes| encode::append_frame(bytes, fin, opcode, payload))
+    }
+
+    /// Stores bytes that are already encoded for a client that is behind.
+    pub(super) fn append_own_bytes(&mut self, own: &mut Option<Own>, encoded: &[u8]) -> Range {
+        self.write_own(own, encoded.len(), |bytes| bytes.extend_from_slice(encoded))
+    }
+
+    /// Copies a range from a segment of many, so that it does not keep that. One that is large stays where it is: it keeps
+    /// no more than as much again.
+    pub(super) fn rehome(&mut self, own: &mut Option<Own>, range: Range) -> Option<Range> {
+        let from = &mut self.segments[range.segment as usize];
+        if from.home != Home::Private || range.len() as usize >= SEGMENT_BYTES / 2 {
+            return None;
+        }
+        let bytes = std::mem::take(&mut from.bytes);
+        let slice = &bytes[range.start as usize..range.end as usize];
+        let copy = self.append_own_bytes(own, slice);
+        self.segments[range.segment as usize].bytes = bytes;
+        Some(copy)
+    }
+
+    /// Copies a range of any segment that is small: as a range of its own it would take as much.
+    pub(super) fn copy_small(&mut self, own: &mut Option<Own>, range: Range) -> Option<Range> {
+        if range.len() as usize > 2 * RANGE_BYTES || own.as_ref().is_some_and(|own| own.0 == range.segment) {
+            return None;
+        }
+        let mut copy = [0; 2 * RANGE_BYTES];
+        let copy = &mut copy[..range.len() as usize];
+        copy.copy_from_slice(self.get(range));
+        Some(self.append_own_bytes(own, copy))
+    }
+
+    /// The client is behind no more.
+    pub(super) fn give_up(&mut self, own: Own) {
+        self.release(own.0);
+    }
+
+    fn write_own(&mut self, own: &mut Option<Own>, len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Range {
+        let segment = match own {
+            Some(Own(segment)) if self.segments[*segment as usize].bytes.len() + len <= SEGMENT_BYTES => {
+                *segment
+            }
+            _ => {
+                let fresh = self.open_segment(Vec::new(), Home::Own);
+                self.hold(fresh, 1);
+                if let Some(full) = own.replace(Own(fresh)) {
+                    self.give_up(full);
+                }
+                fresh
+            }
+        };
+        let slot = &mut self.segments[segment as usize];
+        let before = slot.size();
+        let start = slot.bytes.len();
+        if slot.bytes.capacity() < start + len {
+            // By halves: what is counted is what is taken.
+            let room = (start + len).max(slot.bytes.capacity() * 3 / 2).max(OWN_BYTES_MIN);
+            slot.bytes.reserve_exact(room - start);
+        }
+        write(&mut slot.bytes);
+        self.bytes += slot.size() - before;
+        Range { segment, start: start as u32, end: (start + len) as u32 }
     }
 
     /// Ranges that hold something, over all segments. For the invariants of tests.
@@ -161,9 +289,9 @@ impl Spool {
         self.segments.iter().map(|segment| segment.holds as usize).sum()
     }
 
-    /// Holds and stored bytes of each segment, for the audit.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
-        self.segments.iter().map(|segment| (segment.holds, segment.bytes.len()))
+    /// Holds, stored bytes and size of each segment, for the audit.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, usize, usize)> + '_ {
+        self.segments.iter().map(|segment| (segment.holds, segment.bytes.len(), segment.size()))
     }
 
     /// The segment in which `len` bytes are to be put.
@@ -189,16 +317,17 @@ impl Spool {
     #[inline(never)]
     fn fresh_segment(&mut self, lane: Lane, len: usize) -> u32 {
         if len > SEGMENT_BYTES {
-            return self.open_segment(Vec::with_capacity(len));
+            return self.open_segment(Vec::with_capacity(len), Home::Private);
         }
         let buffer = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES));
-        let fresh = self.open_segment(buffer);
+        let home = if lane == Lane::Shared { Home::Shared } else { Home::Private };
+        let fresh = self.open_segment(buffer, home);
         self.filling[lane as usize] = fresh;
         fresh
     }
 
-    fn open_segment(&mut self, bytes: Vec<u8>) -> u32 {
-        let segment = Segment { bytes, holds: 0 };
+    fn open_segment(&mut self, bytes: Vec<u8>, home: Home) -> u32 {
+        let segment = Segment { bytes, holds: 0, home };
         if let Some(index) = self.free.pop() {
             self.segments[index as usize] = segment;
             return index;
@@ -210,7 +339,7 @@ impl Spool {
     /// A segment being filled starts over in its buffer; any other gives the buffer back.
     fn empty(&mut self, segment: u32) {
         let slot = &mut self.segments[segment as usize];
-        self.bytes -= slot.bytes.len();
+        self.bytes -= slot.size();
         slot.bytes.clear();
         if self.filling.contains(&segment) {
             return;

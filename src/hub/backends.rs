@@ -262,7 +262,7 @@ impl Backends {
     pub(crate) fn sent(&mut self, key: BackendKey, sent: usize, now: Now) {
         let backend = self.get(key);
         backend.replies.consume(sent);
-        if backend.unfinished || backend.state != State::Open {
+        if sent > 0 && (backend.unfinished || backend.state != State::Open) {
             backend.heard = backend.heard.max(now.tick());
         }
         self.recount(key);

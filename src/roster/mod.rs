@@ -191,7 +191,7 @@ impl Roster {
     }
 
     /// All clients, for a look at each.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> + Clone {
         self.clients.iter().map(|(key, client)| (ClientKey::at(key), client))
     }
 
@@ -296,12 +296,9 @@ impl Roster {
         self.arm(key);
     }
 
-    /// The kernel takes no more: from now on an open client may be stalled.
-    pub(crate) fn stall(&mut self, key: ClientKey, now: Now) {
-        let Some(mail) = self.receiving(key) else { return };
-        if mail.stall(now.tick()) {
-            self.wheel.arm_by(key, now.ms + self.timeouts.stalled_ms);
-        }
+    /// From this moment on an open client may be stalled.
+    pub(crate) fn stalled(&mut self, key: ClientKey, now: Now) {
+        self.wheel.arm_by(key, now.ms + self.timeouts.stalled_ms);
     }
 
     // Changes of state.
@@ -331,7 +328,7 @@ impl Roster {
         user: Option<&[u8]>,
         expires: Tick,
         now: Now,
-    ) {
+    ) -> &mut Mailbox {
         self.clients[key.index()].admit(now.tick(), expires);
         self.tokens.insert(key, token);
         if let Some(users) = &mut self.users {
@@ -341,6 +338,7 @@ impl Roster {
         self.counts.open += 1;
         self.listeners[usize::from(self.cold[key.index()].listener)].clients += 1;
         self.arm(key);
+        &mut self.clients[key.index()].mail
     }
 
     /// An open client stops to be one.

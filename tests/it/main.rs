@@ -17,6 +17,7 @@ mod frames;
 mod handshake;
 mod limits;
 mod locks;
+mod memory;
 mod process;
 mod reuseport;
 mod timers;

@@ -56,6 +56,8 @@ pub(crate) struct Browser {
     said_bye: bool,
 }
 
+/// The smallest segment of a client that is behind (delivery/spool.rs).
+const OWN_BYTES_MIN: usize = 256;
 /// Bytes of the 101 and of pongs, which fill an outbox too.
 const ANSWERS: usize = 400;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -436,8 +438,10 @@ impl Browser {
             self.fin = true;
             cx.net.borrow_mut().shut_down(self.conn);
         }
-        // Over `limits.queued` even what is in flight is not finished.
-        let crammed = *cx.bytes + ANSWERS * cx.crowd > cx.plan.settings.limits.queued_bytes;
+        // Over `limits.queued` even what is in flight is not finished. The room to grow and the ranges of those that are
+        // behind count too: at most as much again, and a smallest segment for each.
+        let kept = 2 * *cx.bytes + (ANSWERS + OWN_BYTES_MIN) * cx.crowd;
+        let crammed = kept > cx.plan.settings.limits.queued_bytes;
         if self.left || cx.plan.can.stall || cx.draining || crammed {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //! lines.
 
 use super::Floor;
-use crate::delivery::{Line, Mailbox, Outbox, Pending, Range};
+use crate::delivery::{Line, Mailbox, Outbox};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, State};
 use crate::wire::frame::encode;
@@ -42,29 +42,29 @@ impl Floor {
         Ok(())
     }
 
-    /// Every hold of a segment is a range somewhere, and what nobody holds is empty.
+    /// Every hold of a segment is a range somewhere, or a client that fills it, and what nobody holds is empty.
     fn audit_spool(&self) -> Verdict {
         let spool = self.delivery.spool();
-        let mut ranges: Vec<Range> = Vec::new();
-        for (_, client) in self.roster.iter() {
-            for outbox in outboxes(&client.mail) {
-                ranges.extend(outbox.parts().0.map(|(range, _)| range));
-            }
-        }
-        ranges.extend(self.delivery.pending().map(Pending::range));
+        let mut held = self.delivery.audit_segments(self.mailboxes());
+        held.extend(self.delivery.pending().map(|pending| pending.range().segment));
         let mut bytes = 0;
-        for (segment, (holds, stored)) in spool.segments().enumerate() {
-            let here: Vec<&Range> = ranges.iter().filter(|range| range.segment as usize == segment).collect();
-            check(here.len() == holds as usize, || {
-                format!("segment {segment} has {holds} holds and {} ranges", here.len())
-            })?;
-            check(here.iter().all(|range| range.start < range.end && range.end as usize <= stored), || {
-                format!("a range is outside of segment {segment}: {here:?}")
+        for (segment, (holds, stored, size)) in spool.segments().enumerate() {
+            let here = held.iter().filter(|held| **held as usize == segment).count();
+            check(here == holds as usize, || {
+                format!("segment {segment} has {holds} holds and {here} ranges")
             })?;
             check(holds > 0 || stored == 0, || format!("segment {segment} is kept by nobody"))?;
-            bytes += stored;
+            bytes += size;
         }
-        check(spool.bytes() == bytes, || format!("{} bytes in the spool, {bytes} stored", spool.bytes()))
+        let behind = spool.bytes() - bytes;
+        let ranges: usize =
+            self.mailboxes().flat_map(|(_, mail)| outboxes(mail)).map(Outbox::queued_ranges).sum();
+        check(behind == 24 * ranges, || format!("{behind} bytes for {ranges} ranges"))?;
+        self.delivery.audit_behind(self.mailboxes())
+    }
+
+    fn mailboxes(&self) -> impl Iterator<Item = (ClientKey, &Mailbox)> + Clone {
+        self.roster.iter().map(|(key, client)| (key, &client.mail))
     }
 
     /// A mark says that the client stands in that line.

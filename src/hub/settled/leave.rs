@@ -59,10 +59,11 @@ impl Settled<'_> {
         let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
         let expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
         let user = identity.user.map(str::as_bytes);
-        self.floor.roster.admit(id.key, identity.token.as_bytes(), user, expires, self.now);
+        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let mail = roster.admit(id.key, identity.token.as_bytes(), user, expires, self.now);
         let mut response = Vec::with_capacity(256);
         http::append_upgrade(&mut response, key);
-        self.respond(id.key, &response);
+        delivery.response(id.key, mail, &response);
         let open = self.floor.roster.counts().open as u64;
         self.stats.clients_peak = self.stats.clients_peak.max(open);
         debug!("opened peer={} token={:.8}", self.floor.roster.peer(id.key), identity.token);
@@ -83,7 +84,7 @@ impl Settled<'_> {
                 delivery.drop_unsent(mail);
                 delivery.close(key, mail, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
             }
-            Leave::Lost => delivery.drop_all(mail),
+            Leave::Lost => delivery.drop_all(key, mail, self.now.tick()),
         }
     }
 
@@ -135,7 +136,7 @@ impl Settled<'_> {
             Some(State::Open { .. }) => self.leave(key, Leave::Lost),
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
                 let Floor { roster, delivery, .. } = &mut *self.floor;
-                delivery.drop_all(roster.go_on(key, Then::End, self.now));
+                delivery.drop_all(key, roster.go_on(key, Then::End, self.now), self.now.tick());
             }
             Some(State::Gone) | None => {}
         }
@@ -146,20 +147,13 @@ impl Settled<'_> {
         self.stats.refuse(rule);
         debug!("vanished rule={rule} peer={}", self.floor.roster.peer(key));
         let Floor { roster, delivery, .. } = &mut *self.floor;
-        delivery.drop_all(roster.turn_away(key, Then::End, self.now));
+        delivery.drop_all(key, roster.turn_away(key, Then::End, self.now), self.now.tick());
     }
 
     /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.
     pub(crate) fn answer(&mut self, key: ClientKey, response: &[u8]) {
-        self.floor.roster.turn_away(key, Then::Linger, self.now);
-        self.respond(key, response);
-    }
-
-    fn respond(&mut self, key: ClientKey, response: &[u8]) {
         let Floor { roster, delivery, .. } = &mut *self.floor;
-        if let Some(mail) = roster.mail(key) {
-            delivery.response(key, mail, response);
-        }
+        delivery.last_response(key, roster.turn_away(key, Then::Linger, self.now), response);
     }
 }
 

@@ -27,12 +27,13 @@ pub(crate) use turn::After;
 use super::{Hub, HubRules};
 use crate::clock::Now;
 use crate::config::{Limits, Timeouts};
-use crate::delivery::{Delivery, FLUSH_BYTES, Pending, Range, Throttled};
+use crate::delivery::{Delivery, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
 use crate::roster::Roster;
 use crate::stats::Stats;
 use crate::wire::frame::Opcode;
+use log::info;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -97,6 +98,9 @@ impl Hub {
 
     /// Encodes a message for every open client and notes it as pending.
     pub(crate) fn broadcast(&mut self, opcode: Opcode, message: &[u8]) {
+        if self.floor.delivery.bytes() + message.len() > self.rules.limits.queued_bytes {
+            self.settled().make_room(message.len());
+        }
         if let Some(earlier) = self.floor.delivery.broadcast(opcode, message) {
             self.settling().hand_out(earlier);
         }
@@ -118,7 +122,6 @@ impl Settled<'_> {
         while let Some(key) = self.floor.full.pop() {
             self.leave(key, Leave::Overflown);
         }
-        self.relieve();
     }
 
     #[inline]
@@ -131,6 +134,7 @@ impl Settled<'_> {
     /// Encodes a message and queues it for one client. False when it takes none, or that was too much.
     #[inline]
     pub(crate) fn deliver(&mut self, key: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
+        self.make_room(message.len());
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let Some(to) = roster.receiving(key) else { return false };
         if delivery.offer(key, to, opcode, message).is_err() {
@@ -138,13 +142,13 @@ impl Settled<'_> {
             return false;
         }
         self.stats.messages_out += 1;
-        self.relieve();
         true
     }
 
     /// Encodes a message once and queues it for all clients of a token. False when none took it.
     #[inline]
     pub(crate) fn deliver_to_token(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
+        self.make_room(message.len());
         match self.floor.roster.first_of_token(token) {
             Some(only) if self.floor.roster.after_of_token(only).is_none() => {
                 self.deliver(only, opcode, message)
@@ -165,7 +169,6 @@ impl Settled<'_> {
             taken
         });
         self.stats.messages_out += taken;
-        self.relieve();
         taken > 0
     }
 
@@ -217,11 +220,11 @@ impl Settled<'_> {
         opcode: Opcode,
         data: &[u8],
     ) -> usize {
+        self.make_room(data.len());
         let taken = self.share(fin, opcode, data, |settled, range| {
             clients.iter().filter(|id| settled.offer_fragment(id.key, range)).count()
         });
         self.stats.messages_out += if fin { taken as u64 } else { 0 };
-        self.relieve();
         taken
     }
 
@@ -241,50 +244,31 @@ impl Settled<'_> {
         for id in clients {
             if roster.is_open(*id) {
                 let to = roster.receiving(id.key).expect("it is open");
-                delivery.unlock(id.key, to);
+                delivery.unlock(id.key, to, self.now.tick());
             }
         }
     }
 
     // Too much.
 
-    /// Over `limits.queued`, those that hold back most are closed until it fits.
+    /// Makes room for this many bytes under `limits.queued`: while there is none, the client that holds back most is
+    /// closed, those that are on their way out before those that are open. A client that takes everything that it is
+    /// offered holds nothing back.
     #[inline]
-    fn relieve(&mut self) {
-        if !self.is_relieved() {
-            self.close_the_worst();
+    fn make_room(&mut self, bytes: usize) {
+        while self.floor.delivery.bytes() + bytes > self.rules.limits.queued_bytes {
+            let Some(key) = self.floor.delivery.furthest_behind() else { return };
+            self.cut_off(key);
         }
     }
 
-    #[inline]
-    fn is_relieved(&self) -> bool {
-        self.floor.delivery.bytes() <= self.rules.limits.queued_bytes
-    }
-
-    fn close_the_worst(&mut self) {
-        let waiting = self.floor.roster.iter().map(|(key, client)| (client.mail.waiting_bytes(), key));
-        let mut worst: Vec<(u32, ClientKey)> = waiting.filter(|(bytes, _)| *bytes > 0).collect();
-        worst.sort_unstable_by(|a, b| b.cmp(a));
-        let behind = worst.partition_point(|(bytes, _)| *bytes as usize > FLUSH_BYTES);
-        let (behind, others) = worst.split_at(behind);
-        // Where frames in flight are what holds the memory, those connections end before anybody who is not
-        // behind is touched.
-        let _ = self.relieve_by(behind, Self::overflow)
-            || self.relieve_by(behind, Self::lose)
-            || self.relieve_by(others, Self::overflow);
-    }
-
-    /// Does `step` to one client after the other until `limits.queued` is kept; true when it is.
-    fn relieve_by(&mut self, clients: &[(u32, ClientKey)], step: fn(&mut Self, ClientKey)) -> bool {
-        clients.iter().any(|(_, key)| {
-            step(self, *key);
-            self.is_relieved()
-        })
-    }
-
-    fn overflow(&mut self, key: ClientKey) {
+    #[inline(never)]
+    fn cut_off(&mut self, key: ClientKey) {
         if self.floor.roster.get(key).is_some_and(Client::accepts_data) {
             self.leave(key, Leave::Overflown);
+        } else {
+            info!("dropped reason=queued peer={}", self.floor.roster.peer(key));
+            self.lose(key);
         }
     }
 }

@@ -37,7 +37,7 @@ impl Hub {
     ) -> Result<(bool, After), E> {
         let Floor { roster, delivery, .. } = &mut self.floor;
         let Some(mail) = roster.unqueue(key, line) else { return Ok((true, After::Idle)) };
-        let Written { sent, all } = delivery.flush(mail, self.now.tick(), write)?;
+        let Written { sent, all } = delivery.flush(key, mail, self.now.tick(), write)?;
         self.stats.bytes_out += sent as u64;
         Ok((all, self.floor.after_flush(key)))
     }
@@ -131,7 +131,11 @@ impl Floor {
 
     /// The kernel takes no more: from now on the client may be stalled.
     pub(crate) fn blocked(&mut self, key: ClientKey, now: Now) {
-        self.roster.stall(key, now);
+        let Some(mail) = self.roster.mail(key) else { return };
+        let is_new = self.delivery.blocked(key, mail, now.tick());
+        if is_new && self.roster.get(key).is_some_and(Client::accepts_data) {
+            self.roster.stalled(key, now);
+        }
     }
 
     /// What is to be done with a client when no more can be written now.

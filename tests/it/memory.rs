@@ -1,0 +1,112 @@
+//! `limits.queued`: nobody pays for what a slow reader holds back, and what the server keeps for one is counted.
+
+use crate::backend::{Backend, to};
+use crate::client::{Client, Frame};
+use crate::server::{Server, Setup, eventually};
+
+/// Gives a client that does not read more than the kernel takes for it, so that the server keeps the rest.
+fn fall_behind(backend: &mut Backend, client: &Client) {
+    for _ in 0..3 {
+        backend.to('d', &client.token, "s".repeat(200_000));
+    }
+    backend.done();
+}
+
+fn server(queued: &str) -> Server {
+    Setup::new().limit(queued).limit("outbox = 1000000").timeout("stalled = 60").start()
+}
+
+#[test]
+fn a_few_bytes_of_a_slow_reader_keep_nothing_of_others() {
+    let server = server("queued = 4000000");
+    let (slow, mut quick) = (Client::connect(&server), Client::connect(&server));
+    let mut backend = Backend::connect(&server);
+    fall_behind(&mut backend, &slow);
+    let before = backend.status().number("queued_bytes");
+    // Many times the limit goes to the quick one, and a little of it in between to the slow one.
+    let large = Frame::text(&"q".repeat(60_000));
+    for round in 0..400 {
+        backend.to('d', &slow.token, format!("{round:0>20}"));
+        backend.to('d', &quick.token, &large.payload);
+        quick.expect(&large);
+    }
+    let status = backend.status();
+    assert_eq!(status.number("overflows"), 0, "somebody was closed");
+    let grown = status.number("queued_bytes") - before;
+    assert!(grown < 40_000, "{grown} bytes are kept for 400 messages of 20 bytes");
+}
+
+/// What is left of a slow client that is closed is the frame in flight; of enough of them that is more than the limit.
+#[test]
+fn readers_are_not_closed_for_those_who_hold_back_a_little_each() {
+    let server = server("queued = 4000000");
+    let mut backend = Backend::connect(&server);
+    let slow: Vec<Client> = (0..100).map(|_| Client::connect(&server)).collect();
+    let mut quick: Vec<Client> = (0..10).map(|_| Client::connect(&server)).collect();
+    for client in &slow {
+        for _ in 0..8 {
+            backend.to('d', &client.token, "s".repeat(60_000));
+        }
+        backend.done();
+    }
+    let large = Frame::text(&"q".repeat(60_000));
+    for _ in 0..20 {
+        for client in &mut quick {
+            backend.confirm('c', &client.token.clone(), &large.payload, 'A');
+            client.expect(&large);
+        }
+    }
+    let status = backend.status();
+    assert!(status.number("overflows") > 0, "nobody was closed: the limit was not reached");
+    assert!(status.number("queued_bytes") <= 4_000_000);
+    quick.iter_mut().for_each(Client::expect_nothing);
+}
+
+/// Each range of an outbox takes memory beside the bytes it stands for.
+#[test]
+fn small_messages_that_nobody_reads_stay_within_the_limit() {
+    let server = server("queued = 16000000");
+    let mut backend = Backend::connect(&server);
+    let slow: Vec<Client> = (0..30).map(|_| Client::connect(&server)).collect();
+    slow.iter().for_each(|client| fall_behind(&mut backend, client));
+    let before_kib = server.rss_kib();
+    // To one after the other, so that what is for one is no neighbour of what is for the next.
+    let round: Vec<u8> = slow.iter().flat_map(|client| to('d', &client.token, "x")).collect();
+    for _ in 0..300 {
+        backend.send(round.repeat(100));
+    }
+    backend.done();
+    let status = backend.status();
+    let grown_kib = server.rss_kib().saturating_sub(before_kib);
+    assert!(status.number("queued_bytes") <= 16_000_000);
+    assert_eq!(status.number("overflows"), 0, "somebody was closed for 90,000 bytes");
+    assert!(grown_kib < 8000, "RSS grew by {grown_kib} KiB for 2.7 MB");
+}
+
+/// A client that was told that it is too slow, and does not read that either, goes before anybody who is open.
+#[test]
+fn who_is_on_his_way_out_goes_first() {
+    let server = Setup::new()
+        .limit("queued = 3000000")
+        .limit("outbox = 1000000")
+        .timeout("stalled = 60")
+        .timeout("close = 60")
+        .start();
+    let mut backend = Backend::connect(&server);
+    let mut open = Client::connect(&server);
+    fall_behind(&mut backend, &open);
+    let leaving: Vec<Client> = (0..12).map(|_| Client::connect(&server)).collect();
+    for client in &leaving {
+        // The frame in flight is to be finished, although the rest is dropped.
+        for _ in 0..3 {
+            backend.to('d', &client.token, "l".repeat(900_000));
+        }
+        backend.done();
+    }
+    eventually("those on their way out are dropped", || server.log().contains("dropped reason=queued"));
+    for _ in 0..3 {
+        open.expect(&Frame::text(&"s".repeat(200_000)));
+    }
+    open.expect_nothing();
+    assert!(backend.status().number("queued_bytes") <= 3_000_000 + 1_000_000);
+}
