@@ -8,6 +8,8 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+#[path = "fuzz_bodies/address.rs"]
+mod address;
 #[path = "fuzz_bodies/config.rs"]
 mod config;
 #[path = "fuzz_bodies/control.rs"]
@@ -27,6 +29,11 @@ mod utf8;
 
 /// Enough to meet every branch of the small bodies, in about a second of a debug build.
 const MUTATIONS: u64 = 5000;
+
+#[test]
+fn address() {
+    replay("address", address::body);
+}
 
 #[test]
 fn config() {

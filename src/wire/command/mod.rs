@@ -6,10 +6,12 @@
 //! It never executes anything and never copies a payload. Invariant: what `decode` consumed is exactly
 //! one frame and the line ends before it.
 
+mod address;
 mod letters;
 mod reply;
 
 use crate::wire::frame::Kind;
+pub use address::{Address, AddressError, Addresses, Fault, Groups, Item, ListRules, Name};
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
 use letters::{Meaning, meaning};
 pub use reply::Reply;
