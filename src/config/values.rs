@@ -3,11 +3,13 @@
 //! Each function takes the text between the quotes and gives it back checked and in one form, or a sentence that says
 //! what would be right. `core::net` is used for the shape of addresses only; nothing here opens or resolves anything.
 
-use super::{KIB, MIB};
+use super::LogTarget;
 use crate::auth::parse_origin;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 const GIB: usize = 1024 * MIB;
 
 /// `sun_path` of Linux has 108 bytes, the last of which is NUL; other systems have a few less and say so at bind.
@@ -65,6 +67,16 @@ pub(super) fn path(text: &str, base_dir: &Path) -> Result<PathBuf, String> {
         return Err("a path cannot contain NUL".into());
     }
     Ok(base_dir.join(text).components().collect())
+}
+
+/// Where the log goes. A path needs a slash, so that a mistyped "syslog" does not become a file.
+pub(super) fn log_target(text: &str, base_dir: &Path) -> Result<LogTarget, String> {
+    match text {
+        "stderr" => Ok(LogTarget::Stderr),
+        "syslog" => Ok(LogTarget::Syslog),
+        name if name.contains('/') => path(name, base_dir).map(LogTarget::File),
+        _ => Err(format!("{text:?} must be \"stderr\", \"syslog\", or a path with a slash in it")),
+    }
 }
 
 /// What `m` answers. It goes over the wire as it is, so only printable ASCII, and no scheme: the page adds ws or wss.

@@ -4,7 +4,7 @@
 //! where the plan says "applied" and the running ones everywhere else, so comparing the same file again reports the
 //! same keys as waiting for a restart.
 
-use crate::config::Settings;
+use crate::config::{Effect, Key, Settings, keys};
 
 /// The outcome of a reload, in the configuration's own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,101 +15,23 @@ pub(crate) struct Plan {
     pub restart: Vec<&'static str>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Effect {
-    Now,
-    Restart,
-}
-
-struct Key {
-    name: &'static str,
-    effect: Effect,
-    differs: fn(&Settings, &Settings) -> bool,
-    copy: fn(&mut Settings, &Settings),
-}
-
-macro_rules! keys {
-    ($($effect:ident $name:literal $($field:ident).+;)*) => {
-        [$(Key {
-            name: $name,
-            effect: Effect::$effect,
-            differs: |a, b| a.$($field).+ != b.$($field).+,
-            copy: |to, from| to.$($field).+.clone_from(&from.$($field).+),
-        }),*]
-    };
-}
-
-/// Every key of the configuration. What needs a restart is bound to sockets, to the process, or to what open
-/// connections were admitted by.
-static KEYS: &[Key] = &keys! {
-    Restart "servers" servers;
-    Restart "domains" domains;
-    Restart "control" control;
-    Restart "control_public" control_public;
-    Restart "pid" pid;
-    Now "secret" auth.secrets;
-    Now "secret_file" secret_files;
-    Now "allow_weak_secret" allow_weak_secret;
-    Now "origins" origins;
-    Now "on_message" on_message;
-    Restart "user" user;
-    Restart "group" group;
-    Now "log" log;
-    Now "trusted_proxies" trusted_proxies;
-    Restart "reuseport" reuseport;
-    Restart "auth.identity" auth.identity;
-    Restart "auth.digest" auth.digest;
-    Restart "auth.token_length" auth.token_length;
-    Restart "auth.lifetime" auth.lifetime_s;
-    Restart "auth.cookie_token" auth.cookie_token;
-    Restart "auth.cookie_time" auth.cookie_time;
-    Restart "auth.cookie_digest" auth.cookie_digest;
-    Restart "auth.cookie_user" auth.cookie_user;
-    Now "limits.clients" limits.clients;
-    Now "limits.connections_per_token" limits.connections_per_token;
-    Now "limits.connections_per_user" limits.connections_per_user;
-    Now "limits.unauthenticated" limits.unauthenticated;
-    Now "limits.head" limits.head_bytes;
-    Now "limits.message" limits.message_bytes;
-    Now "limits.outbox" limits.outbox_bytes;
-    Now "limits.queued" limits.queued_bytes;
-    Now "limits.control_payload" limits.control_payload_bytes;
-    Now "limits.control_outbox" limits.control_outbox_bytes;
-    Now "limits.control_total" limits.control_total_bytes;
-    Now "limits.backends" limits.backends;
-    Now "limits.addresses" limits.addresses;
-    Now "timeouts.handshake" timeouts.handshake_ms;
-    Now "timeouts.idle" timeouts.idle_ms;
-    Now "timeouts.pong" timeouts.pong_ms;
-    Now "timeouts.stalled" timeouts.stalled_ms;
-    Now "timeouts.close" timeouts.close_ms;
-    Now "timeouts.lock" timeouts.lock_ms;
-    Now "timeouts.control" timeouts.control_ms;
-    Now "timeouts.drain" timeouts.drain_ms;
-    Now "tls" tls;
-    Restart "sockets.servers_mode" sockets.servers_mode;
-    Restart "sockets.control_mode" sockets.control_mode;
-    Restart "sockets.owner" sockets.owner;
-    Restart "sockets.group" sockets.group;
-};
-
 impl Plan {
     /// Compares the settings that hold with those of a new file.
     pub(crate) fn new(running: &Settings, file: &Settings) -> Self {
         let named = |effect| {
-            KEYS.iter()
-                .filter(move |k| k.effect == effect && (k.differs)(running, file))
-                .map(|k| k.name)
-                .collect()
+            let changed = keys().filter(|key| key.effect == effect && key.differs(running, file));
+            let mut names: Vec<_> = changed.map(Key::reported).collect();
+            names.dedup();
+            names
         };
-        Self { applied: named(Effect::Now), restart: named(Effect::Restart) }
+        Self { applied: named(Effect::Reload), restart: named(Effect::Restart) }
     }
 
     /// The settings that hold from now on.
     pub(crate) fn merge(running: &Settings, file: &Settings) -> Settings {
         let mut merged = running.clone();
-        for key in KEYS.iter().filter(|k| k.effect == Effect::Now) {
-            (key.copy)(&mut merged, file);
+        for key in keys().filter(|key| key.effect == Effect::Reload) {
+            key.copy(&mut merged, file);
         }
         merged
     }
@@ -166,21 +88,45 @@ mod tests {
         assert!(!format!("{plan:?}").contains("another secret"));
     }
 
-    /// The example configuration shows every key; a key the table does not know would silently need a restart.
+    /// The field behind a key is the one that its name says, for every key: a change of one is a change of no other.
     #[test]
-    fn every_key_of_the_configuration_is_here() {
-        let mut section = String::new();
-        let mut seen = 0;
-        for line in include_str!("../../conf/wsson.toml").lines() {
-            let line = line.strip_prefix('#').unwrap_or(line);
-            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-                section = format!("{name}.");
-            } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
-                let name = if section == "tls." { "tls".into() } else { format!("{section}{key}") };
-                assert!(KEYS.iter().any(|k| k.name == name), "{name}");
-                seen += 1;
-            }
+    fn a_key_that_changes_is_reported_alone() {
+        for key in keys() {
+            let mut file = Settings::default();
+            let changed = other_value(key);
+            key.copy(&mut file, &changed);
+            let plan = Plan::new(&Settings::default(), &file);
+            let (own, other) = match key.effect {
+                Effect::Reload => (plan.applied, plan.restart),
+                Effect::Restart => (plan.restart, plan.applied),
+            };
+            assert_eq!((own.as_slice(), other.len()), (&[key.reported()][..], 0), "{key:?}");
         }
-        assert!(seen >= KEYS.len(), "{seen}");
+    }
+
+    /// Settings in which the key has another value than by default, from a configuration that says so.
+    fn other_value(key: &Key) -> Settings {
+        let candidates = [
+            "true",
+            "77",
+            "\"7 MiB\"",
+            "\"7 KiB\"",
+            "\"/x\"",
+            "\"echo\"",
+            "\"user\"",
+            "\"hmac-sha256\"",
+            "\"unix:///x\"",
+            "\"https://x\"",
+            "\"0777\"",
+            "\"10.0.0.1\"",
+            "\"a long enough secret\"",
+        ];
+        let texts = candidates.map(|value| match key.section {
+            "" => format!("{} = {value}\n", key.word()),
+            section => format!("[{section}]\n{} = {value}\n", key.word()),
+        });
+        let read = |text: &String| Settings::parse_to_stop(text, Path::new("/"));
+        let differs = |settings: &Settings| key.differs(settings, &Settings::default());
+        texts.iter().filter_map(read).find(differs).unwrap_or_else(|| panic!("no other value for {key:?}"))
     }
 }
