@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use wsson::testing::config::{self, Effect, Shown};
 use wsson::testing::control::{Capital, LETTERS, Letter};
 
 type Words = BTreeSet<String>;
@@ -79,39 +80,67 @@ fn the_manual_has_every_option() {
     assert_eq!(long, every_option());
 }
 
+/// Every key once, in its section, with the star of those that a reload applies.
 #[test]
 fn the_manual_has_every_key_of_the_configuration() {
     let page = conf("man/wsson.toml.5");
     let (_, list) = page.split_once(".Ss What must be set").expect("keys come behind the introduction");
-    let mut section = String::new();
-    let mut named = Words::new();
+    let mut section = (String::new(), false);
+    let mut named = Vec::new();
     for line in list.lines() {
         if let Some(title) = line.strip_prefix(".Ss ") {
-            let name =
-                title.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or("", |(name, _)| name);
-            section = name.to_owned();
+            let name = title.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+            section = name
+                .map_or((String::new(), false), |(name, rest)| (format!("{name}."), rest.starts_with(" *")));
         } else if let Some(keys) = line.strip_prefix(".It Ic ") {
-            let keys = keys.strip_suffix(" No *").unwrap_or(keys).split(" , ");
-            named.extend(keys.map(|key| format!("{section}.{key}")));
+            let (keys, reload) = keys.strip_suffix(" No *").map_or((keys, section.1), |keys| (keys, true));
+            named.extend(keys.split(" , ").map(|key| (format!("{}{key}", section.0), reload)));
         }
     }
-    assert_eq!(named, keys());
+    let mut known: Vec<_> =
+        config::keys().map(|key| (key.name.to_owned(), key.effect == Effect::Reload)).collect();
+    named.sort();
+    known.sort();
+    assert_eq!(named, known);
 }
 
-/// The example configuration has every key: another test holds it against the parser.
-fn keys() -> Words {
-    let mut section = String::new();
-    let mut keys = Words::new();
-    for line in conf("wsson.toml").lines() {
-        let line = line.strip_prefix('#').unwrap_or(line);
-        if let Some((name, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            section = name.to_owned();
-        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
-            keys.insert(format!("{section}.{key}"));
+/// docs/settings.md is written from the rows of the keys: with `WSSON_BLESS=1` by this test.
+#[test]
+fn the_table_of_settings_is_that_of_the_rows() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    let wanted = settings_page();
+    if std::env::var_os("WSSON_BLESS").is_some_and(|value| value == "1") {
+        fs::write(&path, &wanted).expect("docs can be written");
+    }
+    let page = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        page == wanted,
+        "docs/settings.md is not what the rows say: WSSON_BLESS=1 cargo test --test manual"
+    );
+}
+
+fn settings_page() -> String {
+    let mut page = String::from(
+        "# Settings\n\nEvery key of the configuration, from its row in `src/config/keys.rs`; \
+         `WSSON_BLESS=1 cargo test --test manual` writes this page.\n\
+         A change of a key marked with * is applied by `wsson reload`, of another one by `wsson restart`.\n",
+    );
+    for section in config::sections() {
+        let title = if section.is_empty() { "Top of the file".into() } else { format!("[{section}]") };
+        page += &format!("\n## {title}\n\n| key | may be | default | |\n|---|---|---|---|\n");
+        for key in config::keys().filter(|key| key.section == section) {
+            let star = if key.effect == Effect::Reload { " *" } else { "" };
+            let default = match key.default_value() {
+                Shown::Value(value) => format!("`{value}`"),
+                Shown::WorkedOut(from) => from.to_owned(),
+                Shown::Unset => "none".to_owned(),
+            };
+            let doc: Vec<&str> = key.doc.lines().map(str::trim).collect();
+            page +=
+                &format!("| `{}`{star} | {} | {default} | {} |\n", key.word(), key.describe(), doc.join(" "));
         }
     }
-    assert!(keys.contains(".servers") && keys.contains("timeouts.drain"), "{keys:?}");
-    keys
+    page
 }
 
 #[test]

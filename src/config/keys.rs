@@ -4,7 +4,7 @@
 //! Parsing, showing, the hint for a mistyped key, what a reload applies, and docs/settings.md come from these rows. A
 //! key is added by its row alone: the row makes the field of the settings, and tests fail until conf/wsson.toml and
 //! wsson.toml(5) know the key. The sentences above a row are its documentation, in the program and in the docs; they
-//! give the reason of every limit. design: endpoint.md "Limits and timers", control-protocol.md "Rules".
+//! give the reason of every limit. design: endpoint.md "Limits and timers".
 
 use super::parse::Reader;
 use super::shape::{
@@ -165,7 +165,7 @@ const MIB: usize = 1024 * KIB;
 const HEAD: Size = Size { min: 256, max: 64 * KIB };
 /// Positions in an outbox are 32-bit numbers; far more than one peer should ever hold back.
 const OUTBOX_BYTES_MAX: usize = 1024 * MIB;
-/// The announced length of a command has at most eight digits (control-protocol.md).
+/// The announced length of a command has at most eight digits (COMMANDS.md "Frames").
 const CONTROL_PAYLOAD_BYTES_MAX: usize = 99_999_999;
 /// More descriptors than a process can be given on any host we know.
 const CLIENTS: Count = Count::from(1, 16 * MIB as i64);

@@ -4,7 +4,7 @@
 //! them all. What a single value may look like is in `values.rs`; what values may not be together is in `check.rs`.
 //! A value of `secret` never appears in an error.
 
-use super::{ConfigError, Settings, TlsFiles, check, find, keys, sections};
+use super::{ConfigError, Key, Settings, TlsFiles, check, find, keys, sections};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml_span::value::{Table, Value, ValueInner};
@@ -159,7 +159,7 @@ fn unknown_key(section: &str, key: &str) -> String {
             home => format!("unknown key \"{key}\"{place}; it belongs in [{home}]"),
         };
     }
-    let words = keys().filter(|known| known.section == section).map(|known| known.word());
+    let words = keys().filter(|known| known.section == section).map(Key::word);
     format!("unknown key {key:?}{place}{}", hint(key, words, "\"", "\""))
 }
 

@@ -382,7 +382,8 @@ fn the_shipped_file_has_every_key_in_its_section() {
         }
     }
     let mut known: Vec<_> = keys().map(|key| (key.section.to_owned(), key.word().to_owned())).collect();
-    (shown.sort(), known.sort());
+    shown.sort();
+    known.sort();
     assert_eq!(shown, known);
 }
 

@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One line with its dress stays below PIPE_BUF (4096), which a pipe takes whole or not at all; a status fits.
+/// One line with its dress stays below PIPE_BUF (4096), which a pipe takes whole or not at all. What is longer is cut and
+/// ends in "…": a status with two dozen listeners, a path of some thousand characters.
 const LINE_BYTES_MAX: usize = 3072;
 /// So many lines of one kind in a [`WINDOW`] are written, the rest is summed up.
 const REPEATS_MAX: u32 = 20;
