@@ -51,22 +51,46 @@ pub trait Handler {
     fn on_close(&mut self, hub: &mut Hub, id: ClientId) {}
 }
 
+/// Whom what a client said was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoke {
+    /// It said nothing, not even a part of a message.
+    Nothing,
+    /// No broadcast came of it.
+    Privately,
+    /// A broadcast came of it.
+    ToAll,
+}
+
+impl Spoke {
+    /// This, or what others said last when it is nothing.
+    #[inline]
+    pub(crate) fn or(self, others: Self) -> Self {
+        if self == Self::Nothing { others } else { self }
+    }
+}
+
 /// Feeds what a client sent. All of `input` is used.
-pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) {
+#[inline]
+pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) -> Spoke {
     if hub.heard(id, input.len()) == Heard::Client {
         return messages(hub, handler, id, input);
     }
     match hub.find_head(id, input) {
         Ok(None) => {}
-        Ok(Some(Head::InInput(end))) => handshake(hub, handler, id, input, end),
-        Ok(Some(Head::Gathered(mut all, end))) => handshake(hub, handler, id, &mut all, end),
+        Ok(Some(Head::InInput(end))) => return handshake(hub, handler, id, input, end),
+        Ok(Some(Head::Gathered(mut all, end))) => return handshake(hub, handler, id, &mut all, end),
         Err(reject) => hub.refuse(id, reject),
     }
+    Spoke::Nothing
 }
 
 #[inline]
-fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input: &mut [u8]) {
+fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input: &mut [u8]) -> Spoke {
+    let before = hub.floor.burst_bytes();
+    let mut spoke = Spoke::Nothing;
     while let Some(event) = hub.receive(id, &mut input) {
+        spoke = Spoke::Privately;
         match event {
             Event::Text(text) => handler.on_text_message(hub, id, &text),
             Event::Binary(data) => handler.on_binary_message(hub, id, &data),
@@ -75,19 +99,28 @@ fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input:
             }
         }
     }
+    // Nothing takes from them before the next gate.
+    if hub.floor.burst_bytes() == before { spoke } else { Spoke::ToAll }
 }
 
 /// `bytes` begin with a request head of `end` bytes; what follows are the first frames.
-fn handshake<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, bytes: &mut [u8], end: usize) {
+fn handshake<H: Handler>(
+    hub: &mut Hub,
+    handler: &mut H,
+    id: ClientId,
+    bytes: &mut [u8],
+    end: usize,
+) -> Spoke {
     let (head, rest) = bytes.split_at_mut(end);
     match judge(hub, handler, id, head) {
         Ok(()) if hub.is_open(id) => {
             handler.on_handshake(hub, id);
-            messages(hub, handler, id, rest);
+            return messages(hub, handler, id, rest);
         }
         Ok(()) => {}
         Err(reject) => hub.refuse(id, reject),
     }
+    Spoke::Nothing
 }
 
 /// The checks of endpoint.md in their order, cheapest first: form, upgrade, origin, cookies, room.

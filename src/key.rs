@@ -6,7 +6,7 @@
 use core::fmt;
 
 /// A slot's name, four bytes.
-pub(crate) trait Key: Copy + Eq + fmt::Debug {
+pub trait Key: Copy + Eq + fmt::Debug {
     /// The key of the slot at this place. Tables of peers are far shorter than 2^32 - 1.
     fn at(index: usize) -> Self;
     /// Its place in every table that has an entry for each slot.
@@ -17,7 +17,7 @@ macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) struct $name(u32);
+        pub struct $name(u32);
 
         impl Key for $name {
             #[inline(always)]

@@ -105,7 +105,6 @@ mod auth;
 mod clock;
 mod config;
 mod delivery;
-#[allow(dead_code)] // taken into use part by part
 mod key;
 mod stats;
 mod wire;
@@ -164,6 +163,9 @@ pub mod testing {
     }
     pub mod handshake {
         pub use crate::wire::http::*;
+    }
+    pub mod key {
+        pub use crate::key::*;
     }
     pub mod stats {
         pub use crate::stats::*;

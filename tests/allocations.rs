@@ -16,7 +16,8 @@ use wsson::testing::auth::{self, Secret};
 use wsson::testing::client::PeerAddr;
 use wsson::testing::config::OnMessage;
 use wsson::testing::daemon::messages::Messages;
-use wsson::testing::driver::{Driver, Listen, ReadError, Ready, Stream, Token};
+use wsson::testing::driver::{Driver, Listen, Peer, ReadError, Ready, Stream, Token};
+use wsson::testing::key::{BackendKey, ClientKey, Key};
 use wsson::testing::stats::Process;
 use wsson::testing::timers::Now;
 use wsson::{Hub, Settings};
@@ -134,7 +135,7 @@ impl Server {
 
     fn open_all(&mut self) {
         for key in 0..self.pipes.len() {
-            self.driver.ready(Token::Client(key), READABLE, NOW);
+            self.driver.ready(Token::Peer(Peer::Client(ClientKey::at(key))), READABLE, NOW);
             self.settle();
         }
         assert_eq!(self.driver.hub.clients(), self.pipes.len());
@@ -151,7 +152,7 @@ impl Server {
     fn command(&mut self, commands: &[u8]) -> usize {
         let before = self.received();
         tell(&self.backend, commands);
-        self.driver.ready(Token::Backend(0), READABLE, NOW);
+        self.driver.ready(Token::Peer(Peer::Backend(BackendKey::at(0))), READABLE, NOW);
         self.settle();
         self.received() - before
     }
@@ -159,7 +160,7 @@ impl Server {
     fn say(&mut self, client: usize, frames: &[u8]) -> usize {
         let before = self.received();
         tell(&self.pipes[client], frames);
-        self.driver.ready(Token::Client(client), READABLE, NOW);
+        self.driver.ready(Token::Peer(Peer::Client(ClientKey::at(client))), READABLE, NOW);
         self.settle();
         self.received() - before
     }
@@ -169,7 +170,7 @@ impl Server {
         let before = self.received();
         self.pipes.iter().for_each(|pipe| tell(pipe, frames));
         for client in 0..self.pipes.len() {
-            self.driver.ready(Token::Client(client), READABLE, NOW);
+            self.driver.ready(Token::Peer(Peer::Client(ClientKey::at(client))), READABLE, NOW);
         }
         self.settle();
         self.received() - before

@@ -79,6 +79,12 @@ impl Lines {
         self.burst_bytes += len as usize;
     }
 
+    /// Bytes broadcast and not yet offered to everybody.
+    #[inline]
+    pub(super) fn burst_bytes(&self) -> usize {
+        self.burst_bytes
+    }
+
     pub(super) fn throttle(&mut self, len: usize, outbox_bytes_max: u32, is_pending: bool) -> Throttled {
         if self.len(Line::Bulk) == 0 && !is_pending {
             // Everybody was offered everything.

@@ -257,6 +257,13 @@ impl Delivery {
         self.lines.throttle(len, self.outbox_bytes_max, self.pending.is_some())
     }
 
+    /// Bytes broadcast and not yet offered to everybody: a broadcast adds to them, and only [`throttle`](Self::throttle)
+    /// takes from them.
+    #[inline]
+    pub(crate) fn burst_bytes(&self) -> usize {
+        self.lines.burst_bytes()
+    }
+
     // What is not a message.
 
     /// Queues a control frame: it passes a lock, and no limit keeps it back.

@@ -4,10 +4,10 @@
 //! spins: it ends when a slot is free, or after a while. Invariant: a port is `Waiting` only if its
 //! listener said `WouldBlock`.
 
-use super::{Driver, Listen, Stream, Token, put};
+use super::table::{Slot, Write};
+use super::{Driver, Listen, Nodes, Peer, Stream, Token};
 use crate::clock::Now;
 use crate::handler::Handler;
-use crate::key::Key;
 use crate::wire::http::forwarded::PeerAddr;
 use log::{debug, warn};
 use std::io::{self, ErrorKind};
@@ -46,7 +46,7 @@ pub(super) struct Port<L> {
     pub(super) place: Option<usize>,
 }
 
-impl<L: Listen, H: Handler> Driver<L, H> {
+impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     /// There is room, or may be.
     pub(super) fn accept_again(&mut self) {
         let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
@@ -85,11 +85,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
             port.accepting = Accepting::Paused(u64::MAX); // until one leaves
             return;
         }
-        let token = match port.place {
-            Some(_) => Token::Client(self.hub.next_client().index()),
-            None => Token::Backend(self.hub.backends.next_key().index()),
+        let peer = match port.place {
+            Some(_) => Peer::Client(self.hub.next_client()),
+            None => Peer::Backend(self.hub.backends.next_key()),
         };
-        match port.listener.accept(token) {
+        match port.listener.accept(Token::Peer(peer)) {
             Ok((stream, peer)) => match port.place {
                 Some(place) => self.add_client(stream, place, peer),
                 None => self.add_backend(stream, peer),
@@ -114,12 +114,13 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     fn add_client(&mut self, stream: L::Stream, place: usize, peer: PeerAddr) {
         let id = self.hub.add_client(place, peer);
-        put(&mut self.clients, id.key.index(), stream);
+        // A fresh socket can be written to.
+        self.table.clients.put(id.key, Slot::new(stream, Write::Ready));
     }
 
     fn add_backend(&mut self, mut stream: L::Stream, peer: PeerAddr) {
         match self.hub.add_backend(peer) {
-            Ok(key) => put(&mut self.backends, key.index(), stream),
+            Ok(key) => self.table.backends.put(key, Slot::new(stream, Write::Ready)),
             Err(last_word) => drop(stream.send(last_word)), // heard or not, it ends here
         }
         debug!("backend_opened");

@@ -7,27 +7,46 @@
 //! that leaves a note makes the next poll not sleep. A stream that holds bytes of its own (TLS) says so:
 //! `has_more` is a note to read on, `has_unsent` means that the event of being writable is waited for.
 //!
-//! It never blocks, knows no protocol, and removes nothing while events are handled. Every loop has a
-//! bound. Invariant: a slot in `clients` or `backends` exists exactly while the hub has that peer.
+//! Clients, backends and connections of our own run through the same code: a slot in one [`table`](self), one gate before
+//! each read, one flush; what differs between them is the [`Protocol`] of their keys.
+//!
+//! It never blocks, knows no bytes of a protocol, and removes nothing while events are handled. Every loop has a
+//! bound. Invariant: a slot exists exactly while the hub (for clients and backends) or the nodes have that peer.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | the turn |
+//! | `table` | one table of connections, a slot's two sides |
+//! | `protocol` | what the turn asks of a kind of peer; the gate before every read |
+//! | `node` | connections that wsson opens itself |
+//! | `stream` | what is asked of sockets, and how bytes are offered to one |
+//! | `accept` | accepting |
+//! | `audit` | what must hold between two turns, for the tests |
 
 mod accept;
 mod audit;
+mod node;
+mod protocol;
 mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
 
-pub use stream::{Listen, ReadError, Ready, Stream, Token};
+pub use node::{NoNodes, Nodes};
+pub use stream::{Listen, Peer, ReadError, Ready, Stream, Token};
 
 use crate::clock::Now;
-use crate::delivery::{Line, Written};
-use crate::dispatch::{self, Progress};
-use crate::handler::{self, Handler};
-use crate::hub::{After, Hub, drop_empty, shrink};
-use crate::key::{BackendKey, ClientKey, Key};
-use crate::peer::client::ClientId;
+use crate::delivery::Line;
+use crate::dispatch::Progress;
+use crate::handler::{Handler, Spoke};
+use crate::hub::{After, Hub, drop_empty};
+use crate::key::{BackendKey, ClientKey, NodeKey};
 use accept::{Accepting, Port};
-use log::debug;
+use protocol::{Gate, Peers, Protocol, gate};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use stream::{would_block, write, write_one};
+use stream::would_block;
+use table::{Place, Read, Slot, Table, Write};
 
 /// Bytes read at once. One read of a connection is also its share of a turn.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
@@ -53,57 +72,36 @@ const BULK_MAX: usize = 64;
 const GIVE_BACK_CLIENTS_MAX: usize = 1024;
 /// Backends whose replies are flushed in a turn.
 const REPLIES_MAX: usize = 64;
+/// Connections of our own that are flushed in a turn.
+const NODES_MAX: usize = 64;
 
-#[derive(Debug)]
-struct Slot<S> {
-    stream: S,
-    readable: bool,
-    writable: bool,
-    /// An event said that the peer's side is closed: read until it shows.
-    closing: bool,
-    /// It was read to its end.
-    eof: bool,
-    /// Our side is shut down.
-    shut: bool,
-    /// What it sent last was broadcast: it waits as a backend does.
-    broadcasts: bool,
-    /// It stands in `run`, or in `later`.
-    running: bool,
-}
-
-impl<S> Slot<S> {
-    fn new(stream: S) -> Self {
-        // A fresh socket can be written to; whether there is something to read, an event will tell.
-        Self {
-            stream,
-            readable: false,
-            writable: true,
-            closing: false,
-            eof: false,
-            shut: false,
-            broadcasts: false,
-            running: false,
-        }
-    }
+/// Everything of a driver that is not a socket.
+macro_rules! peers {
+    ($driver:ident) => {
+        &mut Peers { hub: &mut $driver.hub, handler: &mut $driver.handler, nodes: &mut $driver.nodes }
+    };
 }
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Driver<L: Listen, H> {
+pub struct Driver<L: Listen, H, N = NoNodes> {
     /// The peers.
     pub hub: Hub,
     /// The application.
     pub handler: H,
+    /// What is spoken over connections of our own.
+    pub nodes: N,
     ports: Vec<Port<L>>,
     /// No listener is to be looked at before this moment, unless an event comes.
     accept_at_ms: u64,
-    clients: Vec<Option<Slot<L::Stream>>>,
-    backends: Vec<Option<Slot<L::Stream>>>,
+    table: Table<L::Stream>,
     /// Connections that have more to read, or commands not executed yet.
-    run: VecDeque<Token>,
-    /// Clients whose next read is costly, for the turns to come; and how many more fit into this one.
-    later: VecDeque<usize>,
+    run: VecDeque<Peer>,
+    /// Those whose next read is costly, for the turns to come; and how many more fit into this one.
+    later: VecDeque<Peer>,
     costly_left: usize,
+    /// Whom what clients said last was for. One that has not spoken yet is taken to be like the others.
+    spoke: Spoke,
     scratch: Box<[u8]>,
     /// How many urgent clients may still be flushed in this turn, and how many are before its end.
     urgent_left: usize,
@@ -122,16 +120,24 @@ pub struct Driver<L: Listen, H> {
 impl<L: Listen, H: Handler> Driver<L, H> {
     /// A driver without listeners. `sockets_max` is the most client sockets it may hold.
     pub fn new(hub: Hub, handler: H, sockets_max: usize) -> Self {
+        Self::with_nodes(hub, handler, NoNodes, sockets_max)
+    }
+}
+
+impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
+    /// A driver that has connections of its own too.
+    pub fn with_nodes(hub: Hub, handler: H, nodes: N, sockets_max: usize) -> Self {
         Self {
             hub,
             handler,
+            nodes,
             ports: Vec::new(),
             accept_at_ms: 0,
-            clients: Vec::new(),
-            backends: Vec::new(),
+            table: Table::default(),
             run: VecDeque::new(),
             later: VecDeque::new(),
             costly_left: COSTLY_MAX,
+            spoke: Spoke::Nothing,
             scratch: vec![0; SCRATCH_OFFSET + SCRATCH_BYTES].into_boxed_slice(),
             urgent_left: URGENT_MAX,
             urgent_soon: URGENT_SOON,
@@ -152,6 +158,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     pub fn add_listener(&mut self, listener: L, place: Option<usize>) {
         self.ports.push(Port { listener, accepting: Accepting::Ready, place });
         self.accept_at_ms = 0;
+    }
+
+    /// Takes a connection that is being opened, registered under this key: it can be written to when an event says so.
+    pub fn connect(&mut self, key: NodeKey, stream: L::Stream) {
+        self.table.nodes.put(key, Slot::new(stream, Write::Blocked));
     }
 
     /// Flushes when so few clients wait for it, for tests whose crowds are small.
@@ -202,8 +213,9 @@ impl<L: Listen, H: Handler> Driver<L, H> {
                     self.accept_at_ms = 0;
                 }
             }
-            Token::Client(key) => self.client_ready(key, ready),
-            Token::Backend(key) => self.backend_ready(key, ready),
+            Token::Peer(Peer::Client(key)) => self.note(key, ready),
+            Token::Peer(Peer::Backend(key)) => self.note(key, ready),
+            Token::Peer(Peer::Node(key)) => self.note(key, ready),
         }
         if self.hub.floor.queued(Line::Urgent) >= self.urgent_soon && self.urgent_left >= self.urgent_soon {
             self.urgent_left -= self.urgent_soon;
@@ -218,6 +230,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         self.run_leftovers();
         self.accept(now);
         self.late = self.hub.expire(EXPIRES_MAX);
+        self.nodes.expire(&mut self.hub, now);
         if self.drain_until_ms.is_some_and(|until_ms| now.ms >= until_ms) {
             self.hub.end_all();
         }
@@ -230,41 +243,43 @@ impl<L: Listen, H: Handler> Driver<L, H> {
 
     /// How long the next poll may sleep, in milliseconds; `None` until an event.
     pub fn timeout_ms(&self, now: Now) -> Option<u64> {
-        if self.late || self.has_leftovers() || self.hub.floor.has_flush() || self.hub.backends.has_flush() {
+        if self.has_work() {
             return Some(0);
         }
         let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
-        let next_ms = self.accept_at_ms.min(self.hub.next_deadline_ms()).min(drain_until_ms);
+        let deadline_ms = self.hub.next_deadline_ms().min(self.nodes.next_deadline_ms());
+        let next_ms = self.accept_at_ms.min(deadline_ms).min(drain_until_ms);
         (next_ms != u64::MAX).then(|| next_ms.saturating_sub(now.ms))
     }
 
-    fn has_leftovers(&self) -> bool {
-        !self.run.is_empty() || !self.later.is_empty()
+    /// Whether something is left for the next turn, whatever events come.
+    fn has_work(&self) -> bool {
+        let runs = !self.run.is_empty() || !self.later.is_empty();
+        let flushes = self.hub.floor.has_flush() || self.hub.backends.has_flush() || self.nodes.has_flush();
+        self.late || runs || flushes
     }
 
     /// Those that waited come before those that the next events bring.
     fn run_costly(&mut self) {
         self.costly_left = COSTLY_MAX;
         while self.costly_left > 0 {
-            let Some(key) = self.later.pop_front() else { return };
-            unmark(&mut self.clients, key);
-            self.run_client(key);
+            let Some(peer) = self.later.pop_front() else { return };
+            self.run_again(peer);
         }
     }
 
     fn run_leftovers(&mut self) {
         for _ in 0..self.run.len().min(RUNS_MAX) {
-            match self.run.pop_front() {
-                Some(Token::Client(key)) => {
-                    unmark(&mut self.clients, key);
-                    self.run_client(key);
-                }
-                Some(Token::Backend(key)) => {
-                    unmark(&mut self.backends, key);
-                    self.run_backend(key);
-                }
-                Some(Token::Listener(_)) | None => {}
-            }
+            let Some(peer) = self.run.pop_front() else { return };
+            self.run_again(peer);
+        }
+    }
+
+    fn run_again(&mut self, peer: Peer) {
+        match peer {
+            Peer::Client(key) => self.run_from_queue(key),
+            Peer::Backend(key) => self.run_from_queue(key),
+            Peer::Node(key) => self.run_from_queue(key),
         }
     }
 
@@ -276,7 +291,11 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         self.flush_queue(Line::Bulk, BULK_MAX);
         for _ in 0..REPLIES_MAX {
             let Some(key) = self.hub.backends.next_flush() else { break };
-            self.flush_backend(key);
+            self.flush_one(key, Line::Urgent);
+        }
+        for _ in 0..NODES_MAX {
+            let Some(key) = self.nodes.next_flush() else { break };
+            self.flush_one(key, Line::Urgent);
         }
     }
 
@@ -292,31 +311,32 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         let mut keys = std::mem::take(&mut self.batch);
         self.hub.floor.take_queued(line, max, &mut keys);
         for key in keys.drain(..) {
-            self.flush_client(key, line);
+            self.flush_one(key, line);
         }
         self.batch = keys;
     }
 
     /// The one place where peers and sockets go.
     fn reap(&mut self) {
-        let mut freed = false;
-        while let Some((id, was_open)) = self.hub.next_gone() {
-            if was_open {
-                self.handler.on_close(&mut self.hub, id);
-            }
-            self.clients[id.key.index()] = None;
-            self.hub.floor.remove(id);
-            freed = true;
-        }
-        while let Some(key) = self.hub.backends.next_gone() {
-            self.backends[key.index()] = None;
-            self.hub.backends.remove(key);
-            freed = true;
-        }
-        if freed {
+        let clients = self.reap_all::<ClientKey>();
+        let backends = self.reap_all::<BackendKey>();
+        let nodes = self.reap_all::<NodeKey>();
+        if clients || backends || nodes {
             self.accept_again();
             self.hub.tidy_later();
         }
+    }
+
+    /// Whether there was one.
+    #[inline]
+    fn reap_all<K: Protocol>(&mut self) -> bool {
+        let mut freed = false;
+        while let Some(key) = K::next_gone(peers!(self)) {
+            K::row(&mut self.table).remove(key);
+            key.remove(peers!(self));
+            freed = true;
+        }
+        freed
     }
 
     /// A crowd has left: its memory goes too. Keys that stand in a queue and are nobody's may lie behind the
@@ -325,7 +345,7 @@ impl<L: Listen, H: Handler> Driver<L, H> {
     fn tidy(&mut self) {
         let shrunk = self.hub.tidy();
         if let Some(keys) = shrunk {
-            shrink(&mut self.clients, keys);
+            self.table.clients.shrink(keys);
             drop_empty(&mut self.run);
             drop_empty(&mut self.later);
         }
@@ -334,269 +354,151 @@ impl<L: Listen, H: Handler> Driver<L, H> {
         }
     }
 
-    // Clients.
+    // One connection.
 
-    fn client_ready(&mut self, key: usize, ready: Ready) {
-        let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.closing |= ready.closed;
-        slot.readable |= ready.readable || ready.closed;
-        if ready.writable && !slot.writable {
-            slot.writable = true;
-            self.hub.floor.queue(Line::Urgent, ClientKey::at(key));
+    fn note<K: Protocol>(&mut self, key: K, ready: Ready) {
+        let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
+        if slot.note(ready) {
+            key.queue(peers!(self), Line::Urgent);
         }
-        // Who waits for a second share does not get one before the others by sending more.
-        if !slot.running {
-            self.run_client(key);
+        // One that waits for a second share does not get it before the others by sending more.
+        if slot.place == Place::Nowhere {
+            self.run_one(key);
         }
     }
 
-    fn run_client(&mut self, key: usize) {
-        let Some(slot) = self.clients.get_mut(key).and_then(Option::as_mut) else { return };
-        let Some(id) = self.hub.client_id(ClientKey::at(key)).filter(|_| slot.readable && !slot.eof) else {
+    fn run_from_queue<K: Protocol>(&mut self, key: K) {
+        if let Some(slot) = K::row(&mut self.table).get_mut(key) {
+            slot.place = Place::Nowhere;
+            self.run_one(key);
+        }
+    }
+
+    /// A connection's share: what is left of earlier input, or one read if the gate is open.
+    #[inline(always)]
+    fn run_one<K: Protocol>(&mut self, key: K) {
+        let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
+        let peers = peers!(self);
+        if key.resume(peers) == Progress::More {
+            return go_on(&mut self.run, slot, key.peer());
+        }
+        if !slot.read.is_ready() {
             return;
-        };
-        if slot.stream.is_costly() {
-            if self.costly_left == 0 {
-                slot.running = true;
-                return self.later.push_back(key);
+        }
+        match gate(key, peers, slot, self.spoke, &mut self.costly_left) {
+            Gate::Open => {}
+            Gate::Throttled => return go_on(&mut self.run, slot, key.peer()),
+            Gate::Costly => {
+                slot.place = Place::Later;
+                return self.later.push_back(key.peer());
             }
-            self.costly_left -= 1;
+            Gate::Full | Gate::Over => return, // what opens it brings it back
         }
-        if slot.broadcasts && self.hub.is_throttled(SCRATCH_BYTES) {
-            return go_on(&mut self.run, slot, Token::Client(key));
-        }
-        let read = slot.stream.read(&mut self.scratch[SCRATCH_OFFSET..]);
+        let buffer = &mut self.scratch[SCRATCH_OFFSET..];
+        let read = slot.stream.read(buffer);
         if slot.stream.has_unsent() {
-            self.hub.floor.queue(Line::Urgent, ClientKey::at(key));
+            key.queue(peers, Line::Urgent);
         }
-        match read {
-            Ok(0) => self.client_eof(id),
+        let progress = match read {
+            Ok(0) => {
+                slot.read = Read::Ended;
+                key.end(peers)
+            }
             Ok(len) => {
-                slot.readable = len == SCRATCH_BYTES || slot.closing || slot.stream.has_more();
-                if slot.readable {
-                    go_on(&mut self.run, slot, Token::Client(key));
+                let more = len == SCRATCH_BYTES || slot.read == Read::Closing || slot.stream.has_more();
+                if !more {
+                    slot.read = Read::Drained;
                 }
-                let input = &mut self.scratch[SCRATCH_OFFSET..SCRATCH_OFFSET + len];
-                let before = self.hub.stats.broadcasts;
-                handler::pump(&mut self.hub, &mut self.handler, id, input);
-                slot.broadcasts = self.hub.stats.broadcasts != before;
+                let (progress, spoke) = key.feed(peers, &mut buffer[..len]);
+                slot.spoke = spoke.or(slot.spoke);
+                self.spoke = spoke.or(self.spoke);
+                if more { Progress::More } else { progress }
             }
-            Err(ReadError::Refused(reject)) => {
-                self.hub.refuse(id, reject);
-                self.run_client_again(key); // what else it sends is discarded
-            }
-            Err(ReadError::Io(error)) => match error.kind() {
-                ErrorKind::WouldBlock => slot.readable = false,
-                ErrorKind::Interrupted => self.run_client_again(key),
-                _ => self.client_broken(id, &error),
-            },
+            Err(error) => read_failed(key, peers, slot, error),
+        };
+        if progress == Progress::More {
+            go_on(&mut self.run, slot, key.peer());
         }
-    }
-
-    fn run_client_again(&mut self, key: usize) {
-        if let Some(slot) = &mut self.clients[key] {
-            go_on(&mut self.run, slot, Token::Client(key));
-        }
-    }
-
-    /// The peer's side is shut down. Our last words may still go out.
-    fn client_eof(&mut self, id: ClientId) {
-        if let Some(slot) = &mut self.clients[id.key.index()] {
-            (slot.readable, slot.eof) = (false, true);
-        }
-        if !self.hub.has_last_words(id) {
-            self.hub.client_lost(id);
-        }
-    }
-
-    fn client_broken(&mut self, id: ClientId, error: &io::Error) {
-        debug!("connection_lost reason=\"{error}\"");
-        self.hub.client_lost(id);
     }
 
     #[inline(always)]
-    fn flush_client(&mut self, key: ClientKey, line: Line) {
-        let Some(slot) = self.clients.get_mut(key.index()).and_then(Option::as_mut) else { return };
-        let flushed = self.hub.flush_client(key, line, |outbox, spool| match slot.writable {
-            true => write(&mut slot.stream, outbox, spool),
-            false => Err(ErrorKind::WouldBlock.into()),
-        });
+    fn flush_one<K: Protocol>(&mut self, key: K, line: Line) {
+        let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
+        let peers = peers!(self);
+        let flushed = key.flush(peers, line, slot);
         if !matches!(flushed, Ok((true, After::Idle))) {
-            self.flush_stopped(key, line, flushed);
+            flush_stopped(key, peers, line, slot, flushed);
+        }
+        if slot.place == Place::Nowhere && key.may_go_on(peers, slot.read) {
+            go_on(&mut self.run, slot, key.peer());
         }
     }
+}
 
-    /// More waits than the kernel took, or the connection is on its way out.
-    #[inline(never)]
-    fn flush_stopped(&mut self, key: ClientKey, line: Line, flushed: io::Result<(bool, After)>) {
-        let Some(slot) = self.clients[key.index()].as_mut() else { return };
-        let after = match flushed {
-            Ok((all, after)) => {
-                slot.writable = all;
-                after
-            }
-            Err(error) if would_block(&error) => {
-                slot.writable = false;
-                self.hub.floor.after_flush(key)
-            }
-            Err(error) => return self.flush_failed(key, &error),
-        };
-        if !slot.writable {
-            self.hub.floor.blocked(key, self.hub.now);
+/// A read brought nothing.
+#[inline(never)]
+fn read_failed<K: Protocol, S: Stream, H: Handler, N: Nodes>(
+    key: K,
+    peers: &mut Peers<'_, H, N>,
+    slot: &mut Slot<S>,
+    error: ReadError,
+) -> Progress {
+    match error {
+        ReadError::Refused(reject) => {
+            key.refuse(peers, reject);
+            Progress::More
         }
-        self.flushed(key, line, after);
-    }
-
-    fn flush_failed(&mut self, key: ClientKey, error: &io::Error) {
-        if let Some(id) = self.hub.client_id(key) {
-            self.client_broken(id, error);
-        }
-    }
-
-    /// What follows a flush that left something to do.
-    fn flushed(&mut self, key: ClientKey, line: Line, after: After) {
-        let Some(slot) = self.clients[key.index()].as_mut() else { return };
-        let Some(id) = self.hub.client_id(key) else { return };
-        match after {
-            After::Idle => {}
-            // Back to the end of the line it came from, because its share of this turn is used up.
-            After::More if slot.writable => self.hub.floor.queue(line, key),
-            After::More => {} // the event that it can be written to queues it again
-            After::ShutDown if slot.eof => self.hub.client_lost(id),
-            After::ShutDown if slot.shut => {}
-            After::ShutDown => {
-                slot.shut = true;
-                slot.stream.shut_down();
-                slot.writable &= !slot.stream.has_unsent();
-            }
-            After::End if slot.stream.has_unsent() => {} // that event brings us here again
-            After::End => self.hub.client_lost(id),
-        }
-    }
-
-    // Backends.
-
-    fn backend_ready(&mut self, key: usize, ready: Ready) {
-        let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
-        slot.closing |= ready.closed;
-        slot.readable |= ready.readable || ready.closed;
-        if ready.writable && !slot.writable {
-            slot.writable = true;
-            self.hub.backends.queue(BackendKey::at(key));
-        }
-        self.run_backend(key);
-    }
-
-    /// Executes what is left of earlier input; only then, and only if the backend reads its replies, is
-    /// more read.
-    fn run_backend(&mut self, key: usize) {
-        let Some(slot) = self.backends.get_mut(key).and_then(Option::as_mut) else { return };
-        let backend = BackendKey::at(key);
-        let mut progress = Progress::Waiting;
-        if self.hub.backends[backend].has_commands() {
-            progress = dispatch::pump(&mut self.hub, backend, b"");
-        }
-        if progress == Progress::Waiting && slot.readable && !self.hub.is_paused(backend) {
-            progress = self.read_backend(key);
-        }
-        if progress == Progress::More {
-            self.run_again(key);
-        }
-    }
-
-    fn run_again(&mut self, key: usize) {
-        let slot = self.backends[key].as_mut().expect("it runs, so it is there");
-        go_on(&mut self.run, slot, Token::Backend(key));
-    }
-
-    fn read_backend(&mut self, key: usize) -> Progress {
-        let slot = self.backends[key].as_mut().expect("it runs, so it is there");
-        let backend = BackendKey::at(key);
-        let scratch = &mut self.scratch[SCRATCH_OFFSET..];
-        match slot.stream.read(scratch) {
-            Ok(0) => {
-                (slot.readable, slot.eof) = (false, true);
-                self.hub.backends.eof(backend);
-                dispatch::pump(&mut self.hub, backend, b"")
-            }
-            Ok(len) => {
-                slot.readable = len == SCRATCH_BYTES || slot.closing;
-                let more = slot.readable;
-                match dispatch::pump(&mut self.hub, backend, &scratch[..len]) {
-                    Progress::Waiting if more => Progress::More,
-                    progress => progress,
-                }
-            }
-            Err(ReadError::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                slot.readable = false;
+        ReadError::Io(error) => match error.kind() {
+            ErrorKind::WouldBlock => {
+                slot.read = Read::Drained;
                 Progress::Waiting
             }
-            Err(ReadError::Io(error)) if error.kind() == ErrorKind::Interrupted => Progress::More,
-            Err(error) => {
-                debug!("backend_lost reason=\"{error}\"");
-                self.hub.end_backend(backend);
+            ErrorKind::Interrupted => Progress::More,
+            _ => {
+                key.break_off(peers, &error);
                 Progress::Waiting
             }
-        }
-    }
-
-    fn flush_backend(&mut self, key: BackendKey) {
-        let Some(slot) = self.backends[key.index()].as_mut() else { return };
-        if slot.writable {
-            let chunk = self.hub.backends[key].replies.chunk();
-            match write_one(&mut slot.stream, chunk) {
-                Ok(Written { sent, all }) => {
-                    self.hub.backends.sent(key, sent, self.hub.now());
-                    slot.writable = all;
-                }
-                Err(error) if would_block(&error) => slot.writable = false,
-                // It reads no more; what it sent before is still executed, and reading tells the end.
-                Err(error) => {
-                    debug!("backend_deaf reason=\"{error}\"");
-                    self.hub.backends.go_deaf(key);
-                }
-            }
-        }
-        if !self.hub.backends[key].replies.chunk().is_empty() {
-            if slot.writable {
-                self.hub.backends.queue(key);
-            }
-        } else if self.hub.backend_is_over(key, slot.eof) {
-            self.hub.end_backend(key);
-        } else if self.hub.backends[key].lingers() && !slot.shut {
-            slot.shut = true;
-            slot.stream.shut_down();
-        }
-        self.resume_backend(key);
-    }
-    /// Goes on with what was left because replies piled up. A reload may have raised the bound since, so it is asked what
-    /// is left, not what was.
-    fn resume_backend(&mut self, key: BackendKey) {
-        let Some(slot) = self.backends[key.index()].as_ref() else { return };
-        if (slot.readable || self.hub.backends[key].has_commands()) && !self.hub.is_paused(key) {
-            self.run_again(key.index());
-        }
+        },
     }
 }
 
-fn put<S>(slots: &mut Vec<Option<Slot<S>>>, key: usize, stream: S) {
-    if slots.len() <= key {
-        slots.resize_with(key + 1, || None);
+/// More waits than the kernel took, or the connection is on its way out.
+#[inline(never)]
+fn flush_stopped<K: Protocol, S: Stream, H: Handler, N: Nodes>(
+    key: K,
+    peers: &mut Peers<'_, H, N>,
+    line: Line,
+    slot: &mut Slot<S>,
+    flushed: io::Result<(bool, After)>,
+) {
+    let (all, after) = match flushed {
+        Ok(flushed) => flushed,
+        Err(error) if would_block(&error) => (false, key.after_flush(peers, slot.read)),
+        Err(error) => (true, key.deafen(peers, slot.read, &error)),
+    };
+    if !all {
+        slot.block();
     }
-    slots[key] = Some(Slot::new(stream));
+    if slot.write == Write::Blocked {
+        key.block(peers);
+    }
+    match after {
+        After::Idle => {}
+        // Back to the end of the line it came from, because its share of this turn is used up.
+        After::More if slot.write == Write::Ready => key.queue(peers, line),
+        After::More => {} // the event that it can be written to queues it again
+        After::ShutDown if slot.read == Read::Ended => key.lose(peers),
+        After::ShutDown if slot.write == Write::Shut => {}
+        After::ShutDown => slot.shut_down(),
+        After::End if slot.stream.has_unsent() => {} // that event brings us here again
+        After::End => key.lose(peers),
+    }
 }
 
-/// The connection is to be run again in the next turn. It stands in `run` once, however often it is called
-/// before.
-fn go_on<S>(run: &mut VecDeque<Token>, slot: &mut Slot<S>, token: Token) {
-    if !std::mem::replace(&mut slot.running, true) {
-        run.push_back(token);
-    }
-}
-
-/// The connection does not stand in `run` any more.
-fn unmark<S>(slots: &mut [Option<Slot<S>>], key: usize) {
-    if let Some(slot) = slots.get_mut(key).and_then(Option::as_mut) {
-        slot.running = false;
+/// The connection is to be run again in the next turn. It stands in one queue once, however often it is called before.
+fn go_on<S>(run: &mut VecDeque<Peer>, slot: &mut Slot<S>, peer: Peer) {
+    if slot.place == Place::Nowhere {
+        slot.place = Place::Run;
+        run.push_back(peer);
     }
 }

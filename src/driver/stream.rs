@@ -3,6 +3,7 @@
 //! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
 
 use crate::delivery::{FLUSH_BYTES, Outbox, Spool, Written};
+use crate::key::{BackendKey, ClientKey, NodeKey};
 use crate::wire::http::Reject;
 use crate::wire::http::forwarded::PeerAddr;
 use std::fmt;
@@ -104,13 +105,22 @@ pub trait Listen {
     fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, PeerAddr)>;
 }
 
+/// A connection, by its kind and key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A browser.
+    Client(ClientKey),
+    /// A program of the site.
+    Backend(BackendKey),
+    /// A connection that wsson opened itself.
+    Node(NodeKey),
+}
+
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
-    /// The client in this slot.
-    Client(usize),
-    /// The backend in this slot.
-    Backend(usize),
+    /// A connection.
+    Peer(Peer),
     /// The listener at this place; the last one is the control unit's.
     Listener(usize),
 }

@@ -5,7 +5,7 @@
 
 use super::Hub;
 use super::settled::Flush;
-use crate::key::{BackendKey, ClientKey};
+use crate::key::BackendKey;
 use crate::peer::backend::{self, Backend};
 use crate::peer::client::{ClientId, State};
 use crate::roster::audit_timer;
@@ -141,15 +141,6 @@ impl Hub {
 
 // What the driver's audit compares its slots with.
 impl Hub {
-    /// The keys in use of clients and of backends, in order.
-    pub(crate) fn audit_keys(&self) -> (Vec<ClientKey>, Vec<BackendKey>) {
-        (self.roster().keys(), self.backends.iter().map(|(key, _)| key).collect())
-    }
-
-    pub(crate) fn audit_client_flush(&self, key: ClientKey) -> Flush {
-        self.floor.audit_flush(key).expect("the driver's slots are the hub's")
-    }
-
     pub(crate) fn audit_backend_flush(&self, key: BackendKey) -> Flush {
         let backend = &self.backends[key];
         Flush {

@@ -120,7 +120,7 @@ impl Backends {
         self.iter().map(|(key, _)| key).collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (BackendKey, &Backend)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (BackendKey, &Backend)> + '_ {
         self.all.iter().map(|(index, backend)| (BackendKey::at(index), backend))
     }
 

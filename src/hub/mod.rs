@@ -45,8 +45,8 @@ use settled::Floor;
 use std::hash::RandomState;
 
 pub(crate) use arrival::Head;
-pub(crate) use settled::{After, Leave};
-pub(crate) use tidy::{drop_empty, shrink};
+pub(crate) use settled::{After, Flush, Leave};
+pub(crate) use tidy::drop_empty;
 
 /// The registry. See the module's head.
 #[derive(Debug)]

@@ -57,12 +57,6 @@ impl Hub {
     }
 }
 
-/// Gives the slots from `keys` on back.
-pub(crate) fn shrink<T>(table: &mut Vec<T>, keys: usize) {
-    table.truncate(keys);
-    table.shrink_to_fit();
-}
-
 /// Gives the room of a queue back in which nobody stands.
 pub(crate) fn drop_empty<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() {

@@ -17,22 +17,29 @@ pub(crate) use listener::Permissions;
 pub(crate) use listener::{BindError, Inherited, Listener};
 pub(crate) use transport::Transport;
 
-use crate::driver::Token;
+use crate::driver::{Peer, Token};
+use crate::key::{BackendKey, ClientKey, Key, NodeKey};
 
-/// Clients, backends and listeners share the space of mio's tokens: the kind is in the last two bits. The
-/// fourth kind is the reactor's own.
+/// Peers and listeners share the space of mio's tokens: the kind is in the last three bits. What has all of them is the
+/// reactor's own.
+const KIND_BITS: u32 = 3;
+
 pub(crate) fn mio_token(token: Token) -> mio::Token {
-    mio::Token(match token {
-        Token::Client(key) => key << 2,
-        Token::Backend(key) => key << 2 | 1,
-        Token::Listener(place) => place << 2 | 2,
-    })
+    let (index, kind) = match token {
+        Token::Peer(Peer::Client(key)) => (key.index(), 0),
+        Token::Peer(Peer::Backend(key)) => (key.index(), 1),
+        Token::Peer(Peer::Node(key)) => (key.index(), 2),
+        Token::Listener(place) => (place, 3),
+    };
+    mio::Token(index << KIND_BITS | kind)
 }
 
 pub(crate) fn driver_token(token: mio::Token) -> Token {
-    match token.0 & 3 {
-        0 => Token::Client(token.0 >> 2),
-        1 => Token::Backend(token.0 >> 2),
-        _ => Token::Listener(token.0 >> 2),
+    let index = token.0 >> KIND_BITS;
+    match token.0 & 7 {
+        0 => Token::Peer(Peer::Client(ClientKey::at(index))),
+        1 => Token::Peer(Peer::Backend(BackendKey::at(index))),
+        2 => Token::Peer(Peer::Node(NodeKey::at(index))),
+        _ => Token::Listener(index),
     }
 }

@@ -24,7 +24,7 @@
 //! | 4 | next client of the same token | `roster::index` |
 //! | 6 to 12 | hash table of tokens: 4 and a control byte, 7/16 to 7/8 full | `roster::index` |
 //! | 12 | deadline: two neighbours and a tick | `clock` |
-//! | 24 | the driver's slot: transport 16, six flags | `driver` |
+//! | 24 | the driver's slot: transport 16, four marks | `driver` |
 //!
 //! 180 to 186 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
 //! queue of newcomers; with `identity = "user"` a second index of stride 64. Asserts guard the records.

@@ -538,8 +538,8 @@ impl Signal {
 }
 
 // Tokens that net::mio_token never gives.
-const WAKER: mio::Token = mio::Token(3);
-const SIGNALS: mio::Token = mio::Token(7);
+const WAKER: mio::Token = mio::Token(7);
+const SIGNALS: mio::Token = mio::Token(15);
 
 /// What /proc tells of this process; zeros where there is none.
 fn probe() -> Process {
@@ -571,10 +571,18 @@ fn first_number(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Peer;
+    use crate::key::{BackendKey, ClientKey, Key, NodeKey};
 
     #[test]
     fn tokens_survive_mio() {
-        for token in [Token::Client(0), Token::Client(19_999), Token::Backend(7), Token::Listener(2)] {
+        let peers = [
+            Peer::Client(ClientKey::at(0)),
+            Peer::Client(ClientKey::at(19_999)),
+            Peer::Backend(BackendKey::at(7)),
+            Peer::Node(NodeKey::at(3)),
+        ];
+        for token in peers.into_iter().map(Token::Peer).chain([Token::Listener(2)]) {
             assert_eq!(driver_token(mio_token(token)), token);
             assert!(![WAKER, SIGNALS].contains(&mio_token(token)));
         }

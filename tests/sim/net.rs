@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use wsson::testing::client::PeerAddr;
-use wsson::testing::driver::{Listen, ReadError, Ready, Stream, Token};
+use wsson::testing::driver::{Listen, Peer, ReadError, Ready, Stream, Token};
 
 pub(crate) type Shared = Rc<RefCell<Net>>;
 
@@ -600,7 +600,7 @@ impl Listen for FakeListener {
     fn accept(&mut self, token: Token) -> io::Result<(FakeStream, PeerAddr)> {
         let net = &mut *self.net.borrow_mut();
         let id = net.accept(self.place, token)?;
-        let holds = matches!(token, Token::Client(_)) && net.rng.chance(net.faults.records);
+        let holds = matches!(token, Token::Peer(Peer::Client(_))) && net.rng.chance(net.faults.records);
         let records = Records { costly: net.rng.below(4), ..Records::default() };
         let records = holds.then(|| Box::new(records));
         Ok((FakeStream { net: self.net.clone(), id, records }, PeerAddr::Unix))

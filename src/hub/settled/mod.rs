@@ -78,6 +78,11 @@ impl Floor {
         self.delivery.bytes()
     }
 
+    #[inline]
+    pub(crate) fn burst_bytes(&self) -> usize {
+        self.delivery.burst_bytes()
+    }
+
     pub(crate) fn throttle(&mut self, len: usize) -> Throttled {
         self.delivery.throttle(len)
     }

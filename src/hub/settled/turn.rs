@@ -14,7 +14,7 @@ use crate::wire::http::forwarded::PeerAddr;
 
 /// What the driver does with a client once bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
+pub enum After {
     /// Nothing more waits.
     Idle,
     /// More waits.

@@ -1,0 +1,123 @@
+//! Connections that wsson opens itself, as the turn sees them.
+//!
+//! A protocol that is spoken over them (that of a bus) is a [`Nodes`], as pure as the hub: bytes in, bytes queued, time
+//! passed in. It never touches a socket; the driver opens, reads, flushes and reaps its connections as those of clients
+//! and backends.
+
+use crate::clock::Now;
+use crate::hub::{After, Hub};
+use crate::key::NodeKey;
+use std::io;
+
+/// A protocol over connections of our own. A key is its own choice; it may use one again once that was given out by
+/// [`next_gone`](Self::next_gone).
+pub trait Nodes {
+    /// Bytes came.
+    fn receive(&mut self, hub: &mut Hub, key: NodeKey, input: &[u8]);
+
+    /// The node's side is shut down.
+    fn end(&mut self, key: NodeKey);
+
+    /// The connection could not be opened, or is broken; or all is out of one that was to [`End`](After::End).
+    fn lose(&mut self, key: NodeKey, error: Option<&io::Error>);
+
+    /// What waits to be sent.
+    fn chunk(&self, key: NodeKey) -> &[u8];
+
+    /// The kernel took the first bytes of it.
+    fn sent(&mut self, key: NodeKey, bytes: usize);
+
+    /// What is to be done when no more can be written now.
+    fn after_flush(&mut self, key: NodeKey) -> After;
+
+    /// Whether it is not to be read now, because too much waits for it.
+    fn is_full(&self, key: NodeKey) -> bool;
+
+    /// It can be written to, for the first time or again.
+    fn queue(&mut self, key: NodeKey);
+
+    /// The next connection that may have something to flush; it does not stand in the queue any more.
+    fn next_flush(&mut self) -> Option<NodeKey>;
+
+    /// Whether one stands in that queue.
+    fn has_flush(&self) -> bool;
+
+    /// The next connection to be reaped.
+    fn next_gone(&mut self) -> Option<NodeKey>;
+
+    /// Deadlines that have come.
+    fn expire(&mut self, hub: &mut Hub, now: Now);
+
+    /// No deadline is before this moment; `u64::MAX` for never.
+    fn next_deadline_ms(&self) -> u64;
+
+    /// The keys of the connections that are not gone, in order: for the audit.
+    fn keys(&self) -> Vec<NodeKey>;
+}
+
+/// There are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoNodes;
+
+const NONE: &str = "there is no node";
+
+impl Nodes for NoNodes {
+    fn receive(&mut self, _: &mut Hub, _: NodeKey, _: &[u8]) {
+        unreachable!("{NONE}");
+    }
+
+    fn end(&mut self, _: NodeKey) {
+        unreachable!("{NONE}");
+    }
+
+    fn lose(&mut self, _: NodeKey, _: Option<&io::Error>) {
+        unreachable!("{NONE}");
+    }
+
+    fn chunk(&self, _: NodeKey) -> &[u8] {
+        unreachable!("{NONE}");
+    }
+
+    fn sent(&mut self, _: NodeKey, _: usize) {
+        unreachable!("{NONE}");
+    }
+
+    fn after_flush(&mut self, _: NodeKey) -> After {
+        unreachable!("{NONE}");
+    }
+
+    fn is_full(&self, _: NodeKey) -> bool {
+        unreachable!("{NONE}");
+    }
+
+    fn queue(&mut self, _: NodeKey) {
+        unreachable!("{NONE}");
+    }
+
+    #[inline]
+    fn next_flush(&mut self) -> Option<NodeKey> {
+        None
+    }
+
+    #[inline]
+    fn has_flush(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn next_gone(&mut self) -> Option<NodeKey> {
+        None
+    }
+
+    #[inline]
+    fn expire(&mut self, _: &mut Hub, _: Now) {}
+
+    #[inline]
+    fn next_deadline_ms(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn keys(&self) -> Vec<NodeKey> {
+        Vec::new()
+    }
+}
