@@ -10,9 +10,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `index` | from a name (a token, a user) to the open clients that carry it |
+//! | `groups` | the connections of a group, and those of a user |
 //! | `audit` | everything recounted, for the tests |
 
 mod audit;
+#[allow(dead_code)] // taken into use with the commands for groups
+mod groups;
 mod index;
 
 pub(crate) use audit::audit_timer;
