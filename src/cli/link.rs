@@ -47,7 +47,9 @@ impl From<LinkError> for Failure {
         match error {
             LinkError::Unreachable(_) => Self::new(Exit::NotRunning, text).or("wsson status"),
             LinkError::NotPermitted(_) => Self::new(Exit::NotPermitted, text)
-                .or("the same as a member of the socket's group, or as root"),
+                .or(
+                "the same as root, or as a member of the socket's group; for the user of a site: adduser www-data wsson",
+            ),
             LinkError::NoAnswer(_) => Self::new(Exit::Failed, text),
         }
     }

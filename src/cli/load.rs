@@ -43,11 +43,12 @@ pub(crate) fn for_server(args: &Args, has_secret: bool) -> Result<Settings, Fail
     }
 }
 
-/// What the file says, without the secrets that it only names: the server reads those itself.
+/// What the file says, without the secrets that it only names: the server reads those itself. Whether a weak one is
+/// accepted is the server's business as well.
 pub(crate) fn file(args: &Args) -> Result<Settings, Failure> {
     let (path, _) = args.config();
     let (text, _) = read_config(&path)?;
-    parse(&text, &path, true)
+    parse(&text, &path, false).or_else(|_| parse(&text, &path, true))
 }
 
 /// Settings with their secrets; there may be no origin, and no secret either.
@@ -70,24 +71,33 @@ pub(crate) fn with_secrets(args: &Args) -> Result<Settings, Failure> {
 }
 
 /// Settings for a command that only talks to a server: no secret is read, and a host that has no configuration, or
-/// one that only the server may read, has the defaults.
+/// one that only the server may read, has the defaults. A file with mistakes elsewhere will do: the server was started
+/// with a better one, and those who look after it need its status most when the file is bad.
 pub(crate) fn addresses(args: &Args) -> Result<Settings, Failure> {
     let (path, named) = args.config();
     match read_config(&path) {
-        Ok((text, _)) => parse(&text, &path, true),
+        Ok((text, _)) => {
+            parse(&text, &path, true).or_else(|failure| match failure.text.contains("\"control\"") {
+                true => Err(failure),
+                false => despite_mistakes(&text, &path).ok_or(failure),
+            })
+        }
         Err(_) if !named => Ok(Settings::default()),
         Err(failure) => Err(failure),
     }
 }
 
-/// Settings for ending a server: a file with mistakes will do as long as it tells where the PID file is. The server
-/// was started with a better one.
+/// Settings for ending a server: a file with mistakes will do as long as it tells where the PID file is.
 pub(crate) fn to_stop(args: &Args) -> Result<Settings, Failure> {
     addresses(args).or_else(|failure| {
         let (path, _) = args.config();
         let (text, _) = read_config(&path)?;
-        Settings::parse_to_stop(&text, path.parent().unwrap_or(Path::new("/"))).ok_or(failure)
+        despite_mistakes(&text, &path).ok_or(failure)
     })
+}
+
+fn despite_mistakes(text: &str, path: &Path) -> Option<Settings> {
+    Settings::parse_to_stop(text, path.parent().unwrap_or(Path::new("/")))
 }
 
 /// The control socket that `--control` names, else that of the settings.
@@ -192,6 +202,8 @@ fn read_secret(path: &Path, allow_weak_secret: bool, allow_open: bool) -> Result
         let make = format!("(umask 077; openssl rand -base64 24 > {})", path.display());
         match error.kind() {
             io::ErrorKind::NotFound => unreadable(&what, &error).or(make),
+            io::ErrorKind::PermissionDenied => unreadable(&what, &error)
+                .or("the same as root, or as a member of its group; for the user of a site: adduser www-data wsson"),
             _ => unreadable(&what, &error),
         }
     })?;

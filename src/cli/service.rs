@@ -37,7 +37,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
 pub(crate) fn start(args: &Args) -> Outcome {
     let args = args.anchored();
     let config = args.config().0;
-    if let Keeper::Unit(unit) = Keeper::find(&load::addresses(&args)?, &config)? {
+    if let Keeper::Unit(unit) = Keeper::find(load::addresses(&args), &config)? {
+        unit.permit("start")?;
         ready_for(&args, &unit)?;
         return pass_on(&unit, "start");
     }
@@ -61,18 +62,18 @@ fn begin(args: &Args, settings: Settings) -> Outcome {
 }
 
 pub(crate) fn stop(args: &Args) -> Outcome {
-    let settings = load::to_stop(args)?;
     if args.has("now") {
-        return match kill(&settings)? {
+        return match kill(&load::to_stop(args)?)? {
             true => Ok(Exit::Done),
             false => say("wsson: no server runs\n"),
         };
     }
-    // A unit that is there but does not run is stopped already; its server's lock tells one that does.
-    if let Some(unit) = running(&settings)?.and_then(|server| Unit::of(server.pid)) {
+    let args = args.anchored();
+    let running = load::to_stop(&args).and_then(|settings| running(&settings));
+    if let Some(unit) = Keeper::of_running(running, &args.config().0)? {
         return pass_on(&unit, "stop");
     }
-    match end(&settings)? {
+    match end(&load::to_stop(&args)?)? {
         true => Ok(Exit::Done),
         false => say("wsson: no server runs\n"),
     }
@@ -81,8 +82,9 @@ pub(crate) fn stop(args: &Args) -> Outcome {
 pub(crate) fn restart(args: &Args) -> Outcome {
     let args = args.anchored();
     let config = args.config().0;
-    match Keeper::find(&load::to_stop(&args)?, &config)? {
+    match Keeper::find(load::to_stop(&args), &config)? {
         Keeper::Unit(unit) => {
+            unit.permit("restart")?;
             ready_for(&args, &unit)?;
             // One that was started by hand beside the unit goes first: the unit takes its place.
             let settings = load::to_stop(&args)?;
@@ -123,10 +125,19 @@ enum Keeper {
 
 impl Keeper {
     /// The unit that runs it or, when it is not running or was started by hand, the one that is there for it.
-    fn find(settings: &Settings, config: &Path) -> Result<Self, Failure> {
-        let running = running(settings)?;
-        let unit = running.as_ref().and_then(|server| Unit::of(server.pid));
+    fn find(settings: Result<Settings, Failure>, config: &Path) -> Result<Self, Failure> {
+        let running = settings.and_then(|settings| running(&settings));
+        let unit = Self::of_running(running, config)?;
         Ok(unit.or_else(|| Unit::for_configuration(config)).map_or(Self::Nobody, Self::Unit))
+    }
+
+    /// The unit whose server runs. Where it cannot be found, as the file is no TOML or the PID file is not for this
+    /// user, the unit that is there for the configuration has to do.
+    fn of_running(running: Result<Option<Server>, Failure>, config: &Path) -> Result<Option<Unit>, Failure> {
+        match running {
+            Ok(server) => Ok(server.and_then(|server| Unit::of(server.pid))),
+            Err(failure) => Unit::for_configuration(config).map(Some).ok_or(failure),
+        }
     }
 }
 

@@ -81,12 +81,12 @@ impl Unit {
         })
     }
 
-    /// Whether the unit gives its server a secret that the configuration does not name.
+    /// Whether the unit gives its server a secret that the configuration does not name. Its text is asked: `systemctl
+    /// show` has no form for credentials on older hosts.
     pub(crate) fn gives_secret(&self) -> bool {
-        let properties =
-            "LoadCredential,LoadCredentialEncrypted,SetCredential,SetCredentialEncrypted,Environment";
-        let said = self.show(properties).unwrap_or_default();
-        [SECRET_VARIABLE, SECRET_CREDENTIAL].iter().any(|name| said.contains(name))
+        let mut command = self.systemctl();
+        command.args(["cat", "--", &self.name]).stdin(Stdio::null()).stderr(Stdio::null());
+        command.output().is_ok_and(|output| names_secret(&String::from_utf8_lossy(&output.stdout)))
     }
 
     /// The unit that this process runs in.
@@ -134,13 +134,19 @@ impl Unit {
         format!("systemctl {user}{verb} {}", self.name.trim_end_matches(".service"))
     }
 
-    /// Has systemd do it, and waits. Only root may, for units of the system; others are told whom to ask.
+    /// Units of the system are root's to start and stop; others are told so before anything else is looked at.
+    pub(crate) fn permit(&self, verb: &str) -> Result<(), Failure> {
+        if self.of_user || sys::is_root() {
+            return Ok(());
+        }
+        let text = format!("the server is run by {self}, which only root may {verb}");
+        Err(Failure::new(Exit::NotPermitted, text).or(format!("{}, as root", self.line(verb))))
+    }
+
+    /// Has systemd do it, and waits.
     pub(crate) fn ask(&self, verb: &str) -> Result<(), Failure> {
         let line = self.line(verb);
-        if !self.of_user && !sys::is_root() {
-            let text = format!("the server is run by {self}, which only root may {verb}");
-            return Err(Failure::new(Exit::NotPermitted, text).or(format!("{line}, as root")));
-        }
+        self.permit(verb)?;
         let done = self.systemctl().args([verb, "--", &self.name]).stdin(Stdio::null()).status();
         match done {
             Ok(status) if status.success() => Ok(()),
@@ -186,6 +192,22 @@ fn names(line: &str, config: &Path) -> bool {
     words.iter().any(|word| *word == "run" || *word == "start") && named.map(Path::new) == Some(config)
 }
 
+/// `LoadCredential`, `SetCredential`, `ImportCredential`, `LoadCredentialEncrypted`, `SetCredentialEncrypted`.
+fn is_credential(key: &str) -> bool {
+    let key = key.strip_suffix("Encrypted").unwrap_or(key);
+    ["Load", "Set", "Import"].iter().any(|verb| key.strip_prefix(verb) == Some("Credential"))
+}
+
+fn names_secret(unit: &str) -> bool {
+    let lines = unit.lines().filter_map(|line| line.trim().split_once('='));
+    let mut values = lines.filter_map(|(key, value)| match key.trim_end() {
+        "EnvironmentFile" => read_to_string(value.trim().trim_start_matches('-')).ok(),
+        key if key == "Environment" || is_credential(key) => Some(value.to_owned()),
+        _ => None,
+    });
+    values.any(|value| value.contains(SECRET_VARIABLE) || value.contains(SECRET_CREDENTIAL))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +249,28 @@ mod tests {
         assert!(names("{ path=/x ; argv[]=/x run ; }", Path::new("/etc/wsson/wsson.toml")));
         assert!(!names("{ path=/etc/init.d/wsson ; argv[]=/etc/init.d/wsson ; }", Path::new(CONFIG_DEFAULT)));
         assert!(!names("", Path::new(CONFIG_DEFAULT)));
+    }
+
+    #[test]
+    fn a_unit_may_bring_the_secret() {
+        for line in [
+            "LoadCredential=wsson-secret:/etc/credstore/x",
+            "LoadCredentialEncrypted = wsson-secret",
+            "SetCredential=wsson-secret:abc",
+            "ImportCredential=wsson-secret",
+            "Environment=A=1 WSSON_SECRET_FILE=/etc/x",
+            "Environment=\"WSSON_SECRET_FILE=/etc/x\"",
+        ] {
+            assert!(names_secret(&format!("# /etc/x.service\n[Service]\n{line}\n")), "{line}");
+        }
+        for line in
+            ["#LoadCredential=wsson-secret:/x", "LoadCredential=other:/x", "ExecStart=wsson-secret", ""]
+        {
+            assert!(!names_secret(line), "{line}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "WSSON_SECRET_FILE=/etc/x\n").unwrap();
+        assert!(names_secret(&format!("EnvironmentFile=-{}", file.path().display())));
     }
 
     #[test]
