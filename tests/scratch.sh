@@ -57,6 +57,30 @@ dpkg -i /tmp/wsson.deb
 grep -q '^# mine' /etc/wsson/wsson.toml || fail 'the configuration was overwritten'
 [ "$(cat /run/wsson/wsson.pid)" != "$pid" ] || fail 'not restarted'
 
+step an upgrade with a file that would not start leaves the old server serving, and says so
+pid=$(cat /run/wsson/wsson.pid)
+cp /etc/wsson/wsson.toml /tmp/good.toml
+sed -i '1i colour = 1' /etc/wsson/wsson.toml
+dpkg -i /tmp/wsson.deb > /tmp/said 2>&1 || fail "$(cat /tmp/said)"
+grep -q 'the old one goes on serving' /tmp/said && grep -q 'unknown key' /tmp/said || fail "$(cat /tmp/said)"
+[ "$(cat /run/wsson/wsson.pid)" = "$pid" ] || fail 'the old server has ended'
+code 0 wsson send --all hello
+cp /tmp/good.toml /etc/wsson/wsson.toml
+
+step an upgrade leaves a stopped server alone, an installation after a removal starts it
+code 0 service wsson stop
+dpkg -i /tmp/wsson.deb
+code 3 service wsson status
+dpkg --remove wsson
+dpkg -i /tmp/wsson.deb
+code 0 service wsson status
+
+step the user of a site: in by its group
+code 4 runuser -u www-data -- wsson send --all hello
+adduser --quiet www-data wsson
+code 0 runuser -u www-data -- wsson send --all hello
+code 0 runuser -u www-data -- cat /etc/wsson/secret > /dev/null
+
 step removal stops the server and keeps the configuration, purging leaves nothing but the user
 pid=$(cat /run/wsson/wsson.pid)
 dpkg --remove wsson

@@ -78,7 +78,9 @@ fn systemd_finds_the_service_hardened() {
 
 #[test]
 fn the_shell_understands_the_scripts() {
-    for script in ["init.d/wsson", "debian/build", "debian/postinst", "debian/prerm", "debian/postrm"] {
+    for script in
+        ["init.d/wsson", "debian/build", "debian/cross", "debian/postinst", "debian/prerm", "debian/postrm"]
+    {
         let path = conf(script);
         let output = judge("sh", &["-n", path.to_str().expect("UTF-8")]).expect("there is a shell");
         assert!(output.status.success(), "{script}: {}", said(&output));
@@ -245,6 +247,9 @@ fn the_debian_package_is_clean() {
         "./etc/wsson/wsson.toml",
         "./etc/init.d/wsson",
         "./lib/systemd/system/wsson.service",
+        "./lib/systemd/system/wsson.socket",
+        "./usr/share/doc/wsson/README.Debian",
+        "./usr/share/doc/wsson/docs/operations.md",
     ] {
         assert!(listed.lines().any(|line| line.ends_with(file)), "no {file} in:\n{listed}");
     }

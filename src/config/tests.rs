@@ -364,7 +364,7 @@ fn the_examples_of_the_shipped_file_are_valid() {
     let text = uncommented(true).replace("secret = \"…\"", "");
     let settings = good(&text);
     assert_eq!(settings.limits.clients, Some(10_000));
-    assert_eq!(settings.sockets.group.as_deref(), Some("www-data"));
+    assert_eq!(settings.sockets.group.as_deref(), Some("push"));
     assert!(settings.tls.is_some());
 }
 
