@@ -7,7 +7,7 @@
 //! Another address than this one can be given: `cargo run --example echo tcp://127.0.0.1:9000`
 
 use wsson::Kind;
-use wsson::{ClientId, Handler, Hub, Identity, Reject, Request, Server, Settings};
+use wsson::{ClientId, Handler, Hub, Identity, Refusal, Request, Server, Settings};
 
 struct Echo;
 
@@ -17,7 +17,7 @@ impl Handler for Echo {
         true
     }
 
-    fn authorize<'r>(&mut self, _: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+    fn authorize<'r>(&mut self, _: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
         wsson::anybody(request)
     }
 

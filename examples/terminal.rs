@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 use wsson::Kind;
 use wsson::RemoteError;
-use wsson::{ClientId, Handler, Hub, Identity, Reject, Remote, Request, Server, Settings};
+use wsson::{ClientId, Handler, Hub, Identity, Refusal, Remote, Request, Server, Settings};
 
 struct Terminal;
 
@@ -22,7 +22,7 @@ impl Handler for Terminal {
         true
     }
 
-    fn authorize<'r>(&mut self, _: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+    fn authorize<'r>(&mut self, _: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
         wsson::anybody(request)
     }
 

@@ -6,11 +6,12 @@
 //! middle of a read.
 
 use crate::auth::Identity;
-use crate::hub::{Head, Hub};
+use crate::hub::{Head, Hub, Refusal};
 use crate::peer::client::ClientId;
 use crate::roster::Heard;
+use crate::rule::Rule;
 use crate::wire::frame::Event;
-use crate::wire::http::{self, Reject, Request};
+use crate::wire::http::{self, Request, UpgradeError};
 
 /// An application. Every method has a default; the defaults push messages and drop what clients say.
 #[allow(unused_variables)]
@@ -25,7 +26,7 @@ pub trait Handler {
     ///
     /// # Errors
     /// The refusal that the client is answered with.
-    fn authorize<'r>(&mut self, hub: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+    fn authorize<'r>(&mut self, hub: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
         hub.verify_cookies(request)
     }
 
@@ -73,16 +74,29 @@ impl Spoke {
 /// Feeds what a client sent. All of `input` is used.
 #[inline]
 pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) -> Spoke {
-    if hub.heard(id, input.len()) == Heard::Client {
-        return messages(hub, handler, id, input);
+    match hub.heard(id, input.len()) {
+        Heard::Client => messages(hub, handler, id, input),
+        _ => arrive(hub, handler, id, input),
+    }
+}
+
+/// Feeds what came before the connection was a client's.
+#[inline(never)]
+fn arrive<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) -> Spoke {
+    // What browsers do: the whole head at once, and nothing wrong with it.
+    if let Ok(Some((request, end))) = http::parse_prefix(hub.head_part(id, input)) {
+        let verdict = judge(hub, handler, id, &request);
+        return conclude(hub, handler, id, verdict, &mut input[end..]);
     }
     match hub.find_head(id, input) {
-        Ok(None) => {}
-        Ok(Some(Head::InInput(end))) => return handshake(hub, handler, id, input, end),
-        Ok(Some(Head::Gathered(mut all, end))) => return handshake(hub, handler, id, &mut all, end),
-        Err(reject) => hub.refuse(id, reject),
+        Ok(None) => Spoke::Nothing,
+        Ok(Some(Head::InInput(end))) => handshake(hub, handler, id, input, end),
+        Ok(Some(Head::Gathered(mut all, end))) => handshake(hub, handler, id, &mut all, end),
+        Err(refusal) => {
+            hub.refuse(id, refusal);
+            Spoke::Nothing
+        }
     }
-    Spoke::Nothing
 }
 
 #[inline]
@@ -111,32 +125,51 @@ fn handshake<H: Handler>(
     bytes: &mut [u8],
     end: usize,
 ) -> Spoke {
-    let (head, rest) = bytes.split_at_mut(end);
-    match judge(hub, handler, id, head) {
+    let (head, frames) = bytes.split_at_mut(end);
+    let verdict = match http::parse(head) {
+        Ok(request) => judge(hub, handler, id, &request),
+        Err(error) => Err(error.into()),
+    };
+    conclude(hub, handler, id, verdict, frames)
+}
+
+fn conclude<H: Handler>(
+    hub: &mut Hub,
+    handler: &mut H,
+    id: ClientId,
+    verdict: Result<(), Refusal>,
+    frames: &mut [u8],
+) -> Spoke {
+    match verdict {
         Ok(()) if hub.is_open(id) => {
             handler.on_handshake(hub, id);
-            return messages(hub, handler, id, rest);
+            return messages(hub, handler, id, frames);
         }
         Ok(()) => {}
-        Err(reject) => hub.refuse(id, reject),
+        Err(refusal) => hub.refuse(id, refusal),
     }
     Spoke::Nothing
 }
 
-/// The checks of endpoint.md in their order, cheapest first: form, upgrade, origin, cookies, room.
-fn judge<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, head: &[u8]) -> Result<(), Reject> {
-    let request = http::parse_head(head)?;
-    hub.note_forwarded(id, &request);
+/// The checks of endpoint.md in their order, cheapest first: form, upgrade, origin, login, room.
+fn judge<H: Handler>(
+    hub: &mut Hub,
+    handler: &mut H,
+    id: ClientId,
+    request: &Request<'_>,
+) -> Result<(), Refusal> {
+    hub.note_forwarded(id, request);
+    request.check_get()?;
     let key = match request.upgrade() {
         Ok(key) => key,
-        Err(Reject::NoUpgrade) => return answer(hub, handler, id, &request),
-        Err(reject) => return Err(reject),
+        Err(UpgradeError::NoUpgrade) => return answer(hub, handler, id, request),
+        Err(error) => return Err(error.into()),
     };
-    let origin = request.origin().ok_or(Reject::MISSING_ORIGIN)?;
+    let origin = request.origin().ok_or(Rule::MissingOrigin)?;
     if !handler.check_origin(hub, origin) {
-        return Err(Reject::ORIGIN_NOT_ALLOWED);
+        return Err(Rule::OriginNotAllowed.into());
     }
-    let identity = handler.authorize(hub, &request)?;
+    let identity = handler.authorize(hub, request)?;
     hub.admit(id, &identity, &key)
 }
 
@@ -145,8 +178,8 @@ fn answer<H: Handler>(
     handler: &mut H,
     id: ClientId,
     request: &Request<'_>,
-) -> Result<(), Reject> {
-    let response = handler.on_request(hub, request).ok_or(Reject::NoUpgrade)?;
+) -> Result<(), Refusal> {
+    let response = handler.on_request(hub, request).ok_or(Rule::NoUpgrade)?;
     hub.answer(id, &response);
     Ok(())
 }
@@ -156,8 +189,8 @@ fn answer<H: Handler>(
 ///
 /// # Errors
 /// When the request has no key, which a request to upgrade always has.
-pub fn anybody<'r>(request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+pub fn anybody<'r>(request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
     let key = request.header("sec-websocket-key").and_then(|key| std::str::from_utf8(key).ok());
-    let token = key.ok_or(Reject::NoUpgrade)?;
+    let token = key.ok_or(Rule::NoUpgrade)?;
     Ok(Identity { token, user: None, expires_unix_s: i64::MAX })
 }

@@ -42,12 +42,13 @@
 //!
 //! **0: bytes and values.** Pure. They know nobody, and mention no socket, file, thread, clock or randomness.
 //!
-//! * `wire`: bytes to values and back: `frame` (RFC 6455), `http` (a request head becomes a [`Request`] or a [`Reject`]),
+//! * `wire`: bytes to values and back: `frame` (RFC 6455), `http` (a request head becomes a [`Request`]),
 //!   `command` (the control protocol).
 //! * `auth`: cookies, digest and origin; who is there.
 //! * `config`: the settings, their defaults, and the reason of every limit.
 //! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
 //! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
+//! * `rule`: what a connection that did not become a client has broken; names for log, counters and documentation.
 //! * `stats`: counters, and the status as JSON.
 //!
 //! **1: peers.** Pure state machines. `peer::client` is one browser connection, `peer::backend` one control connection.
@@ -106,6 +107,7 @@ mod clock;
 mod config;
 mod delivery;
 mod key;
+mod rule;
 mod stats;
 mod wire;
 // 1: peers
@@ -130,12 +132,12 @@ mod daemon;
 pub use auth::{Identity, Secret};
 pub use config::Settings;
 pub use handler::{Handler, anybody};
-pub use hub::Hub;
+pub use hub::{Hub, Refusal};
 pub use peer::client::ClientId;
 pub use remote::{Remote, RemoteError};
 pub use server::{Server, Signal, StartError, Wake};
 pub use wire::frame::{CloseCode, Kind};
-pub use wire::http::{Reject, Request};
+pub use wire::http::Request;
 
 /// What the tests and the fuzz targets of this repository need beyond that. It changes without notice.
 #[doc(hidden)]
@@ -161,11 +163,14 @@ pub mod testing {
     pub mod frame {
         pub use crate::wire::frame::*;
     }
-    pub mod handshake {
+    pub mod http {
         pub use crate::wire::http::*;
     }
     pub mod key {
         pub use crate::key::*;
+    }
+    pub mod rules {
+        pub use crate::rule::*;
     }
     pub mod stats {
         pub use crate::stats::*;

@@ -5,6 +5,7 @@
 //! unauthenticated + closed + refused (who is on the way out is counted in one of the last two already), and a
 //! test adds it up.
 
+use crate::rule::Rule;
 use std::fmt::Write;
 
 /// Close codes that are counted by themselves; every other one is counted as `other`.
@@ -28,7 +29,7 @@ pub struct Stats {
     /// Bytes written to clients.
     pub bytes_out: u64,
     /// Handshakes refused, by the rule they broke.
-    refused: Vec<(&'static str, u64)>,
+    refused: PerRule,
     closed: [u64; CODES.len() + 1],
     /// Clients closed because they did not read what waited for them.
     pub overflows: u64,
@@ -36,13 +37,25 @@ pub struct Stats {
     pub errors: u64,
 }
 
+/// One counter for each rule, at its place.
+#[derive(Clone, Debug)]
+struct PerRule([u64; Rule::COUNT]);
+
+impl Default for PerRule {
+    fn default() -> Self {
+        Self([0; Rule::COUNT])
+    }
+}
+
 impl Stats {
     /// Counts a refused handshake.
-    pub fn refuse(&mut self, rule: &'static str) {
-        match self.refused.iter_mut().find(|(name, _)| *name == rule) {
-            Some((_, count)) => *count += 1,
-            None => self.refused.push((rule, 1)),
-        }
+    pub fn refuse(&mut self, rule: Rule) {
+        self.refused.0[rule.index()] += 1;
+    }
+
+    /// Refused handshakes, rules that nothing has broken left out.
+    pub fn refused(&self) -> impl Iterator<Item = (Rule, u64)> {
+        Rule::ALL.iter().copied().zip(self.refused.0).filter(|(_, count)| *count > 0)
     }
 
     /// Counts an open connection that ended with this close code.
@@ -53,7 +66,7 @@ impl Stats {
 
     /// All refusals.
     pub fn refused_total(&self) -> u64 {
-        self.refused.iter().map(|(_, count)| count).sum()
+        self.refused.0.iter().sum()
     }
 
     /// All open connections that ended.
@@ -171,7 +184,8 @@ impl Report<'_> {
             reload(&mut out, last);
         }
         out.push_str("\"refused\":{");
-        list(&mut out, &stats.refused, |out, (rule, count)| pair(out, rule, *count));
+        let refused: Vec<_> = stats.refused().collect();
+        list(&mut out, &refused, |out, (rule, count)| pair(out, rule.name(), *count));
         out.push_str("},\"closed\":{");
         list(&mut out, &closed(stats), |out, (code, count)| pair(out, code, *count));
         out.push_str("},");
@@ -263,8 +277,8 @@ mod tests {
     #[test]
     fn renders_one_object() {
         let mut stats = Stats::default();
-        stats.refuse("origin");
-        stats.refuse("origin");
+        stats.refuse(Rule::OriginNotAllowed);
+        stats.refuse(Rule::OriginNotAllowed);
         stats.close(1000);
         stats.close(4321);
         let listeners =
@@ -272,7 +286,10 @@ mod tests {
         let report = Report { stats: Some(&stats), listeners: &listeners, clients: 1, ..Report::default() };
         let json = report.json();
         assert!(json.starts_with("{\"version\":\"") && json.ends_with("\"fds_max\":0}"), "{json}");
-        assert!(json.contains("\"refused\":{\"origin\":2},\"closed\":{\"1000\":1,\"other\":1},"), "{json}");
+        assert!(
+            json.contains("\"refused\":{\"origin_not_allowed\":2},\"closed\":{\"1000\":1,\"other\":1},"),
+            "{json}"
+        );
         assert!(
             json.contains("{\"address\":\"unix:///a\\\"b\",\"domain\":null,\"clients\":1,\"accepted\":4}")
         );

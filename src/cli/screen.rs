@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn the_servers_own_report_has_no_gap() {
         let mut stats = crate::stats::Stats::default();
-        stats.refuse("origin");
+        stats.refuse(crate::rule::Rule::OriginNotAllowed);
         stats.close(1000);
         let listener = crate::stats::ListenerReport {
             address: "tcp://127.0.0.1:1".into(),
@@ -275,7 +275,7 @@ mod tests {
         assert!(screen.contains("listeners   tcp://127.0.0.1:1 (d:1?): 0 clients, 0 accepted"), "{screen}");
         assert!(screen.contains("backends    2 connected besides this command"), "{screen}");
         assert!(screen.contains("0 B of 2.0 KiB waiting"), "{screen}");
-        assert!(screen.contains("refused     1: origin 1\nclosed      1: 1000 1"), "{screen}");
+        assert!(screen.contains("refused     1: origin_not_allowed 1\nclosed      1: 1000 1"), "{screen}");
     }
 
     #[test]

@@ -444,8 +444,8 @@ fn read_failed<K: Protocol, S: Stream, H: Handler, N: Nodes>(
     error: ReadError,
 ) -> Progress {
     match error {
-        ReadError::Refused(reject) => {
-            key.refuse(peers, reject);
+        ReadError::Refused(rule) => {
+            key.refuse(peers, rule);
             Progress::More
         }
         ReadError::Io(error) => match error.kind() {

@@ -13,7 +13,7 @@ use crate::handler::{self, Handler, Spoke};
 use crate::hub::{After, Flush, Hub};
 use crate::key::{BackendKey, ClientKey, Key, NodeKey};
 use crate::peer::backend;
-use crate::wire::http::Reject;
+use crate::rule::Rule;
 use log::debug;
 use std::io::{self, ErrorKind};
 
@@ -80,7 +80,7 @@ pub(super) trait Protocol: Key {
     fn end<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>) -> Progress;
 
     /// It is answered that what it speaks is not spoken here; what else it sends is discarded.
-    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, reject: Reject);
+    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule);
 
     /// A read failed for good.
     fn break_off<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, error: &io::Error);
@@ -190,9 +190,9 @@ impl Protocol for ClientKey {
         Progress::Waiting
     }
 
-    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, reject: Reject) {
+    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule) {
         if let Some(id) = peers.hub.client_id(self) {
-            peers.hub.refuse(id, reject);
+            peers.hub.refuse(id, rule);
         }
     }
 
@@ -302,8 +302,8 @@ impl Protocol for BackendKey {
         dispatch::pump(peers.hub, self, b"")
     }
 
-    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, reject: Reject) {
-        debug!("backend_refused rule={}", reject.rule());
+    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule) {
+        debug!("backend_refused rule={}", rule.name());
         self.lose(peers);
     }
 
@@ -414,7 +414,7 @@ impl Protocol for NodeKey {
         Progress::Waiting
     }
 
-    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: Reject) {
+    fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: Rule) {
         self.lose(peers);
     }
 

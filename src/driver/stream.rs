@@ -4,7 +4,7 @@
 
 use crate::delivery::{FLUSH_BYTES, Outbox, Spool, Written};
 use crate::key::{BackendKey, ClientKey, NodeKey};
-use crate::wire::http::Reject;
+use crate::rule::Rule;
 use crate::wire::http::forwarded::PeerAddr;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, IoSlice};
 #[derive(Debug)]
 pub enum ReadError {
     /// The peer speaks what is not spoken here, and gets this answer.
-    Refused(Reject),
+    Refused(Rule),
     /// What the system said: `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. Anything
     /// else ends the connection.
     Io(io::Error),
@@ -22,7 +22,7 @@ pub enum ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(reject) => f.write_str(reject.rule()),
+            Self::Refused(rule) => f.write_str(rule.name()),
             Self::Io(error) => error.fmt(f),
         }
     }

@@ -3,13 +3,14 @@
 //! It never parses a request (`wire::http` does) and never decides who is let in (the handler does). Invariant:
 //! a connection leaves `Handshaking` once, by admission, by an answer or by its end.
 
-use super::Hub;
+use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
 use crate::roster::USER_BYTES_MAX;
+use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
-use crate::wire::http::{self, Key, Reject, Request};
+use crate::wire::http::{self, Key, Request};
 use log::info;
 
 impl Hub {
@@ -30,8 +31,9 @@ impl Hub {
         let oldest = self.floor.oldest_stranger();
         let max = self.rules.limits.unauthenticated.unwrap_or(usize::MAX);
         if let Some(oldest) = oldest.filter(|_| self.roster().counts().waiting > max) {
-            info!("dropped rule=oldest_unauthenticated peer={}", self.roster().peer(oldest.key));
-            self.settled().vanish(oldest.key, "oldest_unauthenticated");
+            let rule = Rule::OldestUnauthenticated;
+            info!("dropped rule={} peer={}", rule.name(), self.roster().peer(oldest.key));
+            self.settled().vanish(oldest.key, rule);
         }
         id
     }
@@ -42,9 +44,17 @@ impl Hub {
         self.roster().is_handshaking(id)
     }
 
+    /// As much of the first input as a request head may be; nothing when some of the head came before, or none is awaited.
+    pub(crate) fn head_part<'i>(&mut self, id: ClientId, input: &'i [u8]) -> &'i [u8] {
+        match self.floor.head(id) {
+            Some(None) => &input[..input.len().min(self.rules.limits.head_bytes)],
+            _ => &[],
+        }
+    }
+
     /// Looks for the end of the request head in what came so far and `input`. When it is in `input`
     /// alone, nothing is stored: that is what a browser does.
-    pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Reject> {
+    pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Refusal> {
         let head_bytes_max = self.rules.limits.head_bytes;
         let Some(slot) = self.floor.head(id) else { return Ok(None) };
         let before = slot.as_ref().map_or(0, |head| head.len());
@@ -57,7 +67,7 @@ impl Hub {
                 Some(head) => Head::Gathered(*head, end),
                 None => Head::InInput(end),
             })),
-            None if all.len() > head_bytes_max => Err(Reject::HeadTooLarge),
+            None if all.len() > head_bytes_max => Err(Rule::HeadTooLarge.into()),
             None => {
                 slot.get_or_insert_with(|| Box::new(input.to_vec()));
                 Ok(None)
@@ -66,9 +76,8 @@ impl Hub {
     }
 
     /// The default of [`crate::handler::Handler::authorize`].
-    pub fn verify_cookies<'r>(&self, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
-        auth::verify(&self.rules.auth, request.cookies(), self.now.unix_s)
-            .map_err(|denied| Reject::Cookies(denied.rule()))
+    pub fn verify_cookies<'r>(&self, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
+        Ok(auth::verify(&self.rules.auth, request.cookies(), self.now.unix_s)?)
     }
 
     /// The default of [`crate::handler::Handler::check_origin`].
@@ -77,7 +86,7 @@ impl Hub {
     }
 
     /// The last checks, then the client is open and its 101 is queued.
-    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) -> Result<(), Reject> {
+    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) -> Result<(), Refusal> {
         // Earlier broadcasts are not for this client: they are handed out before it counts as open, and who does not take
         // them makes room.
         let _ = self.settled();
@@ -86,25 +95,25 @@ impl Hub {
         Ok(())
     }
 
-    fn check_room(&self, identity: &Identity<'_>) -> Result<(), Reject> {
+    fn check_room(&self, identity: &Identity<'_>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
         let user_bytes = identity.user.map_or(0, str::len);
         if identity.token.len() > roster.token_bytes_max() || user_bytes > USER_BYTES_MAX {
-            return Err(Reject::Cookies("bad_token")); // only a handler of one's own can cause it
+            return Err(Rule::BadToken.into()); // only a handler of one's own can cause it
         }
         if self.draining {
-            return Err(Reject::Draining);
+            return Err(Rule::Draining.into());
         }
         if roster.of_token(identity.token.as_bytes()).count() >= limits.connections_per_token as usize {
-            return Err(Reject::TooManyToken);
+            return Err(Rule::TooManyToken.into());
         }
         if let Some(user) = identity.user {
             if roster.of_user(user.as_bytes()).count() >= limits.connections_per_user as usize {
-                return Err(Reject::TooManyUser);
+                return Err(Rule::TooManyUser.into());
             }
         }
         if roster.counts().open >= limits.clients.unwrap_or(usize::MAX) {
-            return Err(Reject::Full);
+            return Err(Rule::Full.into());
         }
         Ok(())
     }
@@ -121,24 +130,25 @@ impl Hub {
     }
 
     /// Answers a handshake with a complete response instead of 101, and lets the peer read it.
-    pub(crate) fn refuse(&mut self, id: ClientId, reject: Reject) {
+    pub(crate) fn refuse(&mut self, id: ClientId, why: impl Into<Refusal>) {
+        let refusal = why.into();
         if !self.is_handshaking(id) {
             return;
         }
-        self.stats.refuse(reject.rule());
+        self.stats.refuse(refusal.rule());
         info!(
             "refused rule={} status={} peer={} listener={}",
-            reject.rule(),
-            reject.status(),
+            refusal.name(),
+            refusal.status(),
             self.roster().peer(id.key),
             self.roster().listener(id.key).address
         );
-        self.settled().answer(id.key, &reject.response());
+        self.settled().answer(id.key, &refusal.response());
     }
 
     /// Answers a request that does not ask for a WebSocket: in the counters it stands with the refused.
     pub(crate) fn answer(&mut self, id: ClientId, response: &[u8]) {
-        self.stats.refuse("answered");
+        self.stats.refuse(Rule::Answered);
         if self.is_handshaking(id) {
             self.settled().answer(id.key, response);
         }

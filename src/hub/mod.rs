@@ -14,6 +14,7 @@
 //! | `mod` | the façade |
 //! | `settled` | the floor, and the only place that delivers, admits, locks and closes |
 //! | `arrival` | accepting, the request head, refusals |
+//! | `refusal` | why somebody may not come in, and the answer |
 //! | `input` | what open clients send |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
@@ -26,6 +27,7 @@ mod audit;
 mod backends;
 mod input;
 mod lock;
+mod refusal;
 mod settled;
 mod tidy;
 mod time;
@@ -45,6 +47,7 @@ use settled::Floor;
 use std::hash::RandomState;
 
 pub(crate) use arrival::Head;
+pub use refusal::Refusal;
 pub(crate) use settled::{After, Flush, Leave};
 pub(crate) use tidy::drop_empty;
 

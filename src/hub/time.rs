@@ -6,8 +6,8 @@
 use super::{Hub, Leave};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, Due, State};
+use crate::rule::Rule;
 use crate::wire::frame::CloseCode;
-use crate::wire::http::Reject;
 use log::info;
 
 impl Hub {
@@ -39,7 +39,7 @@ impl Hub {
         match due {
             Due::Handshake => {
                 let id = self.client_id(key).expect("a client that is due is here");
-                self.refuse(id, Reject::Timeout);
+                self.refuse(id, Rule::Timeout);
             }
             Due::Ping => self.floor.ping(key, self.now),
             // Handing out what is pending may close it.
@@ -68,7 +68,7 @@ impl Hub {
             match self.roster().get(key).map(Client::state) {
                 Some(State::Handshaking { .. }) => {
                     let id = self.client_id(key).expect("it is here");
-                    self.refuse(id, Reject::Draining);
+                    self.refuse(id, Rule::Draining);
                 }
                 Some(State::Open { .. }) => {
                     self.settled().leave(key, Leave::Closing(CloseCode::GOING_AWAY, "going away"));

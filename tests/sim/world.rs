@@ -12,7 +12,7 @@ use wsson::testing::driver::Driver;
 use wsson::testing::frame::{CloseCode, Kind};
 use wsson::testing::stats::Process;
 use wsson::testing::timers::{Now, TICK_MS};
-use wsson::{ClientId, Handler, Hub, Identity, Reject, Request};
+use wsson::{ClientId, Handler, Hub, Identity, Refusal, Request};
 
 /// Turns, one after the other, before the world counts as never at rest.
 const ROUNDS_MAX: usize = 20_000;
@@ -59,7 +59,7 @@ impl App {
 }
 
 impl Handler for App {
-    fn authorize<'r>(&mut self, hub: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Reject> {
+    fn authorize<'r>(&mut self, hub: &Hub, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
         let browser = request.header("x-browser").and_then(|value| std::str::from_utf8(value).ok());
         self.asks = browser.and_then(|value| value.parse().ok()).unwrap_or(usize::MAX);
         hub.verify_cookies(request)

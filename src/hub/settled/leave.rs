@@ -9,6 +9,7 @@ use crate::auth::Identity;
 use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, State, Then};
+use crate::rule::Rule;
 use crate::wire::frame::{CloseCode, DecodeError};
 use crate::wire::http::{self, Key};
 use log::{debug, info};
@@ -132,7 +133,7 @@ impl Settled<'_> {
     /// Nothing more is sent to a client, whatever its state; the slot is reaped at the end of the turn.
     pub(crate) fn lose(&mut self, key: ClientKey) {
         match self.floor.roster.get(key).map(Client::state) {
-            Some(State::Handshaking { .. }) => self.vanish(key, "gone_before_request"),
+            Some(State::Handshaking { .. }) => self.vanish(key, Rule::GoneBeforeRequest),
             Some(State::Open { .. }) => self.leave(key, Leave::Lost),
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
                 let Floor { roster, delivery, .. } = &mut *self.floor;
@@ -143,9 +144,9 @@ impl Settled<'_> {
     }
 
     /// A handshake that ends without an answer.
-    pub(crate) fn vanish(&mut self, key: ClientKey, rule: &'static str) {
+    pub(crate) fn vanish(&mut self, key: ClientKey, rule: Rule) {
         self.stats.refuse(rule);
-        debug!("vanished rule={rule} peer={}", self.floor.roster.peer(key));
+        debug!("vanished rule={} peer={}", rule.name(), self.floor.roster.peer(key));
         let Floor { roster, delivery, .. } = &mut *self.floor;
         delivery.drop_all(key, roster.turn_away(key, Then::End, self.now), self.now.tick());
     }

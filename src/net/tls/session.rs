@@ -8,7 +8,7 @@
 
 use crate::driver::{ReadError, Stream};
 use crate::net::transport::send;
-use crate::wire::http::Reject;
+use crate::rule::Rule;
 use mio::net::TcpStream;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
@@ -121,7 +121,7 @@ impl Session {
         if self.speaks == Speaks::Nothing {
             self.speaks = if first.is_ascii_alphabetic() { Speaks::Plain } else { Speaks::Tls };
             if self.speaks == Speaks::Plain {
-                return Err(ReadError::Refused(Reject::PlainHttp));
+                return Err(ReadError::Refused(Rule::PlainHttpOnTls));
             }
         }
         Ok(())

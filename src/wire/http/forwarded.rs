@@ -79,20 +79,28 @@ fn within(block: IpAddr, bits: u8, addr: IpAddr) -> bool {
 
 /// The visitor's address, when the request tells one.
 pub(crate) fn forwarded(trusted: &[Network], request: &Request<'_>) -> Option<PeerAddr> {
+    if !request.known.forwarded {
+        return None;
+    }
     // Some proxies append to the visitor's own field, others add one behind it: RFC 9110 section 5.3 makes
     // them one list, of which only the end was written by somebody we trust.
     let fields: Vec<&[u8]> = request.values("x-forwarded-for").collect();
     let hops = fields.iter().rev().flat_map(|field| field.rsplit(|byte| *byte == b','));
+    // RFC 9110 section 5.6.1: an empty element is none.
+    let hops = hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty());
     hops.map_while(address)
         .map(PeerAddr::Forwarded)
         .find(|peer| !trusted.iter().any(|network| network.contains(*peer)))
 }
 
-/// An address, which some proxies write with the port behind it. What is none ends the search: nobody knows
+/// An address, which some proxies write with the port behind it, and one of IPv6 in brackets. What is none ends the search: nobody knows
 /// what lies before it.
 fn address(hop: &[u8]) -> Option<IpAddr> {
-    let hop = std::str::from_utf8(hop).ok()?.trim();
-    let addr = hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|with_port| with_port.ip())).ok()?;
+    let hop = std::str::from_utf8(hop).ok()?;
+    let bare =
+        hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|addr| addr.contains(':'));
+    let addr = bare.unwrap_or(hop).parse();
+    let addr = addr.or_else(|_| hop.parse::<SocketAddr>().map(|with_port| with_port.ip())).ok()?;
     Some(addr.to_canonical())
 }
 
@@ -134,14 +142,19 @@ mod tests {
             (&["203.0.113.9", "10.1.1.1"], Some("203.0.113.9")),
             (&["203.0.113.9:4711"], Some("203.0.113.9")),
             (&["[2001:db8::2]:80"], Some("2001:db8::2")),
+            (&["[2001:db8::7]"], Some("2001:db8::7")),
+            (&["[203.0.113.9]"], None),
+            (&["[2001:db8::7"], None),
             (&["::ffff:203.0.113.9"], Some("203.0.113.9")),
             (&["10.0.0.1"], None),
             (&["203.0.113.9, unknown"], None),
-            (&["203.0.113.9, "], None),
+            (&["203.0.113.9, "], Some("203.0.113.9")),
+            (&[",203.0.113.9,\t,"], Some("203.0.113.9")),
+            (&[", ,"], None),
         ] {
             let fields: String = fields.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
             let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-            let request = crate::wire::http::parse_head(head.as_bytes()).unwrap();
+            let request = crate::wire::http::parse(head.as_bytes()).unwrap();
             let expected = visitor.map(|text| PeerAddr::Forwarded(text.parse().unwrap()));
             assert_eq!(forwarded(&trusted, &request), expected, "{fields}");
         }
