@@ -284,6 +284,41 @@ fn the_shipped_configuration_passes_check() {
     site.run(&["check"]).with(0);
 }
 
+// ── init ──
+
+#[test]
+fn init_writes_what_check_accepts_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("site/wsson.toml");
+    let path = config.to_str().expect("UTF-8");
+    let init = |more: &[&str]| ended(wsson(&["init", "-c", path]).args(more));
+    init(&[]).failed(2, "--origin https://www.example.com");
+    init(&["--origin", "shop.example"]).failed(2, "is no origin like");
+    init(&["--origin", "https://shop.example", "--proxy", "lighttpd"]).failed(2, "is not known: nginx");
+    init(&["--origin", "https://shop.example", "--language", "cobol"]).failed(2, "php, python, or node");
+    init(&["--origin", "https://shop.example", "--server", "8099"]).failed(2, "servers");
+    assert!(!config.parent().expect("a folder").exists(), "what is refused leaves nothing behind");
+
+    let told = init(&["--origin", "https://shop.example"]).with(0).out;
+    for words in
+        ["setcookie('digest'", "location = /ws", "proxy_pass http://127.0.0.1:8099;", "wsson start -c "]
+    {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let check = ended(&mut wsson(&["check", "-c", path])).with(0).out;
+    assert!(check.contains("origins = [\"https://shop.example\"]"), "{check}");
+    let secret = config.with_file_name("secret");
+    assert_eq!(fs::metadata(&secret).expect("made").permissions().mode() & 0o777, 0o600);
+
+    let before = [&config, &secret].map(|path| fs::read(path).expect("readable"));
+    init(&["--origin", "https://other.example"]).failed(1, "init overwrites nothing");
+    assert_eq!([&config, &secret].map(|path| fs::read(path).expect("readable")), before);
+    fs::remove_file(&config).expect("ours");
+    let told = init(&["--origin", "https://other.example"]).with(0).out;
+    assert!(told.contains("it was there already, and is kept"), "{told}");
+    assert_eq!(fs::read(&secret).expect("readable"), before[1]);
+}
+
 // ── cookie ──
 
 /// The vectors of endpoint.md.

@@ -9,6 +9,8 @@ _wsson_options() {
         check) echo "--config --allow-weak --bind --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
         send) echo "--config --control --token --all --binary --confirm --help" ;;
+        init) echo "--config --origin --proxy --language --server --help" ;;
+        doctor) echo "--config --allow-weak --quick --help" ;;
         demo) echo "--port --help" ;;
         help | version) echo "--help" ;;
         *) echo "--config --help --version" ;;
@@ -16,7 +18,7 @@ _wsson_options() {
 }
 
 _wsson() {
-    local commands="run start stop restart reload status check cookie send demo help version"
+    local commands="run start stop restart reload status check cookie send init doctor demo help version"
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
@@ -29,7 +31,10 @@ _wsson() {
         -c | --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
         --format) mapfile -t COMPREPLY < <(compgen -W "js header curl json" -- "$word"); return ;;
         --control) mapfile -t COMPREPLY < <(compgen -W "unix:// tcp://" -- "$word"); return ;;
-        --port | --token | --user | --time | --verify) return ;;
+        --proxy) mapfile -t COMPREPLY < <(compgen -W "nginx apache haproxy caddy none" -- "$word"); return ;;
+        --language) mapfile -t COMPREPLY < <(compgen -W "php python node" -- "$word"); return ;;
+        --server) mapfile -t COMPREPLY < <(compgen -W "tcp:// unix:// tls://" -- "$word"); return ;;
+        --port | --origin | --token | --user | --time | --verify) return ;;
     esac
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_wsson_options "$command")" -- "$word")

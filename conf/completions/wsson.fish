@@ -1,6 +1,6 @@
 # fish completion of wsson(8). Held against "wsson help" by tests/manual.rs.
 
-set -l commands run start stop restart reload status check cookie send demo help version
+set -l commands run start stop restart reload status check cookie send init doctor demo help version
 set -l before "not __fish_seen_subcommand_from $commands"
 
 complete -c wsson -f
@@ -13,6 +13,8 @@ complete -c wsson -n "$before" -a status -d 'Show what the server does'
 complete -c wsson -n "$before" -a check -d 'Verify the configuration'
 complete -c wsson -n "$before" -a cookie -d 'Issue the cookies of a login'
 complete -c wsson -n "$before" -a send -d 'Send a message'
+complete -c wsson -n "$before" -a init -d 'Write a configuration and a secret'
+complete -c wsson -n "$before" -a doctor -d 'Look at everything that could be wrong'
 complete -c wsson -n "$before" -a demo -d 'Show everything at work in a browser'
 complete -c wsson -n "$before" -a help -d 'Show help'
 complete -c wsson -n "$before" -a version -d 'Show the version'
@@ -20,7 +22,7 @@ complete -c wsson -n "$before" -s V -l version -d 'Show the version'
 complete -c wsson -s h -l help -d 'Show help'
 
 complete -c wsson -n "not __fish_seen_subcommand_from demo help version" -s c -l config -r -F -d 'The configuration'
-complete -c wsson -n "__fish_seen_subcommand_from run start restart reload check cookie" -l allow-weak -d 'Accept weak secrets'
+complete -c wsson -n "__fish_seen_subcommand_from run start restart reload check cookie doctor" -l allow-weak -d 'Accept weak secrets'
 complete -c wsson -n "__fish_seen_subcommand_from run start restart" -s v -l verbose -d 'Log every connection as well'
 complete -c wsson -n "__fish_seen_subcommand_from stop" -l now -d 'Kill it, clients or not'
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bind -d 'Try the addresses as well'
@@ -37,3 +39,8 @@ complete -c wsson -n "__fish_seen_subcommand_from send" -l binary -d 'As a binar
 complete -c wsson -n "__fish_seen_subcommand_from send" -l confirm -d 'Wait for the answer'
 complete -c wsson -n "__fish_seen_subcommand_from demo" -l port -x -d 'The port on 127.0.0.1'
 complete -c wsson -n "__fish_seen_subcommand_from help" -a "$commands"
+complete -c wsson -n "__fish_seen_subcommand_from init" -l origin -x -d 'Whose pages connect'
+complete -c wsson -n "__fish_seen_subcommand_from init" -l proxy -x -a 'nginx apache haproxy caddy none' -d 'The web server in front'
+complete -c wsson -n "__fish_seen_subcommand_from init" -l language -x -a 'php python node' -d 'What the site is written in'
+complete -c wsson -n "__fish_seen_subcommand_from init" -l server -x -a 'tcp:// unix:// tls://' -d 'Where wsson listens'
+complete -c wsson -n "__fish_seen_subcommand_from doctor" -l quick -d 'Do not wait for the ping'

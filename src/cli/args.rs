@@ -3,7 +3,7 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, demo, reload, send, service, status};
+use super::{Exit, Failure, Outcome, check, cookie, demo, doctor, init, reload, send, service, status};
 use crate::config::nearest;
 use crate::daemon::CONFIG_DEFAULT;
 use lexopt::Arg;
@@ -72,6 +72,14 @@ const COOKIE_OPTIONS: &[&Opt] = &[
     &Opt::with("time", "SECONDS", "the unix time of issue; now when not given"),
     &Opt::with("format", "FORMAT", "js (default, for a browser's console), header, curl, or json"),
     &Opt::with("verify", "HEADER", "judge the value of a Cookie header instead"),
+];
+
+const INIT_OPTIONS: &[&Opt] = &[
+    &CONFIG,
+    &Opt::with("origin", "ORIGIN", "whose pages connect, such as https://www.example.com"),
+    &Opt::with("proxy", "NAME", "the web server in front: nginx (default), apache, haproxy, caddy, or none"),
+    &Opt::with("language", "NAME", "what the site is written in: php (default), python, or node"),
+    &Opt::with("server", "ADDRESS", "where wsson listens; tcp://127.0.0.1:8099 behind a proxy"),
 ];
 
 const SEND_OPTIONS: &[&Opt] = &[
@@ -170,6 +178,29 @@ const COMMANDS: &[Command] = &[
             An empty message is not sent: with --confirm it asks whether the client is there.\n\
             Exit codes: 0 sent or acknowledged, 1 not acknowledged, 2 nothing to send, 7 there is no server.\n",
         run: send::run,
+    },
+    Command {
+        name: "init",
+        summary: "write a configuration and a secret, and show what the site has to do",
+        words: "",
+        options: INIT_OPTIONS,
+        details: "Asks on a terminal what no option says. Overwrites nothing: there must be no configuration yet, and a secret\n\
+            that is there is kept. With -c all files stand beside that one, which is good for a try.\n",
+        run: init::run,
+    },
+    Command {
+        name: "doctor",
+        summary: "look at everything that could be wrong, also from outside, and tell the cure",
+        words: "[URL]",
+        options: &[
+            &CONFIG,
+            &ALLOW_WEAK,
+            &Opt::flag("quick", "do not wait for the ping that a quiet connection gets"),
+        ],
+        details: "Looks at the configuration, at who runs the server and how, at the control socket and the log. With the URL that\n\
+            the page opens it goes the way of a browser: name, TCP, TLS, proxy, Origin, cookies, a message, a quiet time.\n\
+            Exit codes: 0 all is well, 1 something is wrong, 6 the configuration is.\n",
+        run: doctor::run,
     },
     Command {
         name: "demo",

@@ -85,7 +85,7 @@ fn is_held(held: &[String], text: &str) -> bool {
 }
 
 /// Whatever would keep a server with these settings from starting.
-fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<String> {
+pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<String> {
     let mut wrong = Vec::new();
     let unix = settings
         .servers

@@ -8,6 +8,8 @@ mod args;
 mod check;
 mod cookie;
 mod demo;
+mod doctor;
+mod init;
 mod json;
 mod link;
 mod load;

@@ -9,7 +9,7 @@ mod listener;
 pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "without_tls.rs"]
-pub mod tls;
+pub(crate) mod tls;
 mod transport;
 
 pub(crate) use address::Address;

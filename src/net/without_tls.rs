@@ -14,14 +14,28 @@ pub struct Config {
 
 /// An encrypted connection; there is no value of it.
 #[derive(Debug)]
-pub enum Session {}
+pub(crate) enum Session {}
 
 /// Always fails: this wsson was built without TLS.
 ///
 /// # Errors
 /// A sentence for the administrator.
-pub fn load(_certificate: &Path, _key: &Path) -> Result<Config, String> {
+pub(crate) fn load(_certificate: &Path, _key: &Path) -> Result<Config, String> {
     Err("this wsson was built without TLS: put a proxy in front of it".into())
+}
+
+/// An encrypted connection that this side has opened; there is none.
+pub(crate) trait Encrypted: std::io::Read + std::io::Write {
+    /// The version of TLS that was agreed on.
+    fn version(&self) -> String;
+}
+
+/// Always fails: this wsson was built without TLS.
+///
+/// # Errors
+/// A sentence for the administrator.
+pub(crate) fn connect(_socket: std::net::TcpStream, _name: &str) -> Result<Box<dyn Encrypted>, String> {
+    Err("this wsson was built without TLS, so it cannot look behind wss://".into())
 }
 
 impl Config {

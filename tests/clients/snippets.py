@@ -311,6 +311,36 @@ def tour():
         shutil.rmtree(folder)
 
 
+INIT = {
+    "php": None,
+    "python": "\nimport json\nprint(json.dumps(login_cookies()))",
+    "node": "\nconsole.log(JSON.stringify(loginCookies()));",
+}
+
+
+def init():
+    """What `wsson init` writes starts, and the login that it prints is let in."""
+    for language, show in INIT.items():
+        port = free_port()
+        with tempfile.TemporaryDirectory() as folder:
+            config = os.path.join(folder, "wsson.toml")
+            wsson = [BINARY, "init", "-c", config, "--origin", ORIGIN, "--language", language, "--server", f"tcp://127.0.0.1:{port}"]
+            told = subprocess.check_output(wsson, text=True)
+            code = re.search(r"sets three cookies \(\w+\):\n\n(.*?)\n\n2\. ", told, re.S)[1]
+            subprocess.run([BINARY, "start", "-c", config], check=True)
+            try:
+                runner = {"python": "python", "node": "js"}.get(language)
+                fields = json.loads(run(runner, code + show).stdout) if show else served_by_php(code)
+                cookie = cookie_header(cookie_values(fields))
+                with connect(f"ws://127.0.0.1:{port}/ws", additional_headers={"Cookie": cookie}, origin=ORIGIN, compression=None) as client:
+                    subprocess.run([BINARY, "send", "-c", config, "--all", "Hello"], check=True)
+                    check(f"init: a {language} login gets a message", client.recv(timeout=PATIENCE_S), "Hello")
+            except InvalidStatus as error:
+                not_ok(f"init: a {language} login is let in", error)
+            finally:
+                subprocess.run([BINARY, "stop", "-c", config], check=True)
+
+
 def test():
     known = {*EXPECTED, "login-php", "login-python", "login-node", "hmac-php", "hmac-python", "hmac-node", *ELSEWHERE}
     check("snippets: each is tested", set(blocks("run")) ^ known, set())
@@ -319,6 +349,7 @@ def test():
         pushes(place)
         logins(place)
     digests()
+    init()
     tour()
 
 

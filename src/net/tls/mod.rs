@@ -5,11 +5,13 @@
 //! changes every six hours. Invariant: a [`Config`] was checked as a whole, so no session can fail for
 //! what the administrator did.
 
+mod client;
 mod load;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use client::{Encrypted, connect};
 pub(crate) use load::load;
 pub(crate) use session::Session;
 

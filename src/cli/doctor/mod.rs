@@ -1,0 +1,225 @@
+//! `wsson doctor`: what a person would look at when something does not work, each with "ok" or with the cure.
+//!
+//! First the host: configuration, server, control socket, log. Then, through the URL that is given, the way of a
+//! browser ([`visit`]). It changes nothing, and sends nothing to anybody but itself.
+
+mod visit;
+mod wire;
+
+use super::args::Args;
+use super::json::Json;
+use super::link::{self, LinkError};
+use super::service::holder;
+use super::{Exit, Outcome, check, load, say};
+use crate::config::{LogTarget, Settings};
+use crate::daemon::supervisor::Unit;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// What was found so far; each finding is printed when it is made.
+#[derive(Debug, Default)]
+struct Findings {
+    wrong: usize,
+}
+
+impl Findings {
+    fn ok(&mut self, text: &str) {
+        self.tell("ok", text, None);
+    }
+
+    /// Nothing is wrong, but it is good to know.
+    fn note(&mut self, text: &str) {
+        self.tell("note", text, None);
+    }
+
+    fn wrong(&mut self, text: &str, cure: &str) {
+        self.wrong += 1;
+        self.tell("wrong", text, Some(cure).filter(|cure| !cure.is_empty()));
+    }
+
+    fn tell(&mut self, kind: &str, text: &str, cure: Option<&str>) {
+        let cure = cure.map_or(String::new(), |cure| format!("       try: {cure}\n"));
+        // A reader that has gone does not change what is found.
+        let _ = say(&format!("{kind:<6} {}\n{cure}", printable(text)));
+    }
+}
+
+/// Whatever answers there must not drive the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let mut findings = Findings::default();
+    let settings = match load::for_server(args, true) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            findings.wrong(&failure.text, failure.way_out.as_deref().unwrap_or("wsson check"));
+            return Ok(failure.exit);
+        }
+    };
+    configuration(args, &settings, &mut findings);
+    let report = server(&settings, &mut findings);
+    place_of_log(&settings, &mut findings);
+    match args.words.first() {
+        Some(url) => visit::run(url, &settings, report.is_some(), !args.has("quick"), &mut findings),
+        None => findings.note("nothing was looked at from outside: wsson doctor wss://www.example.com/ws does, with your address"),
+    }
+    Ok(if findings.wrong == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn configuration(args: &Args, settings: &Settings, findings: &mut Findings) {
+    let config = args.config().0;
+    let wrong = check::wrong(settings, Unit::account(&config).as_ref());
+    for problem in &wrong {
+        findings.wrong(problem, "wsson check, after the change");
+    }
+    for warning in settings.warnings() {
+        findings.note(&warning);
+    }
+    if wrong.is_empty() {
+        findings.ok(&format!("the configuration {} is right", config.display()));
+    }
+}
+
+/// The server that runs, and what it says of itself.
+fn server(settings: &Settings, findings: &mut Findings) -> Option<Json> {
+    match settings.pid.as_deref().map(holder) {
+        Some(Ok(Some(server))) => runs(server.pid, findings),
+        Some(Ok(None)) => {}
+        Some(Err(failure)) => findings.wrong(&failure.text, failure.way_out.as_deref().unwrap_or("")),
+        None => findings
+            .note("no PID file is configured, so who runs the server is for whatever started it to say"),
+    }
+    match ask(&settings.control) {
+        Ok(report) => {
+            answers(settings, &report, findings);
+            Some(report)
+        }
+        Err(error) => {
+            let cure = match &error {
+                LinkError::Unreachable(_) => "wsson start, or when it runs already: wsson reload".to_owned(),
+                LinkError::NotPermitted(_) => let_in(&settings.control),
+                LinkError::NoAnswer(_) => "wsson status; is this the control socket of a wsson?".into(),
+            };
+            findings.wrong(&error.to_string(), &cure);
+            None
+        }
+    }
+}
+
+fn runs(pid: u32, findings: &mut Findings) {
+    let owner = fs::metadata(format!("/proc/{pid}")).map_or(String::new(), |meta| {
+        format!(
+            " as {}",
+            name_of("/etc/passwd", meta.uid()).unwrap_or_else(|| format!("user {}", meta.uid()))
+        )
+    });
+    match Unit::of(pid) {
+        Some(unit) => findings.ok(&format!("{unit} of systemd runs it{owner}, PID {pid}")),
+        None => {
+            findings.ok(&format!("it was started by hand or by an init script, and runs{owner}, PID {pid}"));
+        }
+    }
+    if owner == " as root" {
+        findings.wrong("it runs as root", "user = \"wsson\" in the configuration, and a restart");
+    }
+}
+
+fn ask(control: &str) -> Result<Json, LinkError> {
+    let frames = link::exchange(control, b"0t")?;
+    let report = frames.into_iter().find(|frame| frame.command == b'T');
+    let report = report.and_then(|report| Json::parse(std::str::from_utf8(&report.payload).ok()?));
+    report.ok_or_else(|| LinkError::NoAnswer(format!("{control} did not answer with a status")))
+}
+
+fn answers(settings: &Settings, report: &Json, findings: &mut Findings) {
+    let version = report.get("version").and_then(Json::text).unwrap_or("-");
+    match version == env!("CARGO_PKG_VERSION") {
+        true => findings.ok(&format!(
+            "wsson {version} answers at {}{}",
+            settings.control,
+            who_may(&settings.control)
+        )),
+        false => findings.wrong(
+            &format!(
+                "wsson {version} answers at {}, and this is {}",
+                settings.control,
+                env!("CARGO_PKG_VERSION")
+            ),
+            "wsson restart",
+        ),
+    }
+    let reload = report.get("reload");
+    if let Some(why) = reload.and_then(|reload| reload.get("error")?.text()) {
+        findings.wrong(&format!("its last reload changed nothing: {why}"), "wsson check, then wsson reload");
+    }
+    let waiting = reload.and_then(|reload| reload.get("restart")).map_or(&[] as &[Json], Json::items);
+    let waiting: Vec<&str> = waiting.iter().filter_map(Json::text).collect();
+    if !waiting.is_empty() {
+        findings.wrong(&format!("a change waits for a restart: {}", waiting.join(", ")), "wsson restart");
+    }
+    let number = |field| report.get(field).and_then(Json::count);
+    if let (Some(fds), Some(fds_max)) = (number("fds"), number("fds_max")) {
+        match fds * 10 >= fds_max * 9 {
+            true => findings.wrong(
+                &format!("{fds} of {fds_max} descriptors are open"),
+                "LimitNOFILE= in the unit, or ulimit -Hn before the start",
+            ),
+            false => findings.ok(&format!("{fds} of {fds_max} descriptors are open")),
+        }
+    }
+}
+
+/// Who may use a control socket, as far as its file tells.
+fn who_may(control: &str) -> String {
+    let Some(path) = control.strip_prefix("unix://") else {
+        return ", which every user of this host may use".into();
+    };
+    let Ok(meta) = fs::metadata(path) else { return String::new() };
+    if meta.mode() & 0o002 != 0 {
+        return ", which every user of this host may use".into();
+    }
+    let owner = name_of("/etc/passwd", meta.uid()).unwrap_or_else(|| meta.uid().to_string());
+    let group = name_of("/etc/group", meta.gid()).unwrap_or_else(|| meta.gid().to_string());
+    match meta.mode() & 0o020 != 0 {
+        true => format!(", which {owner} and the group {group} may use"),
+        false => format!(", which only {owner} may use"),
+    }
+}
+
+/// How somebody gets to use a control socket.
+fn let_in(control: &str) -> String {
+    let group = control.strip_prefix("unix://").and_then(|path| fs::metadata(path).ok());
+    let group = group.and_then(|meta| name_of("/etc/group", meta.gid())).unwrap_or_else(|| "wsson".into());
+    format!("adduser USER {group}, for each user that sends, and start its programs again")
+}
+
+/// The name with this number in a file such as /etc/passwd.
+fn name_of(file: &str, number: u32) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let number = number.to_string();
+    let line = text.lines().find(|line| line.split(':').nth(2) == Some(number.as_str()))?;
+    line.split(':').next().map(str::to_owned)
+}
+
+fn place_of_log(settings: &Settings, findings: &mut Findings) {
+    let syslog = "journalctl -t wsson, or grep wsson /var/log/syslog";
+    match &settings.log {
+        LogTarget::File(path) if path.exists() => findings.ok(&format!("the log is {}", path.display())),
+        LogTarget::File(path) => {
+            findings.note(&format!("the log will be {}, which is not there yet", path.display()));
+        }
+        LogTarget::Syslog | LogTarget::Stderr if !Path::new("/dev/log").exists() => {
+            findings
+                .note("there is no syslog on this host: the log is where standard error goes, or nowhere");
+        }
+        LogTarget::Syslog => findings.ok(&format!("the log goes to syslog: {syslog}")),
+        LogTarget::Stderr => {
+            findings.ok(&format!(
+                "the log goes to journalctl -u wsson under systemd, and after wsson start to syslog: {syslog}"
+            ));
+        }
+    }
+}
