@@ -78,9 +78,15 @@ fn systemd_finds_the_service_hardened() {
 
 #[test]
 fn the_shell_understands_the_scripts() {
-    for script in
-        ["init.d/wsson", "debian/build", "debian/cross", "debian/postinst", "debian/prerm", "debian/postrm"]
-    {
+    for script in [
+        "init.d/wsson",
+        "release",
+        "debian/build",
+        "debian/cross",
+        "debian/postinst",
+        "debian/prerm",
+        "debian/postrm",
+    ] {
         let path = conf(script);
         let output = judge("sh", &["-n", path.to_str().expect("UTF-8")]).expect("there is a shell");
         assert!(output.status.success(), "{script}: {}", said(&output));
@@ -223,12 +229,17 @@ fn logrotate_rotates_and_the_server_opens_the_new_log() {
     assert!(fs::read_to_string(site.at("wsson.log.1")).expect("the old log").contains("started"));
 }
 
+/// This build's binary as it is shipped.
+fn stripped(folder: &Path) -> Option<String> {
+    let binary = folder.join("wsson").to_str().expect("UTF-8").to_owned();
+    let output = judge("strip", &["-o", &binary, env!("CARGO_BIN_EXE_wsson")])?;
+    assert!(output.status.success(), "{}", said(&output));
+    Some(binary)
+}
+
 /// The package of this build's binary, which lintian wants stripped.
 fn package(folder: &Path) -> Option<String> {
-    let (binary, out) = (folder.join("wsson"), folder.to_str().expect("UTF-8"));
-    let stripped = binary.to_str().expect("UTF-8");
-    let output = judge("strip", &["-o", stripped, env!("CARGO_BIN_EXE_wsson")])?;
-    assert!(output.status.success(), "{}", said(&output));
+    let (stripped, out) = (stripped(folder)?, folder.to_str().expect("UTF-8"));
     judge("dpkg-deb", &["--version"])?;
     let build = conf("debian/build");
     let made =
@@ -257,6 +268,48 @@ fn the_debian_package_is_clean() {
         return;
     };
     assert!(output.status.success() && output.stdout.is_empty(), "{}", said(&output));
+}
+
+#[test]
+fn a_release_has_everything_and_its_sums_are_right() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("page");
+    if judge("dpkg-deb", &["--version"]).is_none() || judge("readelf", &["--version"]).is_none() {
+        return;
+    }
+    let Some(binary) = stripped(folder.path()) else { return };
+    // The machine's own architecture only: another one would be built, which takes minutes.
+    let release = Command::new(conf("release"))
+        .arg(&out)
+        .env("WSSON", binary)
+        .env("WSSON_RELEASE_OWN", "1")
+        .output()
+        .expect("there is a shell");
+    assert!(release.status.success(), "{}", said(&release));
+    let sums =
+        Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(&out).output().expect("coreutils");
+    assert!(sums.status.success(), "{}", said(&sums));
+    let files = String::from_utf8_lossy(&sums.stdout).into_owned();
+    assert!(files.contains(".deb: OK") && files.contains(".tar.gz: OK"), "{files}");
+    let name = files.lines().find_map(|line| line.strip_suffix(".tar.gz: OK")).expect("an archive");
+    let archive = out.join(format!("{name}.tar.gz"));
+    let listed = said(&judge("tar", &["-tzf", archive.to_str().expect("UTF-8")]).expect("tar"));
+    for file in [
+        "wsson",
+        "man/wsson.8",
+        "man/wsson.toml.5",
+        "man/wsson-control.7",
+        "completions/_wsson",
+        "completions/wsson.bash",
+        "completions/wsson.fish",
+        "conf/wsson.toml",
+        "conf/systemd/wsson.service",
+        "README.md",
+        "LICENSE.txt",
+    ] {
+        let file = format!("{name}/{file}");
+        assert!(listed.lines().any(|line| line == file), "no {file} in:\n{listed}");
+    }
 }
 
 /// In a layer over the host's system, with processes and a loopback of its own: dpkg, adduser and the init tools are the
