@@ -232,3 +232,41 @@ fn the_documents_have_the_table_of_commands() {
     let rows = list.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows, LETTERS.len(), "COMMANDS.md has rows of other commands");
 }
+
+/// The numbers of a text, without those that are part of a word.
+fn numbers(text: &str) -> BTreeSet<u8> {
+    text.split([' ', ',', ';', '.', '\n']).filter_map(|word| word.parse().ok()).collect()
+}
+
+/// What scripts rely on stands in two places, and cli.rs holds the program against it.
+#[test]
+fn the_manual_and_the_help_have_the_same_exit_codes() {
+    let page = conf("man/wsson.8");
+    for command in ["status", "send"] {
+        let help = help(&[command]);
+        let (_, told) = help.split_once("Exit codes").expect("its help has exit codes");
+        let (_, list) = page.split_once(&format!("For\n.Cm {command} :\n")).expect("the manual has them too");
+        let (list, _) = list.split_once(".El").expect("a list");
+        let list: String =
+            list.lines().filter_map(|line| line.strip_prefix(".It ")).flat_map(|n| [n, " "]).collect();
+        assert_eq!(numbers(&list), numbers(told), "of {command}: {told}");
+    }
+}
+
+/// A file that a manual names is one that the package brings or that the server makes.
+#[test]
+fn the_files_of_the_manuals_are_there() {
+    let settings = fs::read_to_string(path("../docs/settings.md")).expect("the page of settings");
+    let package = ["debian/build", "debian/postinst", "debian/conffiles"].map(conf).concat();
+    for name in ["man/wsson.8", "man/wsson.toml.5", "man/wsson-control.7"] {
+        let page = conf(name);
+        let files =
+            page.lines().filter_map(|line| line.strip_prefix(".Pa ").or(line.strip_prefix(".It Pa ")));
+        for file in files.map(|line| line.split(' ').next().unwrap_or_default()) {
+            assert!(
+                settings.contains(file) || package.contains(file.trim_start_matches('/')),
+                "{name}: {file}"
+            );
+        }
+    }
+}
