@@ -66,8 +66,14 @@ impl Mailbox {
         rare.is_behind().then_some(&mut rare.own)
     }
 
-    /// Whether there is anything about it that most mailboxes do not have.
-    #[inline]
+    /// Whether nothing waits and nothing is owed.
+    #[inline(always)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && self.rare.is_none()
+    }
+
+    /// Whether there is nothing about it that most mailboxes do not have.
+    #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
         self.rare.is_none()
     }

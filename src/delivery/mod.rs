@@ -25,7 +25,7 @@ pub(crate) use mailbox::Mailbox;
 pub(crate) use outbox::Outbox;
 pub(crate) use spool::{Held, Lane, Range, SEGMENT_BYTES, Spool};
 
-use crate::clock::Tick;
+use crate::clock::{Now, Tick};
 use crate::key::ClientKey;
 use crate::wire::frame::{CloseCode, Opcode, encode};
 use lines::Lines;
@@ -107,12 +107,11 @@ impl Delivery {
         message: &[u8],
     ) -> Result<(), Full> {
         let len = (encode::header_len(message.len()) + message.len()) as u32;
-        if is_over(to.waiting_bytes(), len, self.outbox_bytes_max) {
-            return Err(Full);
-        }
         if !to.is_plain() {
-            self.offer_behind(key, to, opcode, message);
-            return Ok(());
+            return self.offer_behind(key, to, opcode, message, len);
+        }
+        if is_over(to.outbox.bytes(), len, self.outbox_bytes_max) {
+            return Err(Full);
         }
         let range = self.spool.append_frame(Lane::Private, true, opcode, message);
         to.outbox.push(range, &mut self.spool);
@@ -120,8 +119,18 @@ impl Delivery {
         Ok(())
     }
 
-    #[inline(never)]
-    fn offer_behind(&mut self, key: ClientKey, to: &mut Mailbox, opcode: Opcode, message: &[u8]) {
+    #[cold]
+    fn offer_behind(
+        &mut self,
+        key: ClientKey,
+        to: &mut Mailbox,
+        opcode: Opcode,
+        message: &[u8],
+        len: u32,
+    ) -> Result<(), Full> {
+        if is_over(to.waiting_bytes(), len, self.outbox_bytes_max) {
+            return Err(Full);
+        }
         let range = match to.own() {
             Some(own) => self.spool.append_own(own, true, opcode, message),
             None => self.spool.append_frame(Lane::Private, true, opcode, message),
@@ -129,6 +138,7 @@ impl Delivery {
         to.receiving().push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
         self.rank(key, to);
+        Ok(())
     }
 
     /// Encodes a frame once for several clients.
@@ -221,7 +231,8 @@ impl Delivery {
         let (mut holds, mut receivers) = (0, 0);
         let queued_before = self.lines.len(Line::Bulk);
         for (key, to) in mailboxes {
-            if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
+            let waiting = if to.is_plain() { to.outbox.bytes() } else { to.waiting_bytes() };
+            if is_over(waiting, range.len(), self.outbox_bytes_max) {
                 full.push(key);
                 continue;
             }
@@ -387,13 +398,13 @@ impl Delivery {
         &mut self,
         key: ClientKey,
         mail: &mut Mailbox,
-        now: Tick,
+        now: Now,
         write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
     ) -> Result<Written, E> {
         let written = write(&mail.outbox, &self.spool)?;
         mail.outbox.consume(written.sent as u32, &mut self.spool);
         if !mail.is_plain() {
-            self.caught_up(key, mail, now);
+            self.caught_up(key, mail, now.tick());
         }
         Ok(written)
     }

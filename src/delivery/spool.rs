@@ -337,6 +337,7 @@ impl Spool {
     }
 
     /// A segment being filled starts over in its buffer; any other gives the buffer back.
+    #[inline(never)]
     fn empty(&mut self, segment: u32) {
         let slot = &mut self.segments[segment as usize];
         self.bytes -= slot.size();

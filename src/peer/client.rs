@@ -163,6 +163,12 @@ impl Client {
         if self.accepts_data() { Some(&mut self.mail) } else { None }
     }
 
+    /// What waits for it, and where it stands.
+    #[inline(always)]
+    pub(crate) fn parts(&mut self) -> (&mut Mailbox, &State) {
+        (&mut self.mail, &self.state)
+    }
+
     /// What decodes its frames, and whether its messages count.
     #[inline]
     pub(crate) fn decoder(&mut self) -> Option<(&mut Decoder, Messages)> {

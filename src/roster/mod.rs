@@ -245,13 +245,13 @@ impl Roster {
         self.clients.get_mut(key.index()).map(|client| &mut client.mail)
     }
 
-    /// The mailbox of a client that stands in this line, which it leaves. None for a key that an earlier user of the slot
-    /// left behind.
+    /// The mailbox and the state of a client that stands in this line, which it leaves. None for a key that an earlier user
+    /// of the slot left behind.
     #[inline(always)]
-    pub(crate) fn unqueue(&mut self, key: ClientKey, line: Line) -> Option<&mut Mailbox> {
-        let client = self.clients.get_mut(key.index())?;
-        let is_queued = client.mail.unmark(line) && !matches!(client.state(), State::Gone);
-        is_queued.then_some(&mut client.mail)
+    pub(crate) fn unqueue(&mut self, key: ClientKey, line: Line) -> Option<(&mut Mailbox, &State)> {
+        let (mail, state) = self.clients.get_mut(key.index())?.parts();
+        let is_queued = mail.unmark(line) && !matches!(state, State::Gone);
+        is_queued.then_some((mail, state))
     }
 
     /// The mailbox of a client that takes messages.

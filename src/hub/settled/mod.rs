@@ -143,17 +143,22 @@ impl Settled<'_> {
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let Some(to) = roster.receiving(key) else { return false };
         if delivery.offer(key, to, opcode, message).is_err() {
-            self.leave(key, Leave::Overflown);
-            return false;
+            return self.overflow(key);
         }
         self.stats.messages_out += 1;
         true
     }
 
+    /// It could not take a message.
+    #[cold]
+    fn overflow(&mut self, key: ClientKey) -> bool {
+        self.leave(key, Leave::Overflown);
+        false
+    }
+
     /// Encodes a message once and queues it for all clients of a token. False when none took it.
     #[inline]
     pub(crate) fn deliver_to_token(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
-        self.make_room(message.len());
         match self.floor.roster.first_of_token(token) {
             Some(only) if self.floor.roster.after_of_token(only).is_none() => {
                 self.deliver(only, opcode, message)
@@ -165,6 +170,7 @@ impl Settled<'_> {
 
     #[inline(never)]
     fn deliver_to_chain(&mut self, first: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
+        self.make_room(message.len());
         let taken = self.share(true, opcode, message, |settled, range| {
             let (mut next, mut taken) = (Some(first), 0);
             while let Some(key) = next {
@@ -259,15 +265,26 @@ impl Settled<'_> {
     /// Makes room for this many bytes under `limits.queued`: while there is none, the client that holds back most is
     /// closed, those that are on their way out before those that are open. A client that takes everything that it is
     /// offered holds nothing back.
-    #[inline]
+    #[inline(always)]
     fn make_room(&mut self, bytes: usize) {
-        while self.floor.delivery.bytes() + bytes > self.rules.limits.queued_bytes {
+        if !self.has_room(bytes) {
+            self.close_those_behind(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn has_room(&self, bytes: usize) -> bool {
+        self.floor.delivery.bytes() + bytes <= self.rules.limits.queued_bytes
+    }
+
+    #[cold]
+    fn close_those_behind(&mut self, bytes: usize) {
+        while !self.has_room(bytes) {
             let Some(key) = self.floor.delivery.furthest_behind() else { return };
             self.cut_off(key);
         }
     }
 
-    #[inline(never)]
     fn cut_off(&mut self, key: ClientKey) {
         if self.floor.roster.get(key).is_some_and(Client::accepts_data) {
             self.leave(key, Leave::Overflown);

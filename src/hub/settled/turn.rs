@@ -36,9 +36,13 @@ impl Hub {
         write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
     ) -> Result<(bool, After), E> {
         let Floor { roster, delivery, .. } = &mut self.floor;
-        let Some(mail) = roster.unqueue(key, line) else { return Ok((true, After::Idle)) };
-        let Written { sent, all } = delivery.flush(key, mail, self.now.tick(), write)?;
+        let Some((mail, state)) = roster.unqueue(key, line) else { return Ok((true, After::Idle)) };
+        let Written { sent, all } = delivery.flush(key, mail, self.now, write)?;
         self.stats.bytes_out += sent as u64;
+        // Nearly always: an open client took everything.
+        if mail.is_idle() && matches!(state, State::Open { .. }) {
+            return Ok((all, After::Idle));
+        }
         Ok((all, self.floor.after_flush(key)))
     }
 
@@ -139,7 +143,7 @@ impl Floor {
     }
 
     /// What is to be done with a client when no more can be written now.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn after_flush(&mut self, key: ClientKey) -> After {
         let Some(client) = self.roster.get(key) else { return After::Idle };
         match client.state() {
