@@ -97,7 +97,7 @@ mod tests {
     fn the_group_overrides_the_users_own() {
         if !sys::is_root() {
             assert_eq!(find(Some("nobody"), None).unwrap(), None);
-            return;
+            return eprintln!("skipped: not root");
         }
         let nobody = find_user("nobody").unwrap();
         assert_eq!(find(Some("nobody"), None).unwrap(), Some(nobody));
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn the_new_user_cannot_be_dumped_either() {
         if !sys::is_root() {
-            return; // nobody else to become
+            return eprintln!("skipped: not root, so there is nobody else to become");
         }
         sys::tests::alone("daemon::privileges::tests::the_new_user_cannot_be_dumped_either", || {
             let nobody = find_user("nobody").unwrap();

@@ -91,7 +91,7 @@ impl Nodes for Double {
     fn receive(&mut self, hub: &mut Hub, key: NodeKey, input: &[u8]) {
         self.heard.extend_from_slice(input);
         self.waiting.extend_from_slice(input);
-        hub.send_broadcast(crate::Kind::Text, input); // it has the hub, as a bus needs it
+        hub.send_broadcast(crate::wire::frame::Kind::Text, input); // it has the hub, as a bus needs it
         self.queue(key);
     }
 
