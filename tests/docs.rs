@@ -336,3 +336,26 @@ fn the_index_has_every_page() {
         assert_eq!(row.contains(COMING), is_coming, "{row}");
     }
 }
+
+/// What README says that a reload applies is what the page of settings marks, which another test writes from the code.
+#[test]
+fn the_readme_knows_what_a_reload_applies() {
+    let readme = read(&root().join("README.md"));
+    let (_, sentence) = readme.split_once("\n`reload` applies ").expect("README says what reload applies");
+    let (sentence, _) = sentence.split_once(';').expect("and what it does not");
+    let told: Words = quoted(sentence).map(str::to_owned).collect();
+
+    let (mut applied, mut restarted) = (Words::new(), Words::new());
+    let mut section = String::new();
+    for line in read(&root().join("docs/settings.md")).lines() {
+        if let Some((name, _)) = line.strip_prefix("## [").and_then(|rest| rest.split_once(']')) {
+            section = format!("[{name}]");
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let (key, rest) = row.split_once('`').expect("a key");
+            let name = if section.is_empty() { key.to_owned() } else { section.clone() };
+            if rest.starts_with(" * ") { &mut applied } else { &mut restarted }.insert(name);
+        }
+    }
+    assert!(applied.is_disjoint(&restarted), "a section is applied as a whole or not at all");
+    assert_eq!(told, applied);
+}

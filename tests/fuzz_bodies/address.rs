@@ -1,5 +1,5 @@
 //! Fuzz body: a list of addresses is taken if and only if a reader takes it that was written after the grammar of
-//! docs/control-protocol.md in the plainest way there is, and its items are the same; so for a list of groups.
+//! COMMANDS.md in the plainest way there is, and its items are the same; so for a list of groups.
 //!
 //! Input: a byte for the length of tokens, a byte for the most items, then the list.
 

@@ -1,4 +1,4 @@
-//! Lists of addresses, and of groups: whom a command is about (docs/control-protocol.md, "Addresses").
+//! Lists of addresses, and of groups: whom a command is about (COMMANDS.md).
 //!
 //! A list is checked once as a whole; what iterates over it allocates nothing and cannot fail. It never knows who is behind
 //! an address. Invariant: [`Addresses`] and [`Groups`] hold text that fits their grammar.
