@@ -15,7 +15,7 @@ ALLOWED = {
 # Each would bring a runtime, a second TLS or a second way of doing what std does.
 BANNED = {"async-std", "clap", "native-tls", "openssl", "openssl-sys", "regex", "serde", "smol", "thiserror", "tokio"}
 # architecture.md, "Dependencies". With TLS they are these. It may shrink, and grows only with a reason in the commit.
-CRATES_MAX = 34
+CRATES_MAX = 45
 failed = False
 
 

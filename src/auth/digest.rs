@@ -3,11 +3,11 @@
 //! MD5 lives in this file only. What is hashed never has two readings, because the grammar came first (`cookies`).
 
 use super::{Rules, cookies::Cookies};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use std::fmt;
-use std::hint::black_box;
+use subtle::{Choice, ConstantTimeEq};
 
 /// How the cookies are signed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -63,10 +63,8 @@ pub fn digest(kind: Digest, secret: &Secret, user: Option<&str>, token: &str, ti
 pub(super) fn matches(rules: &Rules, cookies: &Cookies<'_>) -> bool {
     let given = from_hex(cookies.digest);
     let fields = [cookies.user.unwrap_or("").as_bytes(), cookies.token.as_bytes(), cookies.time];
-    rules
-        .secrets
-        .iter()
-        .fold(false, |matched, secret| matched | same(&raw(rules.digest, secret, fields), &given))
+    let same = |secret| raw(rules.digest, secret, fields).ct_eq(&given);
+    rules.secrets.iter().fold(Choice::from(0), |matched, secret| matched | same(secret)).into()
 }
 
 /// A digest as bytes; one shorter than this is filled up with zeros.
@@ -93,18 +91,6 @@ fn raw(kind: Digest, secret: &Secret, fields: [&[u8]; 3]) -> Raw {
         }
     }
     raw
-}
-
-/// Compares without an early exit: two words are compared as one, and `black_box` keeps the compiler from looking at
-/// them one after the other.
-fn same(left: &Raw, right: &Raw) -> bool {
-    let ([left_low, left_high], [right_low, right_high]) = (halves(left), halves(right));
-    black_box((left_low ^ right_low) | (left_high ^ right_high)) == 0
-}
-
-fn halves(raw: &Raw) -> [u128; 2] {
-    let (low, high) = raw.split_at(16);
-    [low, high].map(|half| u128::from_ne_bytes(half.try_into().expect("half of 32 bytes")))
 }
 
 /// The bytes of hex digits whose grammar was checked.

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Cookies, Head, fresh_token, hex, now, refusal, text};
 use crate::server::{ORIGIN, SECRET, Server, Setup};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
