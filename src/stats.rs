@@ -1,40 +1,157 @@
-//! Counters and the status report.
+//! One row for each thing that is counted or measured: the status report, its names, and what each of them means.
 //!
-//! Plain integers, added to where the thing happens, never sampled. It never measures anything itself:
-//! what only the process knows comes in as [`Process`]. Invariant: accepted clients = open +
-//! unauthenticated + closed + refused (who is on the way out is counted in one of the last two already), and a
-//! test adds it up.
+//! A row names a member of the status, its kind, the metric it is for a monitoring system, and its help. A row of a
+//! counter makes the field of [`Stats`] that is added to where the thing happens; a row of a gauge makes the field of
+//! [`Report`] that whoever measures it fills in. The status as JSON, the table of COMMANDS.md and the metrics come from the rows.
+//!
+//! Plain integers, never sampled. It never measures anything itself: what only the process knows comes in as
+//! [`Process`]. Invariant: accepted clients = open + unauthenticated + closed + refused (who is on the way out is
+//! counted in one of the last two already), and a test adds it up.
 
 use crate::rule::Rule;
-use std::fmt::Write;
+use serde_core::ser::{Serialize, SerializeMap, Serializer};
+use std::borrow::Cow;
 
 /// Close codes that are counted by themselves; every other one is counted as `other`.
 pub const CODES: [u16; 13] = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013];
 
-/// What is counted since the server began.
-#[derive(Clone, Debug, Default)]
-pub struct Stats {
-    /// Most clients that were open at one time.
-    pub clients_peak: u64,
-    /// Messages that clients sent.
-    pub messages_in: u64,
-    /// Messages queued for clients, one for each client.
-    pub messages_out: u64,
-    /// Broadcasts taken over from backends and handlers.
-    pub broadcasts: u64,
-    /// Direct messages taken over, whether or not somebody was there.
-    pub directs: u64,
-    /// Bytes read from clients.
-    pub bytes_in: u64,
-    /// Bytes written to clients.
-    pub bytes_out: u64,
-    /// Handshakes refused, by the rule they broke.
-    refused: PerRule,
-    closed: [u64; CODES.len() + 1],
-    /// Clients closed because they did not read what waited for them.
-    pub overflows: u64,
-    /// Protocol errors of backends and system calls that failed.
-    pub errors: u64,
+/// What a member of the status is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// It only grows, while the server runs.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It is not a number.
+    Fact,
+}
+
+/// A row.
+#[derive(Debug)]
+pub struct Row {
+    /// Its name in the status.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name for a monitoring system, as Prometheus asks for it; empty when it is none.
+    pub metric: &'static str,
+    /// The label of a metric that is counted by names; empty when it is one number.
+    pub label: &'static str,
+    /// What it means, in one line.
+    pub help: &'static str,
+    value: for<'r> fn(&'r Report<'r>) -> Value<'r>,
+}
+
+impl Row {
+    /// Its value in a report.
+    pub fn value<'r>(&self, report: &'r Report<'r>) -> Value<'r> {
+        (self.value)(report)
+    }
+}
+
+/// What a row holds in a report.
+#[derive(Clone, Debug)]
+pub enum Value<'r> {
+    /// One number.
+    Number(u64),
+    /// Numbers by name: rules, close codes.
+    Tally(Vec<(Cow<'r, str>, u64)>),
+    /// A word.
+    Text(&'r str),
+    /// The listeners, each with numbers of its own.
+    Listeners(&'r [ListenerReport]),
+    /// What the last reload has done.
+    Reload(&'r Reload),
+    /// Nothing is known, and the status leaves it out.
+    Absent,
+}
+
+/// Sorts rows into the fields that counters are, the fields that gauges are, and the table, in one pass over the list.
+macro_rules! rows {
+    (@ [$($counters:tt)*] [$($gauges:tt)*] [$($rows:tt)*]) => {
+        /// What is counted since the server began.
+        #[derive(Clone, Debug, Default)]
+        pub struct Stats {
+            $($counters)*
+            /// Handshakes refused, by the rule they broke.
+            refused: PerRule,
+            closed: [u64; CODES.len() + 1],
+        }
+
+        /// Everything that `t` and `status --json` show.
+        #[derive(Clone, Debug, Default)]
+        pub struct Report<'s> {
+            $($gauges)*
+            /// The counters.
+            pub stats: Option<&'s Stats>,
+            /// The process.
+            pub process: Process,
+            /// Each listener.
+            pub listeners: &'s [ListenerReport],
+            /// The last reload.
+            pub reload: Option<&'s Reload>,
+        }
+
+        /// Every member of the status, in its order.
+        pub static ROWS: &[Row] = &[$($rows)*];
+    };
+    (@ [$($counters:tt)*] $gauges:tt [$($rows:tt)*] counter $name:ident $metric:literal $help:literal; $($rest:tt)*) => {
+        rows! { @ [$($counters)* #[doc = $help] pub $name: u64,] $gauges [$($rows)* Row {
+            name: stringify!($name), kind: Kind::Counter, metric: $metric, label: "", help: $help,
+            value: |report| Value::Number(report.stats.map_or(0, |stats| stats.$name)),
+        },] $($rest)* }
+    };
+    (@ $counters:tt [$($gauges:tt)*] [$($rows:tt)*] gauge $name:ident $metric:literal $help:literal; $($rest:tt)*) => {
+        rows! { @ $counters [$($gauges)* #[doc = $help] pub $name: u64,] [$($rows)* Row {
+            name: stringify!($name), kind: Kind::Gauge, metric: $metric, label: "", help: $help,
+            value: |report| Value::Number(report.$name),
+        },] $($rest)* }
+    };
+    (@ $counters:tt $gauges:tt [$($rows:tt)*]
+        $kind:ident $name:ident $metric:literal $label:literal $help:literal => $value:expr; $($rest:tt)*) => {
+        rows! { @ $counters $gauges [$($rows)* Row {
+            name: stringify!($name), kind: Kind::$kind, metric: $metric, label: $label, help: $help, value: $value,
+        },] $($rest)* }
+    };
+    ($($list:tt)*) => { rows! { @ [] [] [] $($list)* } };
+}
+
+// `counter` and `gauge` make their field; the others say where their value is.
+rows! {
+    Fact version "wsson_build_info" "version" "The version of the running server." =>
+        |_| Value::Text(env!("CARGO_PKG_VERSION"));
+    Fact pid "" "" "Its process id." => |report| Value::Number(report.process.pid.into());
+    gauge uptime_s "wsson_uptime_seconds" "Seconds since the server began.";
+    Fact listeners "" "" "A list of `address`, `domain` (or null), `clients` open now, connections `accepted`." =>
+        |report| Value::Listeners(report.listeners);
+    gauge clients "wsson_clients" "Clients open now.";
+    counter clients_peak "" "Most clients that were open at one time.";
+    gauge clients_max "wsson_clients_max" "Most clients that may be open.";
+    gauge unauthenticated "wsson_unauthenticated" "Connections whose handshake is not done.";
+    gauge unauthenticated_max "wsson_unauthenticated_max" "Most of them that may be.";
+    gauge closing "wsson_closing" "Connections on their way out.";
+    gauge backends "wsson_backends" "Backends connected to the control socket.";
+    gauge locks "wsson_locks" "Backends that hold a lock.";
+    counter messages_in "wsson_messages_in_total" "Messages that clients sent.";
+    counter messages_out "wsson_messages_out_total" "Messages queued for clients, one for each of them.";
+    counter broadcasts "wsson_broadcasts_total" "Broadcasts taken over from backends and handlers.";
+    counter directs "wsson_directs_total" "Direct messages taken over, whether or not a client was there.";
+    counter bytes_in "wsson_bytes_in_total" "Bytes read from clients.";
+    counter bytes_out "wsson_bytes_out_total" "Bytes written to clients.";
+    gauge queued_bytes "wsson_queued_bytes" "Bytes that wait for clients.";
+    gauge queued_bytes_max "wsson_queued_bytes_max" "Most bytes that may wait.";
+    Fact reload "" ""
+        "Reloads so far: `count`, and of the last one `error` (or null), what was `applied`, what waits for a `restart`." =>
+        |report| report.reload.map_or(Value::Absent, Value::Reload);
+    Counter refused "wsson_refused_total" "rule" "Handshakes refused, by the name of the rule; the names are those in the log." =>
+        |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::refused_by_name));
+    Counter closed "wsson_closed_total" "code" "Open connections that ended, by close code; `1006`: without a close frame." =>
+        |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::closed_by_code));
+    counter overflows "wsson_overflows_total" "Clients closed with 1013, since they did not read what waited for them.";
+    counter errors "wsson_errors_total" "Protocol errors of backends, and system calls that failed.";
+    Gauge rss_bytes "process_resident_memory_bytes" "" "Resident memory." => |report| Value::Number(report.process.rss_bytes);
+    Gauge fds "process_open_fds" "" "Open descriptors." => |report| Value::Number(report.process.fds);
+    Gauge fds_max "process_max_fds" "" "Most descriptors that may be open." => |report| Value::Number(report.process.fds_max);
 }
 
 /// One counter for each rule, at its place.
@@ -72,6 +189,15 @@ impl Stats {
     /// All open connections that ended.
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()
+    }
+
+    fn refused_by_name(&self) -> Vec<(Cow<'_, str>, u64)> {
+        self.refused().map(|(rule, count)| (Cow::Borrowed(rule.name()), count)).collect()
+    }
+
+    fn closed_by_code(&self) -> Vec<(Cow<'_, str>, u64)> {
+        let names = CODES.iter().map(|code| Cow::Owned(code.to_string())).chain([Cow::Borrowed("other")]);
+        names.zip(self.closed).filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -114,160 +240,58 @@ pub struct ListenerReport {
     pub accepted: u64,
 }
 
-/// Everything that `t` and `status --json` show (operations.md, "Status fields").
-#[derive(Clone, Debug, Default)]
-pub struct Report<'s> {
-    /// The counters.
-    pub stats: Option<&'s Stats>,
-    /// The process.
-    pub process: Process,
-    /// Seconds since the server began.
-    pub uptime_s: u64,
-    /// Each listener.
-    pub listeners: &'s [ListenerReport],
-    /// Clients open now.
-    pub clients: u64,
-    /// Most clients that may be open.
-    pub clients_max: u64,
-    /// Connections that have not finished their handshake.
-    pub unauthenticated: u64,
-    /// Most of them that may be.
-    pub unauthenticated_max: u64,
-    /// Connections that are on their way out.
-    pub closing: u64,
-    /// Backends connected.
-    pub backends: u64,
-    /// Backends that hold a lock.
-    pub locks: u64,
-    /// Bytes in the spool.
-    pub queued_bytes: u64,
-    /// Most bytes that may wait there.
-    pub queued_bytes_max: u64,
-    /// The last reload.
-    pub reload: Option<&'s Reload>,
-}
-
 impl Report<'_> {
-    /// One JSON object.
+    /// One JSON object, its members in the order of the rows.
     pub fn json(&self) -> String {
-        let none = Stats::default();
-        let stats = self.stats.unwrap_or(&none);
-        let mut out = String::with_capacity(1024);
-        out.push('{');
-        text(&mut out, "version", env!("CARGO_PKG_VERSION"));
-        number(&mut out, "pid", self.process.pid.into());
-        number(&mut out, "uptime_s", self.uptime_s);
-        out.push_str("\"listeners\":[");
-        list(&mut out, self.listeners, listener);
-        out.push_str("],");
-        for (name, value) in [
-            ("clients", self.clients),
-            ("clients_peak", stats.clients_peak),
-            ("clients_max", self.clients_max),
-            ("unauthenticated", self.unauthenticated),
-            ("unauthenticated_max", self.unauthenticated_max),
-            ("closing", self.closing),
-            ("backends", self.backends),
-            ("locks", self.locks),
-            ("messages_in", stats.messages_in),
-            ("messages_out", stats.messages_out),
-            ("broadcasts", stats.broadcasts),
-            ("directs", stats.directs),
-            ("bytes_in", stats.bytes_in),
-            ("bytes_out", stats.bytes_out),
-            ("queued_bytes", self.queued_bytes),
-            ("queued_bytes_max", self.queued_bytes_max),
-        ] {
-            number(&mut out, name, value);
-        }
-        if let Some(last) = self.reload {
-            reload(&mut out, last);
-        }
-        out.push_str("\"refused\":{");
-        let refused: Vec<_> = stats.refused().collect();
-        list(&mut out, &refused, |out, (rule, count)| pair(out, rule.name(), *count));
-        out.push_str("},\"closed\":{");
-        list(&mut out, &closed(stats), |out, (code, count)| pair(out, code, *count));
-        out.push_str("},");
-        for (name, value) in [
-            ("overflows", stats.overflows),
-            ("errors", stats.errors),
-            ("rss_bytes", self.process.rss_bytes),
-            ("fds", self.process.fds),
-        ] {
-            number(&mut out, name, value);
-        }
-        pair(&mut out, "fds_max", self.process.fds_max);
-        out.push('}');
-        out
+        serde_json::to_string(self).expect("numbers, strings, and names that are strings")
     }
 }
 
-fn closed(stats: &Stats) -> Vec<(String, u64)> {
-    let names = CODES.iter().map(u16::to_string).chain(["other".to_owned()]);
-    names.zip(stats.closed).filter(|(_, count)| *count > 0).collect()
-}
-
-fn reload(out: &mut String, last: &Reload) {
-    out.push_str("\"reload\":{");
-    number(out, "count", last.count);
-    match &last.error {
-        Some(error) => text(out, "error", error),
-        None => out.push_str("\"error\":null,"),
-    }
-    let names = |out: &mut String, names: &[&str]| {
-        list(out, names, |out, name| out.extend(["\"", name, "\""]));
-    };
-    out.push_str("\"applied\":[");
-    names(out, &last.applied);
-    out.push_str("],\"restart\":[");
-    names(out, &last.restart);
-    out.push_str("]},");
-}
-
-fn listener(out: &mut String, listener: &ListenerReport) {
-    out.push('{');
-    text(out, "address", &listener.address);
-    match &listener.domain {
-        Some(domain) => text(out, "domain", domain),
-        None => out.push_str("\"domain\":null,"),
-    }
-    number(out, "clients", listener.clients);
-    pair(out, "accepted", listener.accepted);
-    out.push('}');
-}
-
-fn list<T>(out: &mut String, items: &[T], mut item: impl FnMut(&mut String, &T)) {
-    for (place, value) in items.iter().enumerate() {
-        if place > 0 {
-            out.push(',');
-        }
-        item(out, value);
-    }
-}
-
-fn pair(out: &mut String, name: &str, value: u64) {
-    let _ = write!(out, "\"{name}\":{value}");
-}
-
-fn number(out: &mut String, name: &str, value: u64) {
-    pair(out, name, value);
-    out.push(',');
-}
-
-/// A string member. Addresses come from the configuration and may hold anything.
-fn text(out: &mut String, name: &str, value: &str) {
-    let _ = write!(out, "\"{name}\":\"");
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
+impl Serialize for Report<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        for row in ROWS {
+            match row.value(self) {
+                Value::Number(number) => members.serialize_entry(row.name, &number)?,
+                Value::Tally(counts) => members.serialize_entry(row.name, &Tally(&counts))?,
+                Value::Text(text) => members.serialize_entry(row.name, text)?,
+                Value::Listeners(listeners) => members.serialize_entry(row.name, listeners)?,
+                Value::Reload(reload) => members.serialize_entry(row.name, reload)?,
+                Value::Absent => {}
             }
-            c => out.push(c),
         }
+        members.end()
     }
-    out.push_str("\",");
+}
+
+struct Tally<'c>(&'c [(Cow<'c, str>, u64)]);
+
+impl Serialize for Tally<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, count)| (name, count)))
+    }
+}
+
+impl Serialize for Reload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(4))?;
+        members.serialize_entry("count", &self.count)?;
+        members.serialize_entry("error", &self.error)?;
+        members.serialize_entry("applied", &self.applied)?;
+        members.serialize_entry("restart", &self.restart)?;
+        members.end()
+    }
+}
+
+impl Serialize for ListenerReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(4))?;
+        members.serialize_entry("address", &self.address)?;
+        members.serialize_entry("domain", &self.domain)?;
+        members.serialize_entry("clients", &self.clients)?;
+        members.serialize_entry("accepted", &self.accepted)?;
+        members.end()
+    }
 }
 
 #[cfg(test)]
@@ -276,7 +300,7 @@ mod tests {
 
     #[test]
     fn renders_one_object() {
-        let mut stats = Stats::default();
+        let mut stats = Stats { messages_in: 7, ..Stats::default() };
         stats.refuse(Rule::OriginNotAllowed);
         stats.refuse(Rule::OriginNotAllowed);
         stats.close(1000);
@@ -286,13 +310,35 @@ mod tests {
         let report = Report { stats: Some(&stats), listeners: &listeners, clients: 1, ..Report::default() };
         let json = report.json();
         assert!(json.starts_with("{\"version\":\"") && json.ends_with("\"fds_max\":0}"), "{json}");
-        assert!(
-            json.contains("\"refused\":{\"origin_not_allowed\":2},\"closed\":{\"1000\":1,\"other\":1},"),
-            "{json}"
-        );
+        let refused = r#""refused":{"origin_not_allowed":2},"closed":{"1000":1,"other":1},"#;
+        assert!(json.contains(refused), "{json}");
+        assert!(json.contains("\"locks\":0,\"messages_in\":7,"), "{json}");
         assert!(
             json.contains("{\"address\":\"unix:///a\\\"b\",\"domain\":null,\"clients\":1,\"accepted\":4}")
         );
         assert_eq!((stats.refused_total(), stats.closed_total()), (2, 2));
+    }
+
+    #[test]
+    fn a_reload_is_shown_when_there_was_one() {
+        let reload = Reload { count: 2, applied: vec!["origins"], restart: Vec::new(), error: None };
+        let json = Report { reload: Some(&reload), ..Report::default() }.json();
+        let expected = r#""reload":{"count":2,"error":null,"applied":["origins"],"restart":[]},"#;
+        assert!(json.contains(expected), "{json}");
+    }
+
+    /// What monitoring systems ask of names: counters end in `_total`, nothing else does, and each is there once.
+    #[test]
+    fn metrics_are_named_as_prometheus_asks() {
+        let mut names: Vec<&str> =
+            ROWS.iter().map(|row| row.metric).filter(|name| !name.is_empty()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for row in ROWS.iter().filter(|row| !row.metric.is_empty()) {
+            assert_eq!(row.metric.ends_with("_total"), row.kind == Kind::Counter, "{}", row.metric);
+            assert!(row.help.ends_with('.'), "{}", row.help);
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use wsson::testing::config::{self, Effect, Shown};
 use wsson::testing::control::{Capital, LETTERS, Letter};
+use wsson::testing::stats::{Kind, ROWS};
 
 type Words = BTreeSet<String>;
 
@@ -107,16 +108,57 @@ fn the_manual_has_every_key_of_the_configuration() {
 /// docs/settings.md is written from the rows of the keys: with `WSSON_BLESS=1` by this test.
 #[test]
 fn the_table_of_settings_is_that_of_the_rows() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
     let wanted = settings_page();
-    if std::env::var_os("WSSON_BLESS").is_some_and(|value| value == "1") {
-        fs::write(&path, &wanted).expect("docs can be written");
+    bless("docs/settings.md", |_| wanted.clone());
+    assert!(document("docs/settings.md") == wanted, "docs/settings.md is not what the rows say: {BLESS}");
+}
+
+/// The table of status fields in COMMANDS.md is written from the rows of `stats.rs`, in the same way.
+#[test]
+fn the_table_of_status_fields_is_that_of_the_rows() {
+    let table = status_table();
+    bless("COMMANDS.md", |page| {
+        let (before, after) = around_status_table(page);
+        format!("{before}{table}{after}")
+    });
+    let page = document("COMMANDS.md");
+    let (before, after) = around_status_table(&page);
+    let shown = &page[before.len()..page.len() - after.len()];
+    assert!(shown == table, "COMMANDS.md does not show what the rows say: {BLESS}");
+}
+
+fn around_status_table(page: &str) -> (&str, &str) {
+    let start = page.find("| field | is | |\n").expect("a table of status fields");
+    let end = start + page[start..].find("\n\n").expect("a paragraph behind it") + 1;
+    (&page[..start], &page[end..])
+}
+
+fn status_table() -> String {
+    let mut table = String::from("| field | is | |\n|---|---|---|\n");
+    for row in ROWS {
+        let kind = match (row.kind, row.label) {
+            (Kind::Counter, "") => "counter".to_owned(),
+            (Kind::Counter, label) => format!("counters by {label}"),
+            (Kind::Gauge, _) => "gauge".to_owned(),
+            (Kind::Fact, _) => "fact".to_owned(),
+        };
+        table += &format!("| `{}` | {kind} | {} |\n", row.name, row.help);
     }
-    let page = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        page == wanted,
-        "docs/settings.md is not what the rows say: WSSON_BLESS=1 cargo test --test manual"
-    );
+    table
+}
+
+const BLESS: &str = "WSSON_BLESS=1 cargo test --test manual writes it";
+
+fn document(name: &str) -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_default()
+}
+
+/// Writes a document anew when `WSSON_BLESS=1` asks for it.
+fn bless(name: &str, page: impl Fn(&str) -> String) {
+    if std::env::var_os("WSSON_BLESS").is_some_and(|value| value == "1") {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
+        fs::write(path, page(&document(name))).expect("documents can be written");
+    }
 }
 
 fn settings_page() -> String {

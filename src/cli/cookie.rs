@@ -1,9 +1,11 @@
 //! `wsson cookie`: the cookies of a login, made as a site makes them, and the judgement of some.
 
 use super::args::Args;
-use super::{Exit, Failure, Outcome, json, load, say};
+use super::{Exit, Failure, Outcome, load, say};
 use crate::auth::{self, Denied, IdentityKind, Rules};
 use crate::config::Settings;
+use crate::wire::json;
+use serde_core::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::File;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -130,13 +132,13 @@ fn script(settings: &Settings, login: &Login) -> String {
 fn page_target(settings: &Settings) -> String {
     let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
     match (settings.domains.first(), server.split_once("://")) {
-        (Some(domain), _) => json::quote(&format!("//{domain}/")),
+        (Some(domain), _) => json::text(&format!("//{domain}/")),
         (None, Some(("unix", _))) => "`//${location.host}/ws`".into(),
         (None, Some((_, socket))) => {
             let port = socket.rsplit(':').next().unwrap_or("8099");
             format!("`//${{location.hostname}}:{port}/`")
         }
-        (None, None) => json::quote(server),
+        (None, None) => json::text(server),
     }
 }
 
@@ -192,11 +194,28 @@ fn shell_quote(text: &str) -> String {
 }
 
 fn object(settings: &Settings, login: &Login) -> String {
-    let pair = |(name, value): &(String, String)| format!("{}:{}", json::quote(name), json::quote(value));
-    let cookies: Vec<String> = login.cookies.iter().map(pair).collect();
-    let expires = login.issued_unix_s.saturating_add(settings.auth.lifetime_s);
-    let header = json::quote(&header(login));
-    format!("{{\"cookies\":{{{}}},\"header\":{header},\"expires_unix_s\":{expires}}}\n", cookies.join(","))
+    json::text(&Issued {
+        login,
+        expires_unix_s: login.issued_unix_s.saturating_add(settings.auth.lifetime_s),
+    }) + "\n"
+}
+
+/// A login as programs read it.
+struct Issued<'l> {
+    login: &'l Login,
+    expires_unix_s: i64,
+}
+
+impl Serialize for Issued<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let cookies: Vec<_> =
+            self.login.cookies.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut members = serializer.serialize_map(Some(3))?;
+        members.serialize_entry("cookies", &json::Object(&cookies))?;
+        members.serialize_entry("header", &header(self.login))?;
+        members.serialize_entry("expires_unix_s", &self.expires_unix_s)?;
+        members.end()
+    }
 }
 
 fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {

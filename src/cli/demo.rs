@@ -6,12 +6,13 @@
 //! the page by pointing a name of its own here.
 
 use super::args::Args;
-use super::{Exit, Failure, Outcome, cookie, json};
+use super::{Exit, Failure, Outcome, cookie};
 use crate::auth::{self, Secret};
 use crate::config::Settings;
 use crate::net::BindError;
 use crate::server::StartError;
 use crate::wire::frame::Kind;
+use crate::wire::json;
 use crate::{ClientId, Handler, Hub, Request, Server, Signal, Wake};
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
@@ -231,8 +232,8 @@ impl Demo {
     }
 
     fn details(&self, token: &str) -> String {
-        let [token, control, program] = [token, self.control_path(), &self.program].map(json::quote);
-        format!("{{\"token\":{token},\"control\":{control},\"program\":{program}}}\n")
+        let members = [("token", token), ("control", self.control_path()), ("program", &self.program)];
+        json::text(&json::Object(&members)) + "\n"
     }
 
     /// Whether the browser asked for a name of ours. A page under another name is another site's (DNS rebinding).

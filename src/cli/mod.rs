@@ -10,7 +10,6 @@ mod cookie;
 mod demo;
 mod doctor;
 mod init;
-mod json;
 mod link;
 mod load;
 mod reload;

@@ -5,12 +5,13 @@
 //! signalled.
 
 use super::args::Args;
-use super::json::Json;
 use super::link::{self, LinkError};
 use super::service::{Server, holder, nobody, pid_path, signal, tell};
 use super::{Exit, Failure, Outcome, load, say};
 use crate::Settings;
 use crate::sys;
+use crate::wire::json;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// How long the outcome is waited for: a server applies a file in milliseconds.
@@ -47,14 +48,14 @@ struct Reloaded {
     error: Option<String>,
 }
 
-fn ask(settings: &Settings) -> Result<Option<Json>, LinkError> {
+fn ask(settings: &Settings) -> Result<Option<Value>, LinkError> {
     let frames = link::exchange(&settings.control, b"0t")?;
     let report = frames.into_iter().find(|frame| frame.command == b'T');
-    Ok(report.and_then(|report| Json::parse(std::str::from_utf8(&report.payload).ok()?)))
+    Ok(report.and_then(|report| json::parse(std::str::from_utf8(&report.payload).ok()?)))
 }
 
 /// What the server at the control address says of itself; `None` when it cannot be asked.
-pub(super) fn status(settings: &Settings) -> Option<Json> {
+pub(super) fn status(settings: &Settings) -> Option<Value> {
     ask(settings).ok().flatten()
 }
 
@@ -63,17 +64,17 @@ fn outcome(settings: &Settings) -> Result<Option<Reloaded>, LinkError> {
     Ok(ask(settings)?.as_ref().and_then(reloaded))
 }
 
-fn reloaded(report: &Json) -> Option<Reloaded> {
+fn reloaded(report: &Value) -> Option<Reloaded> {
     let reload = report.get("reload")?;
     let names = |field| {
-        let items = reload.get(field).map_or(&[] as &[Json], Json::items);
-        items.iter().filter_map(|item| Some(item.text()?.to_owned())).collect()
+        let items = json::items(reload, field);
+        items.iter().filter_map(|item| Some(item.as_str()?.to_owned())).collect()
     };
     Some(Reloaded {
-        count: reload.get("count")?.count()?,
+        count: reload.get("count")?.as_u64()?,
         applied: names("applied"),
         restart: names("restart"),
-        error: reload.get("error").and_then(Json::text).map(str::to_owned),
+        error: reload.get("error").and_then(Value::as_str).map(str::to_owned),
     })
 }
 

@@ -3,7 +3,8 @@
 //! Invariant: a line is broken between words, and what follows stands below the first word, so no line that could be
 //! broken is longer than [`COLUMNS`].
 
-use super::json::Json;
+use crate::wire::json;
+use serde_json::Value;
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ const INDENT: usize = 12;
 /// A report and when it was made.
 #[derive(Debug)]
 pub(super) struct Look {
-    pub(super) report: Json,
+    pub(super) report: Value,
     pub(super) at: Instant,
 }
 
@@ -88,12 +89,12 @@ fn traffic(page: &mut Page, show: &Fields<'_>) {
 fn rates(look: &Look, before: &Look) -> String {
     let seconds = look.at.saturating_duration_since(before.at).as_secs_f64().max(0.001);
     let rate = |field: &str| {
-        let number = |look: &Look| look.report.get(field).and_then(Json::count).unwrap_or(0);
+        let number = |look: &Look| look.report.get(field).and_then(Value::as_u64).unwrap_or(0);
         (number(look).saturating_sub(number(before)) as f64 / seconds).round() as u64
     };
     let accepted = |look: &Look| {
-        let listeners = look.report.get("listeners").map_or(&[] as &[Json], Json::items);
-        listeners.iter().filter_map(|listener| listener.get("accepted")?.count()).sum::<u64>()
+        let listeners = json::items(&look.report, "listeners");
+        listeners.iter().filter_map(|listener| listener.get("accepted")?.as_u64()).sum::<u64>()
     };
     let accepted = (accepted(look).saturating_sub(accepted(before)) as f64 / seconds).round() as u64;
     format!(
@@ -133,12 +134,12 @@ fn plain(number: u64) -> String {
 }
 
 /// What the last reload has left to do; nothing when all is well.
-fn reloads(reload: Option<&Json>) -> Vec<String> {
+fn reloads(reload: Option<&Value>) -> Vec<String> {
     let Some(reload) = reload else { return Vec::new() };
-    let failed = reload.get("error").and_then(Json::text);
+    let failed = reload.get("error").and_then(Value::as_str);
     let failed = failed.map(|why| format!("failed, and changed nothing: {}", printable(why)));
-    let keys = reload.get("restart").map_or(&[] as &[Json], Json::items);
-    let keys: Vec<String> = keys.iter().filter_map(|key| Some(printable(key.text()?))).collect();
+    let keys = json::items(reload, "restart");
+    let keys: Vec<String> = keys.iter().filter_map(|key| Some(printable(key.as_str()?))).collect();
     let restart = (!keys.is_empty()).then(|| format!("needs a restart: {}", keys.join(", ")));
     failed.into_iter().chain(restart).collect()
 }
@@ -148,14 +149,14 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-fn listeners(page: &mut Page, report: &Json) {
-    let listeners = report.get("listeners").map_or(&[] as &[Json], Json::items);
+fn listeners(page: &mut Page, report: &Value) {
+    let listeners = json::items(report, "listeners");
     for (place, listener) in listeners.iter().enumerate() {
         let name = if place == 0 { "listeners" } else { "" };
         let show = Fields { report: listener };
         let domain = listener
             .get("domain")
-            .and_then(Json::text)
+            .and_then(Value::as_str)
             .map_or(String::new(), |_| format!(" ({})", show.text("domain")));
         let (clients, accepted) = (show.count("clients"), show.count("accepted"));
         page.line(name, &format!("{}{domain}: {clients} clients, {accepted} accepted", show.text("address")));
@@ -164,12 +165,12 @@ fn listeners(page: &mut Page, report: &Json) {
 
 /// The fields of an object, as they are shown.
 struct Fields<'r> {
-    report: &'r Json,
+    report: &'r Value,
 }
 
 impl Fields<'_> {
     fn number(&self, field: &str) -> Option<u64> {
-        self.report.get(field)?.count()
+        self.report.get(field)?.as_u64()
     }
 
     fn count(&self, field: &str) -> String {
@@ -187,16 +188,15 @@ impl Fields<'_> {
     }
 
     fn text(&self, field: &str) -> String {
-        printable(self.report.get(field).and_then(Json::text).unwrap_or("-"))
+        printable(self.report.get(field).and_then(Value::as_str).unwrap_or("-"))
     }
 }
 
 /// `12: bad_origin 10, expired 2`, the most frequent first.
-fn tally(counts: Option<&Json>) -> String {
-    let fields = counts.map_or(&[] as &[(String, Json)], Json::fields);
+fn tally(counts: Option<&Value>) -> String {
+    let fields = counts.and_then(Value::as_object).into_iter().flatten();
     let mut counts: Vec<(&str, u64)> = fields
-        .iter()
-        .filter_map(|(name, count)| Some((name.as_str(), count.count()?)))
+        .filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?)))
         .filter(|(_, n)| *n > 0)
         .collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn counts_are_added_up_and_sorted() {
-        let counts = Json::parse(r#"{"1000":2,"1001":0,"1006":7}"#);
+        let counts = json::parse(r#"{"1000":2,"1001":0,"1006":7}"#);
         assert_eq!(tally(counts.as_ref()), "9: 1006 7, 1000 2");
         assert_eq!(tally(None), "0");
     }
@@ -268,7 +268,7 @@ mod tests {
             queued_bytes_max: 2048,
             ..Default::default()
         };
-        let report = Json::parse(&report.json()).expect("the report is JSON");
+        let report = json::parse(&report.json()).expect("the report is JSON");
         let screen = screen(&Look { report, at: Instant::now() }, None);
         assert!(!screen.contains(" -") && !screen.contains("- "), "{screen}");
         assert!(screen.contains("up 1 min 1 s"), "{screen}");
@@ -283,7 +283,7 @@ mod tests {
         let rules: Vec<String> =
             (0..40).map(|rule| format!("\"rule_number_{rule}\":{}", 1000 + rule)).collect();
         let report = format!("{{\"refused\":{{{}}},\"clients_max\":18446744073709551615}}", rules.join(","));
-        let screen = screen(&Look { report: Json::parse(&report).expect("JSON"), at: Instant::now() }, None);
+        let screen = screen(&Look { report: json::parse(&report).expect("JSON"), at: Instant::now() }, None);
         assert!(screen.lines().all(|line| line.chars().count() <= COLUMNS), "{screen}");
         assert!(
             screen.contains("1039,\n            rule_number") || screen.contains("\n            rule_number")
@@ -295,7 +295,7 @@ mod tests {
     fn a_second_look_tells_what_each_second_brought() {
         let begin = Instant::now();
         let look = |report: &str, seconds| Look {
-            report: Json::parse(report).expect("JSON"),
+            report: json::parse(report).expect("JSON"),
             at: begin + std::time::Duration::from_secs(seconds),
         };
         let before = look(r#"{"messages_out":10,"bytes_out":0,"listeners":[{"accepted":1}]}"#, 0);

@@ -5,7 +5,6 @@
 //! is left to systemd: `start`, `stop` and `restart` pass the word on ([`supervisor`](crate::daemon::supervisor)).
 
 use super::args::Args;
-use super::json::Json;
 use super::reload::status;
 use super::{Exit, Failure, Outcome, check, load, say, warn};
 use crate::Settings;
@@ -14,6 +13,7 @@ use crate::daemon::pidfile::{self, Stage, State};
 use crate::daemon::supervisor::Unit;
 use crate::daemon::{log, service};
 use crate::sys::{self, Process};
+use crate::wire::json;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -237,7 +237,7 @@ fn kill(settings: &Settings) -> Result<bool, Failure> {
 /// Nobody holds the PID file. That a server answers all the same must not pass for none; it is not signalled, as
 /// what anybody says on a socket is no proof of which process it is.
 pub(super) fn nobody(settings: &Settings) -> Result<bool, Failure> {
-    let Some(pid) = status(settings).and_then(|report| report.get("pid")?.count()) else { return Ok(false) };
+    let Some(pid) = status(settings).and_then(|report| report.get("pid")?.as_u64()) else { return Ok(false) };
     let control = &settings.control;
     // The number is the server's own word: in a container it counts from 1, as others do.
     let text = match &settings.pid {
@@ -278,7 +278,8 @@ fn held(settings: &Settings) -> Vec<String> {
     let Some(report) = status(settings) else {
         return settings.servers.iter().chain([&settings.control]).cloned().collect();
     };
-    let listeners = report.get("listeners").map_or(&[] as &[Json], Json::items);
-    let addresses = listeners.iter().filter_map(|listener| Some(listener.get("address")?.text()?.to_owned()));
+    let listeners = json::items(&report, "listeners");
+    let addresses =
+        listeners.iter().filter_map(|listener| Some(listener.get("address")?.as_str()?.to_owned()));
     addresses.chain([settings.control.clone()]).collect()
 }

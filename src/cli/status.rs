@@ -3,12 +3,12 @@
 //! It shows what the server says ([`screen`](super::screen)); of its own it computes what has changed between two looks.
 
 use super::args::Args;
-use super::json::Json;
 use super::link::{self, LinkError};
 use super::screen::{Look, screen};
 use super::{Exit, Failure, Outcome, load, say, warn};
 use crate::config::Settings;
 use crate::daemon::pidfile::{self, Stage, State};
+use crate::wire::json;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 /// Shows one report, and what has changed since the last one.
 fn show(args: &Args, address: &str, report: &str, before: Option<&Look>) -> Result<Look, Failure> {
     let no_status = || Failure::new(Exit::NotPermitted, format!("what {address} answers is not a status"));
-    let look = Look { report: Json::parse(report).ok_or_else(no_status)?, at: Instant::now() };
+    let look = Look { report: json::parse(report).ok_or_else(no_status)?, at: Instant::now() };
     let page = match args.has("json") {
         true => format!("{report}\n"),
         false if !args.has("watch") => screen(&look, None),

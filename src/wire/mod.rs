@@ -6,3 +6,4 @@
 pub(crate) mod command;
 pub(crate) mod frame;
 pub(crate) mod http;
+pub(crate) mod json;

@@ -7,12 +7,13 @@ mod visit;
 mod wire;
 
 use super::args::Args;
-use super::json::Json;
 use super::link::{self, LinkError};
 use super::service::holder;
 use super::{Exit, Outcome, check, load, say};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::supervisor::Unit;
+use crate::wire::json;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -84,7 +85,7 @@ fn configuration(args: &Args, settings: &Settings, findings: &mut Findings) {
 }
 
 /// The server that runs, and what it says of itself.
-fn server(settings: &Settings, findings: &mut Findings) -> Option<Json> {
+fn server(settings: &Settings, findings: &mut Findings) -> Option<Value> {
     match settings.pid.as_deref().map(holder) {
         Some(Ok(Some(server))) => runs(server.pid, findings),
         Some(Ok(None)) => {}
@@ -127,15 +128,15 @@ fn runs(pid: u32, findings: &mut Findings) {
     }
 }
 
-fn ask(control: &str) -> Result<Json, LinkError> {
+fn ask(control: &str) -> Result<Value, LinkError> {
     let frames = link::exchange(control, b"0t")?;
     let report = frames.into_iter().find(|frame| frame.command == b'T');
-    let report = report.and_then(|report| Json::parse(std::str::from_utf8(&report.payload).ok()?));
+    let report = report.and_then(|report| json::parse(std::str::from_utf8(&report.payload).ok()?));
     report.ok_or_else(|| LinkError::NoAnswer(format!("{control} did not answer with a status")))
 }
 
-fn answers(settings: &Settings, report: &Json, findings: &mut Findings) {
-    let version = report.get("version").and_then(Json::text).unwrap_or("-");
+fn answers(settings: &Settings, report: &Value, findings: &mut Findings) {
+    let version = report.get("version").and_then(Value::as_str).unwrap_or("-");
     match version == env!("CARGO_PKG_VERSION") {
         true => findings.ok(&format!(
             "wsson {version} answers at {}{}",
@@ -152,15 +153,15 @@ fn answers(settings: &Settings, report: &Json, findings: &mut Findings) {
         ),
     }
     let reload = report.get("reload");
-    if let Some(why) = reload.and_then(|reload| reload.get("error")?.text()) {
+    if let Some(why) = reload.and_then(|reload| reload.get("error")?.as_str()) {
         findings.wrong(&format!("its last reload changed nothing: {why}"), "wsson check, then wsson reload");
     }
-    let waiting = reload.and_then(|reload| reload.get("restart")).map_or(&[] as &[Json], Json::items);
-    let waiting: Vec<&str> = waiting.iter().filter_map(Json::text).collect();
+    let waiting = reload.map_or(&[] as &[_], |reload| json::items(reload, "restart"));
+    let waiting: Vec<&str> = waiting.iter().filter_map(Value::as_str).collect();
     if !waiting.is_empty() {
         findings.wrong(&format!("a change waits for a restart: {}", waiting.join(", ")), "wsson restart");
     }
-    let number = |field| report.get(field).and_then(Json::count);
+    let number = |field| report.get(field).and_then(Value::as_u64);
     if let (Some(fds), Some(fds_max)) = (number("fds"), number("fds_max")) {
         match fds * 10 >= fds_max * 9 {
             true => findings.wrong(

@@ -6,7 +6,6 @@
 use super::Findings;
 use super::wire::{ACCEPT, CLOSE, Line, PATIENCE, PING, Response, Url};
 use crate::auth::{self, IdentityKind};
-use crate::cli::json::Json;
 use crate::cli::{cookie, link};
 use crate::config::Settings;
 use std::collections::BTreeMap;
@@ -169,9 +168,9 @@ impl Visit<'_> {
     /// The count of each rule, when the server can be asked.
     fn refusals(&self) -> BTreeMap<String, u64> {
         let report = self.answers.then(|| super::ask(&self.settings.control).ok()).flatten();
-        let fields =
-            report.as_ref().and_then(|report| report.get("refused")).map_or(&[] as &[_], Json::fields);
-        fields.iter().filter_map(|(rule, count)| Some((rule.clone(), count.count()?))).collect()
+        let fields = report.as_ref().and_then(|report| report.get("refused")?.as_object());
+        let counts = fields.into_iter().flatten();
+        counts.filter_map(|(rule, count)| Some((rule.clone(), count.as_u64()?))).collect()
     }
 
     /// What a refusal means, and what helps.

@@ -11,6 +11,7 @@ use super::{Exit, Failure, Outcome, cookie, say};
 use crate::config::Settings;
 use crate::daemon::CONFIG_DEFAULT;
 use crate::sys;
+use crate::wire::json;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -184,7 +185,7 @@ impl Plan {
     }
 
     fn text(&self) -> String {
-        let quote = |text: &str| super::json::quote(text);
+        let quote = |text: &str| json::text(text);
         let mut text =
             String::from("# Made by \"wsson init\". wsson.toml(5) and conf/wsson.toml have every key.\n\n");
         let _ = writeln!(text, "servers = {}", quote(&self.server));
@@ -311,7 +312,7 @@ impl Plan {
     fn page_url(&self) -> String {
         match self.proxy {
             Some(_) => "location.origin.replace(\"http\", \"ws\") + \"/ws\"".into(),
-            None => super::json::quote(&self.url()),
+            None => json::text(&self.url()),
         }
     }
 
