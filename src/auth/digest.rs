@@ -61,8 +61,9 @@ pub fn digest(kind: Digest, secret: &Secret, user: Option<&str>, token: &str, ti
 /// Whether one of the secrets signed these cookies. The time this takes tells neither where a digest differs nor which
 /// secret it was made with.
 pub(super) fn matches(rules: &Rules, cookies: &Cookies<'_>) -> bool {
-    let given = from_hex(cookies.digest);
-    let fields = [cookies.user.unwrap_or("").as_bytes(), cookies.token.as_bytes(), cookies.time];
+    let given = from_hex(cookies.digest.as_bytes());
+    let user = cookies.user.as_deref().unwrap_or("");
+    let fields = [user.as_bytes(), cookies.token.as_bytes(), cookies.time.as_bytes()];
     let same = |secret| raw(rules.digest, secret, fields).ct_eq(&given);
     rules.secrets.iter().fold(Choice::from(0), |matched, secret| matched | same(secret)).into()
 }

@@ -9,6 +9,7 @@
 //! design: endpoint.md "Authorisation", threats.md rows 1 to 5.
 
 mod cookies;
+mod decode;
 mod digest;
 mod origin;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use digest::{Digest, Secret, digest};
 pub use origin::{origin_allowed, parse_origin};
 
 use cookies::Cookies;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Secrets that ws(s)on's documentation shows as examples. They sit in public repositories, so a server whose secret
@@ -61,15 +63,51 @@ pub struct Rules {
     pub secrets: Vec<Secret>,
 }
 
-/// Who the cookies proved to be there.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Who was proved to be there. An application that judges by itself makes one with [`Identity::new`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Identity<'h> {
-    /// The token.
-    pub token: &'h str,
-    /// The user, with [`IdentityKind::User`] only.
-    pub user: Option<&'h str>,
+    /// The token: letters, digits, `,` and `-`, at most `auth.token_length` of them.
+    pub token: Cow<'h, str>,
+    /// The user: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
+    pub user: Option<Cow<'h, str>>,
+    /// Groups that the connection joins as it opens.
+    pub groups: Vec<Cow<'h, str>>,
+    /// When the login was issued.
+    pub issued_unix_s: i64,
     /// When the login ends.
     pub expires_unix_s: i64,
+}
+
+impl<'h> Identity<'h> {
+    /// A login without a user or groups, issued in 1970 and without an end.
+    pub fn new(token: impl Into<Cow<'h, str>>) -> Self {
+        Self {
+            token: token.into(),
+            user: None,
+            groups: Vec::new(),
+            issued_unix_s: 0,
+            expires_unix_s: i64::MAX,
+        }
+    }
+
+    /// The grammar, for logins from wherever: whoever sends to a name must find exactly those who have it, and the names
+    /// are kept in places that end in NULs.
+    pub(crate) fn check(&self, token_bytes_max: usize) -> Result<(), Denied> {
+        let length = self.token.len();
+        if length > token_bytes_max || !cookies::is_token(self.token.as_bytes(), length) {
+            return Err(Denied::BadToken);
+        }
+        match &self.user {
+            Some(user) if !cookies::is_user(user.as_bytes()) => Err(Denied::BadUser),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether this is the name of a group: 1 to 64 letters, digits, `_`, `-`, `.`, `@`, `+`, `:` and `/`.
+pub fn is_group(text: &str) -> bool {
+    cookies::is_group(text.as_bytes())
 }
 
 /// Which rule the cookies break. For the log: the peer is never told.
@@ -125,7 +163,8 @@ pub fn verify<'h>(
         return Err(Denied::WrongDigest);
     }
     let expires_unix_s = issued_unix_s.saturating_add(rules.lifetime_s);
-    Ok(Identity { token: cookies.token, user: cookies.user, expires_unix_s })
+    let Cookies { token, user, .. } = cookies;
+    Ok(Identity { token, user, groups: Vec::new(), issued_unix_s, expires_unix_s })
 }
 
 /// The cookies (names and values) that a site would set for this login, signed with the first secret; without a secret
@@ -147,12 +186,12 @@ pub fn issue(rules: &Rules, token: &str, user: &str, issued_unix_s: i64) -> Vec<
 impl Rules {
     /// Whether this is a token, for these rules: letters, digits, comma and hyphen, of exactly the length.
     pub fn is_token(&self, text: &str) -> bool {
-        cookies::token(text.as_bytes(), self.token_length).is_some()
+        cookies::is_token(text.as_bytes(), self.token_length)
     }
 
-    /// Whether this is a user: 1 to 64 letters, digits, `_`, `-`, `.` and `@`.
+    /// Whether this is a user: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
     pub fn is_user(text: &str) -> bool {
-        cookies::user(text.as_bytes()).is_some()
+        cookies::is_user(text.as_bytes())
     }
 }
 

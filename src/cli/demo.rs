@@ -203,7 +203,7 @@ impl Demo {
             "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n",
         );
         let token = match hub.verify_cookies(request) {
-            Ok(identity) => identity.token.to_owned(),
+            Ok(identity) => identity.token.into_owned(),
             Err(_) => self.log_in(hub, &mut fields)?,
         };
         if request.header("accept") == Some(b"application/json") {

@@ -7,7 +7,6 @@ use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
-use crate::roster::USER_BYTES_MAX;
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
 use crate::wire::http::{self, Key, Request};
@@ -97,17 +96,14 @@ impl Hub {
 
     fn check_room(&self, identity: &Identity<'_>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
-        let user_bytes = identity.user.map_or(0, str::len);
-        if identity.token.len() > roster.token_bytes_max() || user_bytes > USER_BYTES_MAX {
-            return Err(Rule::BadToken.into()); // only a handler of one's own can cause it
-        }
+        identity.check(roster.token_bytes_max())?; // only a handler of one's own can fail it
         if self.draining {
             return Err(Rule::Draining.into());
         }
         if roster.of_token(identity.token.as_bytes()).count() >= limits.connections_per_token as usize {
             return Err(Rule::TooManyToken.into());
         }
-        if let Some(user) = identity.user {
+        if let Some(user) = &identity.user {
             if roster.of_user(user.as_bytes()).count() >= limits.connections_per_user as usize {
                 return Err(Rule::TooManyUser.into());
             }

@@ -59,7 +59,7 @@ impl Settled<'_> {
         }
         let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
         let expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
-        let user = identity.user.map(str::as_bytes);
+        let user = identity.user.as_deref().map(str::as_bytes);
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let mail = roster.admit(id.key, identity.token.as_bytes(), user, expires, self.now);
         let mut response = Vec::with_capacity(256);

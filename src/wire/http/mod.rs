@@ -9,7 +9,6 @@
 //! | `upgrade` | RFC 6455 section 4: what a request must hold to open a WebSocket, and its answer |
 //! | `response` | complete responses |
 //! | `forwarded` | whom a proxy connects for |
-//! | `words` | looking for bytes eight at a time |
 
 pub(crate) mod forwarded;
 mod head;
@@ -18,7 +17,6 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod upgrade;
-mod words;
 
 pub use head::{Framing, HeadError, Request, parse, parse_prefix};
 pub use response::Response;
