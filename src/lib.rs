@@ -48,7 +48,6 @@
 //! * `config`: the settings, their defaults, and the reason of every limit.
 //! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
 //! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
-//! * `words`: looking for bytes eight at a time.
 //! * `rule`: what a connection that did not become a client has broken; names for log, counters and documentation.
 //! * `stats`: counters, and the status as JSON.
 //!
@@ -111,7 +110,6 @@ mod key;
 mod rule;
 mod stats;
 mod wire;
-mod words;
 // 1: peers
 mod peer;
 // 2: the hub

@@ -44,10 +44,13 @@ macro_rules! rules {
 
 rules! {
     Answered, "answered", 0, "the request asked for no WebSocket, and the program that embeds wsson answered it";
+    BadClaim, "bad_claim", 403, "a claim of the JWT is missing or not what it must be: `exp`, `iat`, `nbf` are whole numbers, `sub` and `jti` are strings";
     BadDigest, "bad_digest", 403, "the cookie of the digest is not 32 (`md5`) or 64 (`hmac-sha256`) lower-case hex digits";
     BadFirstByte, "bad_first_byte", 400, "the connection does not begin with a letter: TLS, a scanner, or another protocol";
+    BadGroups, "bad_groups", 403, "`groups`, in the URL or in the JWT, is not a list of names of groups, or is there twice";
     BadHeader, "bad_header", 400, "a header field is not well-formed";
     BadHost, "bad_host", 400, "the Host field is no host";
+    BadJwt, "bad_jwt", 403, "the JWT is not three parts of base64url, of at most 4 KiB, with a JSON object in each of the first two in which no member stands twice";
     BadKey, "bad_key", 400, "the Sec-WebSocket-Key is not 24 characters of base64 that end in `==`";
     BadOrigin, "bad_origin", 400, "the Origin field holds something else than ASCII";
     BadRequestLine, "bad_request_line", 400, "the first line is not that of an HTTP request";
@@ -67,10 +70,12 @@ rules! {
     DuplicateUpgrade, "duplicate_upgrade", 400, "there are two Upgrade fields";
     DuplicateUser, "duplicate_user", 403, "two cookies have the name of the user's";
     DuplicateVersion, "duplicate_version", 400, "there are two Sec-WebSocket-Version fields";
-    Expired, "expired", 403, "the login is older than `auth.lifetime`";
+    Expired, "expired", 403, "the login is older than `auth.lifetime`, or its JWT is past `exp`";
     Full, "full", 503, "`limits.clients` are connected";
     Future, "future", 403, "the login was issued more than 60 seconds in the future";
     GoneBeforeRequest, "gone_before_request", 0, "the connection ended before its request was complete";
+    GroupNotAllowed, "group_not_allowed", 403, "the page asks for a group without a ticket, which is in neither its login nor `groups_public`";
+    GroupsFull, "groups_full", 503, "`limits.groups` groups have members";
     HeadTooLarge, "head_too_large", 431, "the request's head is longer than `limits.head`";
     Method, "method", 405, "the method is not GET";
     MissingDigest, "missing_digest", 403, "there is no cookie with the name of the digest's";
@@ -79,7 +84,7 @@ rules! {
     MissingOrigin, "missing_origin", 403, "there is no Origin field, which browsers always send";
     MissingTime, "missing_time", 403, "there is no cookie with the name of the time's";
     MissingToken, "missing_token", 403, "there is no cookie with the name of the token's";
-    MissingUser, "missing_user", 403, "there is no cookie with the name of the user's";
+    MissingUser, "missing_user", 403, "there is no cookie with the name of the user's, or no `sub` in the JWT";
     MissingVersion, "missing_version", 400, "there is no Sec-WebSocket-Version field";
     NoConnectionUpgrade, "no_connection_upgrade", 400, "the Connection field does not name `upgrade`";
     NoUpgrade, "no_upgrade", 426, "the request asks for no WebSocket: a web page, or a proxy that does not pass the Upgrade field on";
@@ -88,14 +93,19 @@ rules! {
     OriginNotAllowed, "origin_not_allowed", 403, "the page's origin is no entry of `origins`";
     OtherUpgrade, "other_upgrade", 400, "the Upgrade field does not name `websocket`";
     PlainHttpOnTls, "plain_http_on_tls", 400, "plain HTTP came where TLS is spoken";
+    Revoked, "revoked", 403, "the login was revoked";
     Timeout, "timeout", 408, "the request was not complete within `timeouts.handshake`";
+    TooManyGroups, "too_many_groups", 403, "the connection would be in more groups than `limits.groups_per_connection`";
     TooManyHeaders, "too_many_headers", 431, "the head has more than 64 fields";
     TooManyToken, "too_many_token", 429, "`limits.connections_per_token` connections of this token are open";
     TooManyUser, "too_many_user", 429, "`limits.connections_per_user` connections of this user are open";
     TransferEncoding, "transfer_encoding", 400, "the request announces a body in pieces";
     Version, "version", 505, "the request is not HTTP/1.1 or a later 1.x";
     WebSocketVersion, "websocket_version", 426, "the version of the WebSocket protocol is not 13";
+    WrongAlgorithm, "wrong_algorithm", 403, "the JWT's header does not say HS256, or names an extension that must be understood";
     WrongDigest, "wrong_digest", 403, "none of the secrets signed these cookies";
+    WrongSignature, "wrong_signature", 403, "none of the secrets signed this JWT";
+    WrongTicket, "wrong_ticket", 403, "none of the secrets made this ticket for this login and this list of groups";
     Other, "other", 403, "the program that embeds wsson refused for a reason of its own, which stands in the log";
 }
 

@@ -1,23 +1,18 @@
 //! The grammar of the cookies that prove a login (endpoint.md "Authorisation").
 //!
-//! Every wanted cookie must be there exactly once over all Cookie fields, and fit its grammar to the byte: no blanks, no
-//! other digits than ASCII ones. Before that, what frameworks write around a value is taken off, once (`decode`). Grammar
-//! and digest see the decoded value, so that however a login is written it is one login. Cookies of other names may hold
-//! whatever they like.
+//! Every wanted cookie must be there exactly once over all Cookie fields, and fit its grammar to the byte: no quotes,
+//! no blanks, no other digits than ASCII ones. Cookies of other names may hold whatever they like.
 
-use super::decode::cookie_value;
 use super::{Denied, Digest, IdentityKind, Rules};
-use crate::words::find_byte;
-use std::borrow::Cow;
 
 /// What the wanted cookies hold. It borrows the request head.
 pub(super) struct Cookies<'h> {
-    pub(super) token: Cow<'h, str>,
+    pub(super) token: &'h str,
     /// Ten digits.
-    pub(super) time: Cow<'h, str>,
-    pub(super) user: Option<Cow<'h, str>>,
+    pub(super) time: &'h [u8],
+    pub(super) user: Option<&'h str>,
     /// Lower-case hex, as many digits as the digest has.
-    pub(super) digest: Cow<'h, str>,
+    pub(super) digest: &'h [u8],
 }
 
 impl<'h> Cookies<'h> {
@@ -41,67 +36,76 @@ impl<'h> Cookies<'h> {
             }
         }
         let found = token_found.ok_or(Denied::MissingToken)?;
-        let token = fit(found, |value| is_token(value, rules.token_length)).ok_or(Denied::BadToken)?;
-        let time = fit(time_found.ok_or(Denied::MissingTime)?, is_time).ok_or(Denied::BadTime)?;
+        let token = token(found, rules.token_length).ok_or(Denied::BadToken)?;
+        let time = time(time_found.ok_or(Denied::MissingTime)?).ok_or(Denied::BadTime)?;
         let user = match wants_user {
-            true => Some(fit(user_found.ok_or(Denied::MissingUser)?, is_user).ok_or(Denied::BadUser)?),
+            true => Some(user(user_found.ok_or(Denied::MissingUser)?).ok_or(Denied::BadUser)?),
             false => None,
         };
         let found = digest_found.ok_or(Denied::MissingDigest)?;
-        let digest = fit(found, |value| is_digest(value, rules.digest)).ok_or(Denied::BadDigest)?;
+        let digest = digest(found, rules.digest).ok_or(Denied::BadDigest)?;
         Ok(Self { token, time, user, digest })
     }
 
     /// The time as a number. Ten digits can not overflow it.
     pub(super) fn issued_unix_s(&self) -> i64 {
-        self.time.bytes().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+        self.time.iter().fold(0, |number, &digit| number * 10 + i64::from(digit - b'0'))
+    }
+}
+
+/// The value of the one cookie that holds a JWT, whatever it is.
+pub(super) fn only_token<'h>(
+    rules: &Rules,
+    values: impl Iterator<Item = &'h [u8]>,
+) -> Result<&'h [u8], Denied> {
+    let mut found = values.flat_map(pairs).filter(|(name, _)| *name == rules.cookie_token.as_bytes());
+    match (found.next(), found.next()) {
+        (Some((_, value)), None) => Ok(value),
+        (None, _) => Err(Denied::MissingToken),
+        (Some(_), Some(_)) => Err(Denied::DuplicateToken),
     }
 }
 
 /// The pairs of one Cookie field. RFC 6265 section 4.2.1 puts "; " between them; blanks before a name are skipped,
 /// those behind a value belong to it (and make a wanted one invalid). What has no `=` is no pair.
 fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = Some(field);
-    let parts = std::iter::from_fn(move || {
-        let field = rest?;
-        let semicolon = find_byte(field, 0, b';');
-        rest = semicolon.map(|at| &field[at + 1..]);
-        Some(&field[..semicolon.unwrap_or(field.len())])
-    });
-    parts.filter_map(|pair| {
+    field.split(|&byte| byte == b';').filter_map(|pair| {
         let equals = pair.iter().position(|&byte| byte == b'=')?;
         Some((pair[..equals].trim_ascii_start(), &pair[equals + 1..]))
     })
 }
 
-/// The value, or what a framework wrote it for, if that is in the grammar. No grammar has a quote or a percent sign, so
-/// that no value fits in both ways.
-fn fit(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, str>> {
-    if fits(value) {
-        return std::str::from_utf8(value).ok().map(Cow::Borrowed);
+pub(super) fn token(bytes: &[u8], length: usize) -> Option<&str> {
+    text(bytes, bytes.len() == length && length > 0, TOKEN)
+}
+
+fn time(bytes: &[u8]) -> Option<&[u8]> {
+    (bytes.len() == 10 && bytes[0] != b'0' && all(bytes, DIGIT)).then_some(bytes)
+}
+
+pub(super) fn user(bytes: &[u8]) -> Option<&str> {
+    text(bytes, (1..=64).contains(&bytes.len()), USER)
+}
+
+pub(super) fn group(bytes: &[u8]) -> Option<&str> {
+    text(bytes, (1..=64).contains(&bytes.len()), GROUP)
+}
+
+/// Lower-case hex, exactly this many digits.
+pub(super) fn hex(bytes: &[u8], digits: usize) -> Option<&[u8]> {
+    (bytes.len() == digits && all(bytes, HEX)).then_some(bytes)
+}
+
+fn digest(bytes: &[u8], kind: Digest) -> Option<&[u8]> {
+    hex(bytes, kind.hex_digits())
+}
+
+/// The bytes as text when the length fits and every byte is in the class, which is ASCII in every case.
+fn text(bytes: &[u8], fits: bool, class: u8) -> Option<&str> {
+    if !fits || !all(bytes, class) {
+        return None;
     }
-    let decoded = cookie_value(value).filter(|decoded| fits(decoded))?;
-    String::from_utf8(decoded).ok().map(Cow::Owned)
-}
-
-pub(super) fn is_token(bytes: &[u8], length: usize) -> bool {
-    bytes.len() == length && length > 0 && all(bytes, TOKEN)
-}
-
-pub(super) fn is_user(bytes: &[u8]) -> bool {
-    (1..=64).contains(&bytes.len()) && all(bytes, USER)
-}
-
-pub(super) fn is_group(bytes: &[u8]) -> bool {
-    (1..=64).contains(&bytes.len()) && all(bytes, GROUP)
-}
-
-fn is_time(bytes: &[u8]) -> bool {
-    bytes.len() == 10 && bytes[0] != b'0' && all(bytes, DIGIT)
-}
-
-fn is_digest(bytes: &[u8], kind: Digest) -> bool {
-    bytes.len() == kind.hex_digits() && all(bytes, HEX)
+    std::str::from_utf8(bytes).ok()
 }
 
 fn all(bytes: &[u8], class: u8) -> bool {

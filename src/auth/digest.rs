@@ -54,22 +54,24 @@ impl fmt::Debug for Secret {
 /// The digest of a login, in lower-case hex.
 pub fn digest(kind: Digest, secret: &Secret, user: Option<&str>, token: &str, time: &str) -> String {
     let raw = raw(kind, secret, [user.unwrap_or("").as_bytes(), token.as_bytes(), time.as_bytes()]);
-    let digits = raw[..kind.hex_digits() / 2].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    to_hex(&raw[..kind.hex_digits() / 2])
+}
+
+/// Bytes in lower-case hex.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
-/// Whether one of the secrets signed these cookies. The time this takes tells neither where a digest differs nor which
-/// secret it was made with.
+/// Whether one of the secrets signed these cookies.
 pub(super) fn matches(rules: &Rules, cookies: &Cookies<'_>) -> bool {
-    let given = from_hex(cookies.digest.as_bytes());
-    let user = cookies.user.as_deref().unwrap_or("");
-    let fields = [user.as_bytes(), cookies.token.as_bytes(), cookies.time.as_bytes()];
-    let same = |secret| raw(rules.digest, secret, fields).ct_eq(&given);
-    rules.secrets.iter().fold(Choice::from(0), |matched, secret| matched | same(secret)).into()
+    let fields = [cookies.user.unwrap_or("").as_bytes(), cookies.token.as_bytes(), cookies.time];
+    let given = from_hex(cookies.digest);
+    any_gives(&rules.secrets, &given, |secret| raw(rules.digest, secret, fields))
 }
 
 /// A digest as bytes; one shorter than this is filled up with zeros.
-type Raw = [u8; 32];
+pub(super) type Raw = [u8; 32];
 
 /// The digest of user, token and time; an empty user is left out.
 fn raw(kind: Digest, secret: &Secret, fields: [&[u8]; 3]) -> Raw {
@@ -80,22 +82,27 @@ fn raw(kind: Digest, secret: &Secret, fields: [&[u8]; 3]) -> Raw {
             let hash = Md5::new_with_prefix(secret.as_bytes()).chain_update(user).chain_update(token);
             raw[..16].copy_from_slice(&hash.chain_update(time).finalize());
         }
-        Digest::HmacSha256 => {
-            let mut mac =
-                Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
-            if !user.is_empty() {
-                mac.update(user);
-                mac.update(b"\n");
-            }
-            let mac = mac.chain_update(token).chain_update(b"\n").chain_update(time);
-            raw.copy_from_slice(&mac.finalize().into_bytes());
-        }
+        Digest::HmacSha256 if user.is_empty() => raw = hmac_sha256(secret, &[token, b"\n", time]),
+        Digest::HmacSha256 => raw = hmac_sha256(secret, &[user, b"\n", token, b"\n", time]),
     }
     raw
 }
 
+/// HMAC-SHA256 over the parts in a row, with the secret as its key.
+pub(super) fn hmac_sha256(secret: &Secret, parts: &[&[u8]]) -> Raw {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+    parts.iter().fold(mac, Mac::chain_update).finalize().into_bytes().into()
+}
+
+/// Whether one of the secrets gives this digest. The time this takes tells neither where a digest differs nor which secret it
+/// was made with.
+pub(super) fn any_gives(secrets: &[Secret], given: &Raw, raw: impl Fn(&Secret) -> Raw) -> bool {
+    let same = |secret| raw(secret).ct_eq(given);
+    secrets.iter().fold(Choice::from(0), |matched, secret| matched | same(secret)).into()
+}
+
 /// The bytes of hex digits whose grammar was checked.
-fn from_hex(digits: &[u8]) -> Raw {
+pub(super) fn from_hex(digits: &[u8]) -> Raw {
     let mut raw = [0; 32];
     for (byte, pair) in raw.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0]) << 4 | nibble(pair[1]);

@@ -1,4 +1,5 @@
-//! Who is there: cookies that a site signed with a shared secret become an [`Identity`]; origins are compared.
+//! Who is there: what a site signed with a shared secret, cookies or a JWT, becomes an [`Identity`]; tickets allow a login
+//! groups; origins are compared.
 //!
 //! Pure: it gets the raw Cookie values and the time, and borrows what it returns from them. It never reads a file or a
 //! clock, and nothing it returns or prints holds a secret or a digest.
@@ -9,14 +10,17 @@
 //! design: endpoint.md "Authorisation", threats.md rows 1 to 5.
 
 mod cookies;
-mod decode;
 mod digest;
+mod jwt;
 mod origin;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 pub use digest::{Digest, Secret, digest};
+pub use jwt::{JWT_BYTES_MAX, issue_jwt, verify_jwt};
 pub use origin::{origin_allowed, parse_origin};
+pub use ticket::{groups_allowed, ticket};
 
 use cookies::Cookies;
 use std::borrow::Cow;
@@ -40,9 +44,23 @@ pub enum IdentityKind {
     User,
 }
 
+/// What proves a login.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Scheme {
+    /// Signed cookies.
+    #[default]
+    Cookies,
+    /// A JSON Web Token.
+    Jwt,
+}
+
 /// How a login is proved.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rules {
+    /// What proves it.
+    pub scheme: Scheme,
+    /// Whether a JWT may stand in the URL.
+    pub query: bool,
     /// Which cookies there are.
     pub identity: IdentityKind,
     /// How they are signed.
@@ -63,58 +81,65 @@ pub struct Rules {
     pub secrets: Vec<Secret>,
 }
 
-/// Who was proved to be there. An application that judges by itself makes one with [`Identity::new`].
+/// Who is there, however that was proved: by cookies, by a JWT, or by a handler of one's own.
+///
+/// ```
+/// let identity = wsson::Identity::new("a token of 32 characters, or so").with_user("44").with_group("room");
+/// assert_eq!(identity.user.as_deref(), Some("44"));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Identity<'h> {
-    /// The token: letters, digits, `,` and `-`, at most `auth.token_length` of them.
+    /// The token: the name of the login.
     pub token: Cow<'h, str>,
-    /// The user: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
+    /// The user whose login it is, if it names one.
     pub user: Option<Cow<'h, str>>,
-    /// Groups that the connection joins as it opens.
+    /// Groups that the connection joins.
     pub groups: Vec<Cow<'h, str>>,
-    /// When the login was issued.
+    /// When the login was issued; 0 when it does not say so, which is before everything that is revoked.
     pub issued_unix_s: i64,
     /// When the login ends.
     pub expires_unix_s: i64,
 }
 
 impl<'h> Identity<'h> {
-    /// A login without a user or groups, issued in 1970 and without an end.
+    /// A login of this token, without a user or groups, that never ends.
     pub fn new(token: impl Into<Cow<'h, str>>) -> Self {
-        Self {
-            token: token.into(),
-            user: None,
-            groups: Vec::new(),
-            issued_unix_s: 0,
-            expires_unix_s: i64::MAX,
-        }
+        let token = token.into();
+        Self { token, user: None, groups: Vec::new(), issued_unix_s: 0, expires_unix_s: i64::MAX }
     }
 
-    /// The grammar, for logins from wherever: whoever sends to a name must find exactly those who have it, and the names
-    /// are kept in places that end in NULs.
-    pub(crate) fn check(&self, token_bytes_max: usize) -> Result<(), Denied> {
-        let length = self.token.len();
-        if length > token_bytes_max || !cookies::is_token(self.token.as_bytes(), length) {
-            return Err(Denied::BadToken);
-        }
-        match &self.user {
-            Some(user) if !cookies::is_user(user.as_bytes()) => Err(Denied::BadUser),
-            _ => Ok(()),
-        }
+    /// The same login, of this user.
+    #[must_use]
+    pub fn with_user(self, user: impl Into<Cow<'h, str>>) -> Self {
+        Self { user: Some(user.into()), ..self }
+    }
+
+    /// The same login, whose connection joins this group too.
+    #[must_use]
+    pub fn with_group(mut self, group: impl Into<Cow<'h, str>>) -> Self {
+        self.groups.push(group.into());
+        self
+    }
+
+    /// The same login, issued and ending at these times.
+    #[must_use]
+    pub fn with_times(self, issued_unix_s: i64, expires_unix_s: i64) -> Self {
+        Self { issued_unix_s, expires_unix_s, ..self }
     }
 }
 
-/// Whether this is the name of a group: 1 to 64 letters, digits, `_`, `-`, `.`, `@`, `+`, `:` and `/`.
-pub fn is_group(text: &str) -> bool {
-    cookies::is_group(text.as_bytes())
-}
-
-/// Which rule the cookies break. For the log: the peer is never told.
+/// Which rule a login breaks, or what a page asks for with it. For the log: the peer is never told.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Denied {
+    /// A claim of the JWT is missing or not what such a claim is.
+    BadClaim,
     /// The digest is not what a digest looks like.
     BadDigest,
+    /// A list of groups holds something else than names of groups.
+    BadGroups,
+    /// What should be a JWT has not the form of one.
+    BadJwt,
     /// The time is not ten digits without a leading zero.
     BadTime,
     /// The token has another length or other characters.
@@ -129,28 +154,43 @@ pub enum Denied {
     DuplicateToken,
     /// More than one cookie with the user's name.
     DuplicateUser,
-    /// Issued longer ago than the lifetime.
+    /// Issued longer ago than the lifetime, or past its `exp`.
     Expired,
     /// Issued more than [`AHEAD_S_MAX`] from now.
     Future,
+    /// A group that neither the login nor a ticket nor a public prefix covers.
+    GroupNotAllowed,
     /// No cookie with the digest's name.
     MissingDigest,
     /// No cookie with the time's name.
     MissingTime,
     /// No cookie with the token's name.
     MissingToken,
-    /// No cookie with the user's name.
+    /// No cookie with the user's name, or no `sub` in the JWT.
     MissingUser,
+    /// A JWT that is not signed with HS256, or wants an extension to be understood.
+    WrongAlgorithm,
     /// The digest is not that of these cookies with any of the secrets.
     WrongDigest,
+    /// The signature is not that of this JWT with any of the secrets.
+    WrongSignature,
+    /// The ticket is not that of this list and this login with any of the secrets.
+    WrongTicket,
 }
 
-/// Judges the values of all Cookie fields of a request, cheapest rule first: grammar, age, digest.
+/// Judges the values of all Cookie fields of a request, by the scheme of the rules. The three cookies: cheapest rule
+/// first, grammar, age, digest.
+///
+/// # Errors
+/// The rule that they break.
 pub fn verify<'h>(
     rules: &Rules,
     cookie_values: impl Iterator<Item = &'h [u8]>,
     now_unix_s: i64,
 ) -> Result<Identity<'h>, Denied> {
+    if rules.scheme == Scheme::Jwt {
+        return verify_jwt(rules, cookies::only_token(rules, cookie_values)?, now_unix_s);
+    }
     let cookies = Cookies::find(rules, cookie_values)?;
     let issued_unix_s = cookies.issued_unix_s();
     if issued_unix_s > now_unix_s.saturating_add(AHEAD_S_MAX) {
@@ -163,8 +203,8 @@ pub fn verify<'h>(
         return Err(Denied::WrongDigest);
     }
     let expires_unix_s = issued_unix_s.saturating_add(rules.lifetime_s);
-    let Cookies { token, user, .. } = cookies;
-    Ok(Identity { token, user, groups: Vec::new(), issued_unix_s, expires_unix_s })
+    let identity = Identity::new(cookies.token).with_times(issued_unix_s, expires_unix_s);
+    Ok(Identity { user: cookies.user.map(Cow::Borrowed), ..identity })
 }
 
 /// The cookies (names and values) that a site would set for this login, signed with the first secret; without a secret
@@ -186,18 +226,20 @@ pub fn issue(rules: &Rules, token: &str, user: &str, issued_unix_s: i64) -> Vec<
 impl Rules {
     /// Whether this is a token, for these rules: letters, digits, comma and hyphen, of exactly the length.
     pub fn is_token(&self, text: &str) -> bool {
-        cookies::is_token(text.as_bytes(), self.token_length)
+        cookies::token(text.as_bytes(), self.token_length).is_some()
     }
 
     /// Whether this is a user: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
     pub fn is_user(text: &str) -> bool {
-        cookies::is_user(text.as_bytes())
+        cookies::user(text.as_bytes()).is_some()
     }
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            scheme: Scheme::Cookies,
+            query: false,
             identity: IdentityKind::Token,
             digest: Digest::Md5,
             token_length: 32,
@@ -213,8 +255,11 @@ impl Default for Rules {
 
 impl Denied {
     /// All of them, for whoever counts or lists them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
+        Self::BadClaim,
         Self::BadDigest,
+        Self::BadGroups,
+        Self::BadJwt,
         Self::BadTime,
         Self::BadToken,
         Self::BadUser,
@@ -224,17 +269,24 @@ impl Denied {
         Self::DuplicateUser,
         Self::Expired,
         Self::Future,
+        Self::GroupNotAllowed,
         Self::MissingDigest,
         Self::MissingTime,
         Self::MissingToken,
         Self::MissingUser,
+        Self::WrongAlgorithm,
         Self::WrongDigest,
+        Self::WrongSignature,
+        Self::WrongTicket,
     ];
 
     /// The short, stable name of the rule, for log and status.
     pub fn rule(self) -> &'static str {
         match self {
+            Self::BadClaim => "bad_claim",
             Self::BadDigest => "bad_digest",
+            Self::BadGroups => "bad_groups",
+            Self::BadJwt => "bad_jwt",
             Self::BadTime => "bad_time",
             Self::BadToken => "bad_token",
             Self::BadUser => "bad_user",
@@ -244,11 +296,15 @@ impl Denied {
             Self::DuplicateUser => "duplicate_user",
             Self::Expired => "expired",
             Self::Future => "future",
+            Self::GroupNotAllowed => "group_not_allowed",
             Self::MissingDigest => "missing_digest",
             Self::MissingTime => "missing_time",
             Self::MissingToken => "missing_token",
             Self::MissingUser => "missing_user",
+            Self::WrongAlgorithm => "wrong_algorithm",
             Self::WrongDigest => "wrong_digest",
+            Self::WrongSignature => "wrong_signature",
+            Self::WrongTicket => "wrong_ticket",
         }
     }
 }

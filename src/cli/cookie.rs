@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, load, say};
-use crate::auth::{self, Denied, IdentityKind, Rules};
+use crate::auth::{self, Denied, IdentityKind, Rules, Scheme};
 use crate::config::Settings;
 use crate::wire::json;
 use serde_core::ser::{Serialize, SerializeMap, Serializer};
@@ -88,7 +88,7 @@ fn user<'a>(args: &'a Args, rules: &Rules) -> Result<&'a str, Failure> {
         }
         (Some(user), IdentityKind::User) if Rules::is_user(user) => Ok(user),
         (Some(user), IdentityKind::User) => {
-            Err(usage(format!("{user:?} is not a user: 1 to 64 letters, digits, or _ - . @")))
+            Err(usage(format!("{user:?} is not a user: 1 to 64 letters, digits, or _ - . @ +")))
         }
     }
 }
@@ -229,7 +229,7 @@ fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {
     let now = now_unix_s()?;
     match auth::verify(rules, std::iter::once(value.as_bytes()), now) {
         Ok(identity) => {
-            let user = identity.user.map_or(String::new(), |user| format!(", user {user}"));
+            let user = identity.user.as_ref().map_or(String::new(), |user| format!(", user {user}"));
             let left = identity.expires_unix_s - now;
             say(&format!("accepted: token {}{user}, expires in {left} seconds\n", identity.token))
         }
@@ -246,22 +246,34 @@ fn explain(denied: Denied, rules: &Rules) -> String {
         rules;
     let hex = rules.digest.hex_digits();
     match denied {
+        Denied::BadClaim => "a claim is missing or not what it must be: exp, iat and nbf are whole numbers, exp there; sub and jti strings".into(),
+        Denied::BadGroups => "groups must be a list of names of groups".into(),
+        Denied::BadJwt => format!("{token:?} must be a JWT: three parts of base64url without padding, the first two JSON objects without a member that stands twice"),
         Denied::BadDigest => format!("{digest:?} must be {hex} hexadecimal digits in lower case"),
         Denied::BadTime => format!("{time:?} must be ten digits, the first not 0"),
         Denied::BadToken => {
             format!("{token:?} must be {} letters, digits, commas or hyphens", rules.token_length)
         }
-        Denied::BadUser => format!("{user:?} must be 1 to 64 letters, digits, or _ - . @"),
+        Denied::BadUser => format!("{user:?} must be 1 to 64 letters, digits, or _ - . @ +"),
         Denied::DuplicateDigest => format!("there is more than one cookie {digest:?}"),
         Denied::DuplicateTime => format!("there is more than one cookie {time:?}"),
         Denied::DuplicateToken => format!("there is more than one cookie {token:?}"),
         Denied::DuplicateUser => format!("there is more than one cookie {user:?}"),
+        Denied::Expired if rules.scheme == Scheme::Jwt => "its exp is over".into(),
         Denied::Expired => format!("{time:?} is more than {} seconds ago (auth.lifetime)", rules.lifetime_s),
+        Denied::Future if rules.scheme == Scheme::Jwt => {
+            format!("its iat or nbf is more than {} seconds ahead of this clock", auth::AHEAD_S_MAX)
+        }
         Denied::Future => format!("{time:?} is more than {} seconds ahead of this clock", auth::AHEAD_S_MAX),
+        Denied::GroupNotAllowed => "a group needs a ticket".into(),
         Denied::MissingDigest => format!("there is no cookie {digest:?}"),
         Denied::MissingTime => format!("there is no cookie {time:?}"),
         Denied::MissingToken => format!("there is no cookie {token:?}"),
+        Denied::MissingUser if rules.scheme == Scheme::Jwt => "there is no sub, and auth.identity is \"user\"".into(),
         Denied::MissingUser => format!("there is no cookie {user:?}"),
+        Denied::WrongAlgorithm => "its header must say HS256, and no crit".into(),
         Denied::WrongDigest => format!("{digest:?} was not made from these cookies with our secret"),
+        Denied::WrongSignature => "it was not signed with our secret".into(),
+        Denied::WrongTicket => "the ticket was not made for this login and this list with our secret".into(),
     }
 }

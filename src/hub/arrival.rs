@@ -7,6 +7,7 @@ use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
+use crate::roster::USER_BYTES_MAX;
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
 use crate::wire::http::{self, Key, Request};
@@ -96,7 +97,10 @@ impl Hub {
 
     fn check_room(&self, identity: &Identity<'_>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
-        identity.check(roster.token_bytes_max())?; // only a handler of one's own can fail it
+        let user_bytes = identity.user.as_deref().map_or(0, str::len);
+        if identity.token.len() > roster.token_bytes_max() || user_bytes > USER_BYTES_MAX {
+            return Err(Rule::BadToken.into()); // only a handler of one's own can cause it
+        }
         if self.draining {
             return Err(Rule::Draining.into());
         }

@@ -138,7 +138,10 @@ impl From<UpgradeError> for Refusal {
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Self::from(match denied {
+            Denied::BadClaim => Rule::BadClaim,
             Denied::BadDigest => Rule::BadDigest,
+            Denied::BadGroups => Rule::BadGroups,
+            Denied::BadJwt => Rule::BadJwt,
             Denied::BadTime => Rule::BadTime,
             Denied::BadToken => Rule::BadToken,
             Denied::BadUser => Rule::BadUser,
@@ -148,11 +151,15 @@ impl From<Denied> for Refusal {
             Denied::DuplicateUser => Rule::DuplicateUser,
             Denied::Expired => Rule::Expired,
             Denied::Future => Rule::Future,
+            Denied::GroupNotAllowed => Rule::GroupNotAllowed,
             Denied::MissingDigest => Rule::MissingDigest,
             Denied::MissingTime => Rule::MissingTime,
             Denied::MissingToken => Rule::MissingToken,
             Denied::MissingUser => Rule::MissingUser,
+            Denied::WrongAlgorithm => Rule::WrongAlgorithm,
             Denied::WrongDigest => Rule::WrongDigest,
+            Denied::WrongSignature => Rule::WrongSignature,
+            Denied::WrongTicket => Rule::WrongTicket,
         })
     }
 }

@@ -11,12 +11,15 @@
 //! |---|---|
 //! | `index` | from a name (a token, a user) to the open clients that carry it |
 //! | `groups` | the connections of a group, and those of a user |
+//! | `page` | who is here, a thousand names at a time |
 //! | `audit` | everything recounted, for the tests |
 
 mod audit;
 #[allow(dead_code)] // taken into use with the commands for groups
 mod groups;
 mod index;
+#[allow(dead_code)] // taken into use with `h`
+mod page;
 
 pub(crate) use audit::audit_timer;
 pub(crate) use index::{Index, USER_BYTES_MAX};

@@ -9,6 +9,7 @@
 //! | `upgrade` | RFC 6455 section 4: what a request must hold to open a WebSocket, and its answer |
 //! | `response` | complete responses |
 //! | `forwarded` | whom a proxy connects for |
+//! | `words` | looking for bytes eight at a time |
 
 pub(crate) mod forwarded;
 mod head;
@@ -17,6 +18,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod words;
 
 pub use head::{Framing, HeadError, Request, parse, parse_prefix};
 pub use response::Response;
