@@ -1,7 +1,8 @@
 //! A connection to the control socket of a running server, for one command and its replies.
 //!
 //! It writes, shuts down its writing side, and reads until the server closes: then every command was executed and
-//! every reply has arrived (COMMANDS.md "Frames"). Nothing waits longer than [`PATIENCE`].
+//! every reply has arrived (COMMANDS.md "Frames"). Connecting over TCP, each write, and all of the reading wait at most
+//! [`PATIENCE`]; connecting to a Unix socket waits for as long as the server's backlog is full.
 
 use super::{Exit, Failure};
 use std::fmt;
