@@ -359,3 +359,18 @@ fn the_readme_knows_what_a_reload_applies() {
     assert!(applied.is_disjoint(&restarted), "a section is applied as a whole or not at all");
     assert_eq!(told, applied);
 }
+
+/// Each crate that is linked has its reason on the page, and the page has no other.
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").expect("there are dependencies");
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let linked: Words = lines.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect();
+    let page = read(&root().join("docs/architecture.md"));
+    let (_, table) = page.split_once("| crate | for |\n|---|---|\n").expect("the page has the table");
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let named: Words =
+        rows.filter_map(|row| row.split(" | ").next()).flat_map(quoted).map(str::to_owned).collect();
+    assert_eq!(named, linked);
+}
