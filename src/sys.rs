@@ -13,6 +13,7 @@ use std::mem::{self, MaybeUninit};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::ptr;
 use std::time::Duration;
@@ -470,6 +471,36 @@ fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
     };
     check(result)?;
     Ok(())
+}
+
+/// Connects to a Unix socket. A server that is stopped or stuck has a full backlog at some time, and connecting would
+/// wait for ever; here it is a `TimedOut` after `patience`.
+pub(crate) fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: integers and bytes, for which zero is a value.
+    let mut name: libc::sockaddr_un = unsafe { mem::zeroed() };
+    if bytes.contains(&0) || bytes.len() >= name.sun_path.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no path of a Unix socket"));
+    }
+    name.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (slot, byte) in name.sun_path.iter_mut().zip(bytes) {
+        *slot = *byte as libc::c_char;
+    }
+    // SAFETY: integers only.
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    // The time-out for sending is the one for connecting as well (unix(7), socket(7)).
+    stream.set_write_timeout(Some(patience))?;
+    let len = mem::size_of_val(&name) as libc::socklen_t;
+    // SAFETY: a valid sockaddr_un with its own size; the rest of the path is NUL.
+    let connected = check(unsafe { libc::connect(fd, ptr::from_ref(&name).cast(), len) });
+    connected.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    })?;
+    stream.set_write_timeout(None)?;
+    Ok(stream)
 }
 
 /// Ends a TCP connection whose sent data stays unacknowledged for so long; the kernel's own patience is about

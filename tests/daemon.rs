@@ -982,6 +982,50 @@ fn sockets_that_systemd_opened_are_used_and_left_alone() {
     assert!(site.path("control.sock").exists(), "the file belongs to systemd");
 }
 
+/// A Unix socket with a full backlog that nobody accepts from: what a stopped or stuck server is to those who connect.
+const HANGING: &str = "
+import socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen(0)
+waiting = []
+while True:
+    waiting.append(socket.socket(socket.AF_UNIX))
+    waiting[-1].setblocking(False)
+    try: waiting[-1].connect(sys.argv[1])
+    except BlockingIOError: break
+print('full', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_server_that_hangs_is_told_within_seconds() {
+    let site = Site::new();
+    let mut python = Command::new("python3");
+    python.args(["-c", HANGING]).arg(site.path("control.sock"));
+    let Ok(mut child) = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+        return eprintln!("skipped: there is no python3 to hang like a server");
+    };
+    let mut full = [0; 4];
+    child.stdout.as_mut().expect("it is piped").read_exact(&mut full).expect("it fills the backlog");
+    let _hanging = Running(child);
+    let asked = ["status", "send", "start", "restart", "check"].map(|command| {
+        let mut wsson = site.command(command);
+        match command {
+            "send" => wsson.args(["--all", "hello"]),
+            "check" => wsson.arg("--bind"),
+            _ => &mut wsson,
+        };
+        (command, std::thread::spawn(move || wsson.output().expect("the binary runs")))
+    });
+    for (command, asked) in asked {
+        let ended = Ended::new(asked.join().expect("no panic"));
+        assert_eq!(ended.code, Some(4), "{command}: {}{}", ended.out, ended.err);
+        ended.says("has not answered for 5 seconds: it is stopped or stuck");
+    }
+    assert!(site.path("control.sock").exists(), "it is not taken for dead");
+}
+
 // ── SysV init ──
 
 #[test]

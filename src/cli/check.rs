@@ -9,11 +9,10 @@ use crate::config::{LogTarget, Settings, TlsFiles};
 use crate::daemon::pidfile::{self, State};
 use crate::daemon::privileges;
 use crate::daemon::supervisor::{Account, Unit};
-use crate::net::{Address, BindError};
+use crate::net::{Address, BindError, PATIENCE};
 use crate::sys::{Access, User};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 pub(crate) fn run(args: &Args) -> Outcome {
@@ -29,14 +28,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
         warn(&format_args!("wsson: warning: {warning}"));
     }
     let mut wrong = wrong(&settings, Unit::account(&config).as_ref());
+    let mut exit = Exit::Failed;
     if args.has("bind") {
-        wrong.extend(settings.servers.iter().chain([&settings.control]).filter_map(|text| occupied(text)));
+        let addresses = settings.servers.iter().chain([&settings.control]);
+        for occupied in addresses.filter_map(|text| occupied(text)) {
+            exit = if occupied.exit == Exit::NotPermitted { occupied.exit } else { exit };
+            wrong.push(occupied.text);
+        }
     }
     for problem in &wrong {
         warn(&format_args!("wsson: {problem}"));
     }
     if !wrong.is_empty() {
-        return Ok(Exit::Failed);
+        return Ok(exit);
     }
     say(&format!(
         "# {} is right. These settings hold:\n\n{}",
@@ -56,7 +60,7 @@ pub(crate) fn startable(
     let addresses = settings.servers.iter().chain([&settings.control]);
     wrong.extend(addresses.filter_map(|text| match settings.reuseport || is_held(held, text) {
         true => unusable(text),
-        false => occupied(text),
+        false => occupied(text).map(|failure| failure.text),
     }));
     match wrong.is_empty() {
         true => Ok(()),
@@ -144,16 +148,19 @@ fn unusable_folder(what: &str, file: &Path, folder: &Path, user: Option<User>) -
 }
 
 /// Why an address cannot be listened on now. A port is bound for a moment, a Unix socket is only asked.
-fn occupied(text: &str) -> Option<String> {
-    let cannot = |why: String| Some(format!("cannot listen on {text}: {why}"));
+fn occupied(text: &str) -> Option<Failure> {
+    let cannot = |why: String| Some(Failure::new(Exit::Failed, format!("cannot listen on {text}: {why}")));
     match Address::parse(text) {
         Err(why) => cannot(why),
         Ok(Address::Tcp(address) | Address::Tls(address)) => match crate::sys::listen_tcp(address, false) {
             Ok(_) => None,
             Err(error) => cannot(crate::sys::describe(&error)),
         },
-        Ok(Address::Unix(path)) => match UnixStream::connect(path) {
+        Ok(Address::Unix(path)) => match crate::sys::connect_unix(&path, PATIENCE) {
             Ok(_) => cannot("a server answers there".into()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Some(Failure::new(Exit::NotPermitted, BindError::Hangs(text.into()).to_string()))
+            }
             Err(_) => None,
         },
     }

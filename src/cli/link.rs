@@ -1,8 +1,8 @@
 //! A connection to the control socket of a running server, for one command and its replies.
 //!
 //! It writes, shuts down its writing side, and reads until the server closes: then every command was executed and
-//! every reply has arrived (COMMANDS.md "Frames"). Connecting over TCP, each write, and all of the reading wait at most
-//! [`PATIENCE`]; connecting to a Unix socket waits for as long as the server's backlog is full.
+//! every reply has arrived (COMMANDS.md "Frames"). [`PATIENCE`] is how long it waits for the connection, for
+//! the server to take more of what is written, and for the whole answer: each of the three.
 
 use super::{Exit, Failure};
 use std::fmt;
@@ -28,6 +28,8 @@ pub(crate) struct Frame {
 pub(crate) enum LinkError {
     /// Nobody listens there.
     Unreachable(String),
+    /// A server listens and does not accept: it is stopped or stuck.
+    Hangs(String),
     /// Somebody listens, but this user may not connect.
     NotPermitted(String),
     /// Connected, and then it went wrong.
@@ -37,7 +39,9 @@ pub(crate) enum LinkError {
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(text) | Self::NotPermitted(text) | Self::NoAnswer(text) => f.write_str(text),
+            Self::Unreachable(text) | Self::Hangs(text) | Self::NotPermitted(text) | Self::NoAnswer(text) => {
+                f.write_str(text)
+            }
         }
     }
 }
@@ -47,6 +51,7 @@ impl From<LinkError> for Failure {
         let text = error.to_string();
         match error {
             LinkError::Unreachable(_) => Self::new(Exit::NotRunning, text).or("wsson status"),
+            LinkError::Hangs(_) => Self::new(Exit::NotPermitted, text).or("wsson stop --now"),
             LinkError::NotPermitted(_) => Self::new(Exit::NotPermitted, text)
                 .or(
                 "the same as root, or as a member of the socket's group; for the user of a site: adduser www-data wsson",
@@ -75,6 +80,10 @@ fn cannot_connect(address: &str, error: &io::Error) -> LinkError {
     let text = format!("cannot connect to {address}: {}", describe(error));
     match error.kind() {
         io::ErrorKind::PermissionDenied => LinkError::NotPermitted(text),
+        io::ErrorKind::TimedOut => LinkError::Hangs(format!(
+            "cannot connect to {address}: the server that listens there has not answered for {} seconds: it is stopped or stuck",
+            PATIENCE.as_secs()
+        )),
         _ => LinkError::Unreachable(text),
     }
 }
@@ -97,7 +106,7 @@ enum Stream {
 impl Stream {
     fn connect(address: &str) -> io::Result<Self> {
         let stream = match address.split_once("://") {
-            Some(("unix", path)) => Self::Unix(UnixStream::connect(path)?),
+            Some(("unix", path)) => Self::Unix(crate::sys::connect_unix(path.as_ref(), PATIENCE)?),
             Some(("tcp", socket)) => {
                 let socket: SocketAddr = socket.parse().map_err(io::Error::other)?;
                 Self::Tcp(TcpStream::connect_timeout(&socket, PATIENCE)?)

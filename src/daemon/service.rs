@@ -354,7 +354,10 @@ fn log_target(log: &LogTarget, detached: bool) -> log::Target {
 
 fn start_failure(error: &StartError) -> Failure {
     let denied = match error {
-        StartError::Bind(error) => error.kind() == Some(ErrorKind::PermissionDenied),
+        // A server that hangs may not be taken for a dead one.
+        StartError::Bind(error) => {
+            matches!(error.kind(), Some(ErrorKind::PermissionDenied | ErrorKind::TimedOut))
+        }
         StartError::Os(_, error) => error.kind() == ErrorKind::PermissionDenied,
         StartError::Address(_) | StartError::Unasked(_) | StartError::Descriptors(_) | StartError::Tls(_) => {
             false

@@ -10,12 +10,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Patience of the kernel with a peer that acknowledges nothing: a little over `timeouts.idle` and
 /// `timeouts.pong`, which see dead peers first when there is nothing to send (threats.md, row 7).
 const USER_TIMEOUT_MS: u32 = 30_000;
+
+/// How long a server on a Unix socket may take to show whether it lives.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A listening socket, registered with the reactor's poll.
 #[derive(Debug)]
@@ -71,6 +74,8 @@ impl Inherited {
 pub enum BindError {
     /// A server answers there.
     InUse(String),
+    /// A server listens there and does not accept: it is stopped or stuck.
+    Hangs(String),
     /// Something that is not a socket is in the way.
     NotASocket(PathBuf),
     /// A user or group is not known here.
@@ -87,6 +92,7 @@ impl BindError {
         match self {
             Self::Os(_, error) => Some(error.kind()),
             Self::MayNotGive(_) => Some(io::ErrorKind::PermissionDenied),
+            Self::Hangs(_) => Some(io::ErrorKind::TimedOut),
             Self::InUse(_) | Self::NotASocket(_) | Self::UnknownOwner(_) => None,
         }
     }
@@ -96,6 +102,11 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse(address) => write!(f, "cannot listen on {address}: another server answers there"),
+            Self::Hangs(address) => write!(
+                f,
+                "cannot listen on {address}: the server that listens there has not answered for {} seconds: it is stopped or stuck",
+                PATIENCE.as_secs()
+            ),
             Self::NotASocket(path) => {
                 write!(f, "cannot listen on {}: a file that is not a socket is in the way", path.display())
             }
@@ -243,9 +254,12 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
     let os = |error| BindError::Os(format!("cannot listen on unix://{}", path.display()), error);
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.into())),
-        Ok(_) => match UnixStream::connect(path) {
+        Ok(_) => match sys::connect_unix(path, PATIENCE) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path).map_err(os)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(BindError::Hangs(format!("unix://{}", path.display())));
             }
             Err(error) => return Err(os(error)),
             Ok(_) => return Err(BindError::InUse(format!("unix://{}", path.display()))),
@@ -277,7 +291,7 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
 /// Removes a socket that nobody listens on.
 fn remove_unheard(path: &Path) {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if UnixStream::connect(path).is_err_and(refused) {
+    if sys::connect_unix(path, PATIENCE).is_err_and(refused) {
         let _ = std::fs::remove_file(path);
     }
 }

@@ -14,7 +14,7 @@ mod transport;
 
 pub(crate) use address::Address;
 pub(crate) use listener::Permissions;
-pub(crate) use listener::{BindError, Inherited, Listener};
+pub(crate) use listener::{BindError, Inherited, Listener, PATIENCE};
 pub(crate) use transport::Transport;
 
 use crate::driver::{Peer, Token};

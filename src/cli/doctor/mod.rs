@@ -102,6 +102,7 @@ fn server(settings: &Settings, findings: &mut Findings) -> Option<Value> {
             let cure = match &error {
                 LinkError::Unreachable(_) => "wsson start, or when it runs already: wsson reload".to_owned(),
                 LinkError::NotPermitted(_) => let_in(&settings.control),
+                LinkError::Hangs(_) => "wsson stop --now, then wsson start".to_owned(),
                 LinkError::NoAnswer(_) => "wsson status; is this the control socket of a wsson?".into(),
             };
             findings.wrong(&error.to_string(), &cure);
