@@ -50,5 +50,5 @@ def main(words):
 
 if __name__ == "__main__":
     if any(not re.fullmatch(r"--quick|\d+", word) for word in sys.argv[1:]):
-        sys.exit("usage: tests/attack/run [--quick] [ROW...]")
+        sys.exit("usage: tests/lab/attack/run [--quick] [ROW...]")
     main(sys.argv[1:])

@@ -9,8 +9,8 @@ import platform
 import re
 import time
 
-from target import MIB, eventually
-from peers import BINARY, Client, frame
+from rig.server import MIB, ROOT, eventually
+from rig.peers import BINARY, Client, frame
 
 # Row, what is shown there. Each name is looked up in the sources when the table is written.
 ELSEWHERE = {
@@ -20,7 +20,7 @@ ELSEWHERE = {
     3: ("src/auth/tests.rs", ["timing_does_not_tell_where_a_digest_differs"]),
     5: ("tests/it/auth.rs", ["spoilt_cookies_are_refused_and_the_answer_does_not_tell_why"],
         "tests/it/limits.rs", ["a_wrong_digest_does_not_tell_that_a_token_is_full"]),
-    12: ("src/handshake/tests.rs", ["refuses_what_smuggles"], "tests/it/handshake.rs", ["nothing_behind_a_refused_head_is_answered"]),
+    12: ("src/wire/http/tests.rs", ["refuses_what_smuggles"], "tests/it/handshake.rs", ["nothing_behind_a_refused_head_is_answered"]),
     13: ("tests/it/control.rs", ["what_does_not_fit_the_grammar_executes_nothing"]),
     14: ("tests/it/process.rs", ["sockets_have_their_modes"]),
     15: ("tests/daemon.rs", ["a_recycled_number_is_never_signalled", "a_link_in_place_of_the_pid_file_is_refused",
@@ -31,7 +31,7 @@ ELSEWHERE = {
 TIDY_S = 12
 HEAD = """# What the attacks came to
 
-Measured with `tests/attack/run` on {date}, on {host}. The rows are those of the design's table of threats; all attacks
+Measured with `tests/lab/attack/run` on {date}, on {host}. The rows are those of the design's table of threats; all attacks
 come over loopback sockets against the release binary, from processes of their own. Do not edit: the command writes it.
 
 The clients, the attackers and the server share the processors, and `load` says what else they did.
@@ -67,7 +67,7 @@ def elsewhere(number, root):
         with open(os.path.join(root, path)) as file:
             text = file.read()
         if missing := [name for name in names if name not in text]:
-            raise SystemExit(f"{path} has no {missing}: correct ELSEWHERE in tests/attack/report.py")
+            raise SystemExit(f"{path} has no {missing}: correct ELSEWHERE in tests/lab/attack/report.py")
         parts.append(f"`{path}`: " + ", ".join(names))
     return f"| {number} | not over sockets here | shown by {'; '.join(parts)} | | cited |"
 
@@ -84,8 +84,7 @@ def read(path):
 
 
 def write(path, results):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(path)))
-    lines = read(path) | results | {number: [elsewhere(number, root)] for number in ELSEWHERE}
+    lines = read(path) | results | {number: [elsewhere(number, ROOT)] for number in ELSEWHERE}
     host = f"{os.cpu_count()} processors, Linux {platform.release().split('-')[0]}, load {os.getloadavg()[1]:.1f}"
     with open(path, "w") as file:
         file.write(HEAD.format(date=time.strftime("%Y-%m-%d"), host=host))

@@ -4,9 +4,9 @@ import select
 import signal
 import time
 
-from peers import BINARY, TEXT, Background, Client, black_hole, broadcasts, close_all, directs, fleet, frame, listeners, percentile
+from rig.peers import BINARY, TEXT, Background, Client, black_hole, broadcasts, close_all, directs, fleet, frame, listeners, percentile
 from report import Aftermath, at_most, row
-from target import MIB, Server, eventually
+from rig.server import MIB, Server, eventually
 
 
 

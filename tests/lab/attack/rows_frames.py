@@ -1,10 +1,9 @@
 """Row 8: frames that lie, never end, or come by the million. Each on a connection of its own, RSS watched at its peak."""
-import socket
 import time
 
-from peers import BINARY, CLOSE, TEXT, Client, close_all, fleet, frame
+from rig.peers import BINARY, CLOSE, TEXT, Client, close_all, fleet, frame
 from report import Aftermath, at_most, is_so, row
-from target import MIB, Server, eventually
+from rig.server import MIB, Server, eventually
 
 FIN = 0x80
 MESSAGE_MAX = 65536

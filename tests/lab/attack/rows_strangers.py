@@ -2,12 +2,11 @@
 import collections
 import secrets
 import select
-import socket
 import time
 
-from peers import CLOSE, Background, close_all, dial, fleet, frame, handshakes, percentile
+from rig.peers import CLOSE, Background, close_all, dial, fleet, frame, handshakes, percentile
 from report import Aftermath, at_most, is_so, row
-from target import Server, eventually, head
+from rig.server import Server, eventually, head
 
 LIFETIME_S = 86400
 OLD_S = 1_500_000_000

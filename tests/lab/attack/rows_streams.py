@@ -3,11 +3,10 @@ import random
 import select
 import socket
 import struct
-import time
 
-from peers import CLOSE, PING, Background, Client, frame
+from rig.peers import CLOSE, PING, Background, Client, frame
 from report import Aftermath, is_so, row
-from target import Server, eventually
+from rig.server import Server, eventually
 
 CLIENTS = 24
 # Which replies a command may have.

@@ -18,7 +18,7 @@ WORKERS = 2
 OCCURRENCES_MAX = 40
 HEAD = """# What faults from below came to
 
-Written by `tests/faults/run` on {date}, on {host}; do not edit. Each system call that the server makes in a phase fails
+Written by `tests/lab/faults/run` on {date}, on {host}; do not edit. Each system call that the server makes in a phase fails
 once with each error that it may return here, at each occurrence (the first {most} and the last): {total} faults.
 
 * `run`, `start`: from the first look at the configuration until it serves. *unhurt*: it serves all the same;
@@ -57,7 +57,7 @@ def faults_of(phase, calls, quick):
         if call in HARMLESS or (phase, call) == ("start", "close"):  # see the head of the table
             continue
         if call not in ERRORS:
-            raise SystemExit(f"not ok faults: {phase} makes {call}, of which tests/faults/errors.py knows nothing")
+            raise SystemExit(f"not ok faults: {phase} makes {call}, of which tests/lab/faults/errors.py knows nothing")
         for when in chosen(first, last, quick):
             for error in ERRORS[call]:
                 yield Fault(phase, call, error, when)
@@ -146,7 +146,7 @@ def main(words):
     quick = "--quick" in words
     phases = [word for word in words if word != "--quick"] or list(PHASES)
     if unknown := set(phases) - set(PHASES):
-        sys.exit(f"usage: tests/faults/run [--quick] [PHASE...], of {', '.join(PHASES)}; not {unknown}")
+        sys.exit(f"usage: tests/lab/faults/run [--quick] [PHASE...], of {', '.join(PHASES)}; not {unknown}")
     rows, wrong = [], 0
     with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
         for phase in phases:

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 
 from errors import losses_max
 from inject import Trace, counts
@@ -240,8 +239,7 @@ def begin(how, user, fault=None):
     """`wsson run` or `wsson start` under strace: it serves in the end, or says why not."""
     stage = Stage(user=user).prepare()
     try:
-        stage.stderr = os.path.join(stage.folder, "stderr")
-        with open(stage.stderr, "wb") as stderr:
+        with open(stage.at("stderr"), "wb") as stderr:
             command = [stage.binary, how, "-c", stage.config]
             trace = Trace(fault, command=command, stderr=stderr, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         serves = eventually(lambda: trace.process.poll() is not None or answers(stage), 20, 0.003)
@@ -262,7 +260,7 @@ def begin(how, user, fault=None):
 
 
 def answers(stage):
-    if not os.path.exists(stage.control):
+    if not os.path.exists(stage.control_path):
         return False
     return stage.answers()
 

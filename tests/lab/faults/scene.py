@@ -6,18 +6,14 @@ is made to say EAGAIN although it could have gone through leaves no event behind
 """
 import json
 import os
+import pwd
 import socket
 import ssl
 import struct
-import subprocess
-import sys
-import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(os.path.dirname(HERE), "attack"))
-from peers import BINARY, CLOSE, PING, PONG, TEXT, frame, take_frame  # noqa: E402,F401
-from target import ROOT, SECRET, ORIGIN, Server, eventually, free_port, head  # noqa: E402,F401
+from rig.peers import BINARY, CLOSE, PING, PONG, TEXT, frame, take_frame
+from rig.server import ROOT, ORIGIN, Server, eventually, free_port, head
 
 # How long somebody waits before asking again, and how often.
 PAUSE_S = 0.1
@@ -33,37 +29,31 @@ class Gone(Exception):
 class Stage(Server):
     """A server with a listener of each kind. `user`: becomes it, when started as root."""
 
-    more_timeouts, stderr, idle_s = (), "", 1
+    idle_s = 1
 
     def __init__(self, user=None, **more):
-        super().__init__(**more)
-        self.user = user
+        super().__init__(top=['on_message = "echo"'] + ([f'user = "{user}"'] if user else []), **more)
+        self.user, self.more_timeouts = user, ()
 
-    def prepare(self):
-        """All but the process."""
-        self.folder = tempfile.mkdtemp(prefix="wsson-faults-")
-        os.chmod(self.folder, 0o755)
-        self.control = os.path.join(self.folder, "control.sock")
-        self.local = os.path.join(self.folder, "server.sock")
-        self.log_path = os.path.join(self.folder, "log")
-        self.config = os.path.join(self.folder, "wsson.toml")
-        self.port, self.tls_port = free_port(), free_port()
-        self.write_config()
-        return self
+    def choose_ports(self):
+        self.tls_port = free_port()
+        super().choose_ports()
 
-    def __enter__(self):
-        self.prepare()
-        self.start()
-        return self
+    def urls(self):
+        return [*super().urls(), f"tls://127.0.0.1:{self.tls_port}"]
 
-    def start(self):
-        self.stderr = os.path.join(self.folder, "stderr")
-        with open(self.stderr, "wb") as stderr:
-            command = [self.binary, "run", "-c", self.config]
-            self.process = subprocess.Popen(command, cwd=self.folder, stderr=stderr)
-        self.pid = self.process.pid
-        if not eventually(self.answers, pause_s=0.002):
-            raise SystemExit(f"the server did not start: {self.said()}")
+    def write_config(self, mode=0o600):
+        # Short, so that a connection whose end was hidden from the server by a fault is found out soon.
+        short = ["drain = 2", f"idle = {self.idle_s}", "pong = 2", "control = 1", "close = 1", "handshake = 2"]
+        self.tables = {
+            "timeouts": [*short, *self.more_timeouts],
+            "tls": [f'certificate = "{DATA}/curve.pem"', f'key = "{DATA}/curve.key"'],
+        }
+        super().write_config(mode)
+        if self.user:
+            entry = pwd.getpwnam(self.user)
+            for path in (self.folder, self.config):  # which it reads again when it is that user
+                os.chown(path, entry.pw_uid, entry.pw_gid)
 
     def status(self):
         try:
@@ -77,27 +67,8 @@ class Stage(Server):
 
     def said(self):
         """What is on standard error."""
-        with open(self.stderr, errors="replace") as file:
+        with open(self.at("stderr"), errors="replace") as file:
             return file.read().strip()
-
-    def write_config(self, mode=0o600):
-        lines = [
-            f'servers = ["tcp://127.0.0.1:{self.port}", "unix://{self.local}", "tls://127.0.0.1:{self.tls_port}"]',
-            f'control = "unix://{self.control}"', f'secret = "{SECRET}"', f'origins = ["{ORIGIN}"]',
-            f'pid = "{self.folder}/pid"', f'log = "{self.log_path}"', 'on_message = "echo"',
-            *([f'user = "{self.user}"'] if self.user else []),
-            # Short, so that a connection whose end was hidden from the server by a fault is found out soon.
-            "[timeouts]", "drain = 2", f"idle = {self.idle_s}", "pong = 2", "control = 1", "close = 1", "handshake = 2",
-            *self.more_timeouts, "[tls]",
-            f'certificate = "{DATA}/curve.pem"', f'key = "{DATA}/curve.key"',
-        ]
-        with open(os.open(self.config, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode), "w") as file:
-            file.write("\n".join(lines) + "\n")
-        if self.user:
-            import pwd
-            entry = pwd.getpwnam(self.user)
-            for path in (self.folder, self.config):  # which it reads again when it is that user
-                os.chown(path, entry.pw_uid, entry.pw_gid)
 
     def leftovers(self):
         """Files that a server must not leave behind."""
@@ -105,7 +76,7 @@ class Stage(Server):
 
     def knock(self):
         """An event for every listener."""
-        for address in (("127.0.0.1", self.port), ("127.0.0.1", self.tls_port), self.local, self.control):
+        for address in (("127.0.0.1", self.port), ("127.0.0.1", self.tls_port), self.local, self.control_path):
             with socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX) as knocker:
                 knocker.settimeout(1)
                 try:
@@ -122,7 +93,7 @@ def connect(stage, kind, small=False):
             if kind in ("tcp", "tls"):
                 connection.connect(("127.0.0.1", stage.port if kind == "tcp" else stage.tls_port))
             else:
-                connection.connect(stage.local if kind == "unix" else stage.control)
+                connection.connect(stage.local if kind == "unix" else stage.control_path)
             return connection
         except (BlockingIOError, TimeoutError):
             time.sleep(PAUSE_S)

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 
-from target import PATIENCE_S, head
+from .server import PATIENCE_S, head
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 MASK = b"\x37\xfa\x21\x3d"

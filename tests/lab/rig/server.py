@@ -1,4 +1,4 @@
-"""The server under attack: the release binary in a folder of its own, and what /proc tells of it from outside.
+"""One way to start the server for all Python tests: the release binary in a folder of its own, and what /proc tells of it from outside.
 
 Never asks the server about itself where the kernel knows it as well. Linux, standard library only.
 """
@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BINARY = os.path.abspath(os.environ.get("WSSON", os.path.join(ROOT, "target", "release", "wsson")))
 SECRET = "attacks-only-" + secrets.token_hex(16)
 ORIGIN = "https://example.com"
@@ -53,16 +53,25 @@ def head(token=None, time_s=None, more=""):
 
 
 class Backend:
-    """A connection to the control socket."""
+    """A connection to the control socket, `unix:PATH` or `tcp:HOST:PORT`. COMMANDS.md in ten lines."""
 
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, address):
+        kind, rest = address.split(":", 1)
+        self.socket = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+        host, _, port = rest.rpartition(":")
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(path)
+        try:
+            self.socket.connect(rest if kind == "unix" else (host, int(port)))
+        except OSError:
+            self.socket.close()
+            raise
         self.file = self.socket.makefile("rb")
 
+    def send(self, data):
+        self.socket.sendall(data)
+
     def command(self, letter, payload=b""):
-        self.socket.sendall(b"%d%s%s" % (len(payload), letter.encode(), payload))
+        self.send(b"%d%s%s" % (len(payload), letter.encode(), payload))
 
     def reply(self):
         """The next reply as (letter, payload), or None at the end."""
@@ -84,28 +93,51 @@ class Backend:
 
 
 class Server:
-    """Runs while the `with` block does. `table=[lines]` go into the configuration."""
+    """Runs while the `with` block does, in a folder of its own. `table=[lines]` go into the configuration."""
 
-    def __init__(self, top=(), descriptors=None, binary=BINARY, environment=None, **tables):
-        self.top, self.descriptors, self.tables = top, descriptors, tables
-        self.binary, self.environment = binary, environment
+    def __init__(self, top=(), descriptors=None, binary=BINARY, environment=None, origins=(ORIGIN,), tcp_control=False, **tables):
+        self.top, self.descriptors, self.tables, self.origins = list(top), descriptors, tables, origins
+        self.binary, self.environment, self.tcp_control = binary, environment, tcp_control
+
+    def prepare(self):
+        """All but the process."""
+        self.folder = tempfile.mkdtemp(prefix="wsson-test-")
+        os.chmod(self.folder, 0o755)
+        self.control_path = self.at("control.sock")
+        self.local, self.log_path, self.config = self.at("server.sock"), self.at("log"), self.at("wsson.toml")
+        self.choose_ports()
+        return self
+
+    def at(self, name):
+        return os.path.join(self.folder, name)
+
+    def choose_ports(self):
+        self.port = free_port()
+        self.control = f"tcp:127.0.0.1:{free_port()}" if self.tcp_control else f"unix:{self.control_path}"
+        self.write_config()
 
     def __enter__(self):
-        self.folder = tempfile.mkdtemp(prefix="wsson-attack-")
-        os.chmod(self.folder, 0o755)
-        self.control = os.path.join(self.folder, "control.sock")
-        self.local = os.path.join(self.folder, "server.sock")
-        self.log_path = os.path.join(self.folder, "log")
-        self.config = os.path.join(self.folder, "wsson.toml")
-        self.port = free_port()
-        self.write_config()
-        self.start()
-        return self
+        if not os.access(self.binary, os.X_OK):
+            raise SystemExit(f"{self.binary} is missing: cargo build --release")
+        self.prepare()
+        # Between the look for a free port and the bind someone else may take it: then another one.
+        for _ in range(5):
+            if self.start():
+                return self
+            if "in use" not in self.log().lower():
+                break
+            self.choose_ports()
+        log = self.log()
+        shutil.rmtree(self.folder)
+        raise SystemExit(f"the server did not start: {log}")
+
+    def urls(self):
+        return [f"tcp://127.0.0.1:{self.port}", f"unix://{self.local}"]
 
     def write_config(self, mode=0o600):
         lines = [
-            f'servers = ["tcp://127.0.0.1:{self.port}", "unix://{self.local}"]', f'control = "unix://{self.control}"', f'secret = "{SECRET}"',
-            f'origins = ["{ORIGIN}"]', f'pid = "{self.folder}/pid"', f'log = "{self.log_path}"', *self.top,
+            f"servers = {json.dumps(self.urls())}", f'control = "{self.control.replace(":", "://", 1)}"', f'secret = "{SECRET}"',
+            f"origins = {json.dumps(list(self.origins))}", f'pid = "{self.folder}/pid"', f'log = "{self.log_path}"', *self.top,
         ]
         for table, more in self.tables.items():
             lines += [f"[{table}]", *more]
@@ -113,20 +145,25 @@ class Server:
             file.write("\n".join(lines) + "\n")
 
     def start(self):
+        """Whether it answers."""
         def limit():
             if self.descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
         command = [self.binary, "run", "-c", self.config]
         environment = {**os.environ, **(self.environment or {})}
-        self.process = subprocess.Popen(command, preexec_fn=limit, cwd=self.folder, env=environment, process_group=0)
+        with open(self.at("stderr"), "wb") as stderr:
+            self.process = subprocess.Popen(command, preexec_fn=limit, cwd=self.folder, env=environment, process_group=0, stderr=stderr)
         self.pid = self.process.pid
-        if not eventually(self.answers):
-            raise SystemExit(f"the server did not start: {self.log()}")
+        if eventually(lambda: not self.alive() or self.answers(), pause_s=0.005) and self.alive():
+            return True
+        self.process.kill()
+        self.process.wait()
+        return False
 
     def answers(self):
         try:
             return self.status() is not None
-        except OSError:
+        except (OSError, TypeError):  # no connection, or one that ended
             return False
 
     def backend(self):
@@ -137,14 +174,28 @@ class Server:
             return json.loads(backend.ask("t")[1])
 
     def log(self):
-        try:
-            with open(self.log_path, errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
+        """What it has written, by its log and on standard error."""
+        text = ""
+        for path in (self.at("stderr"), self.log_path):
+            try:
+                with open(path, errors="replace") as file:
+                    text += file.read()
+            except FileNotFoundError:
+                pass
+        return text
 
     def alive(self):
         return self.process.poll() is None
+
+    def end(self):
+        """SIGTERM; the exit code, or None when it had to be killed."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
 
     # What the kernel says of the process.
 
@@ -170,10 +221,5 @@ class Server:
 
     def __exit__(self, *_):
         if self.alive():
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            self.end()
         shutil.rmtree(self.folder)

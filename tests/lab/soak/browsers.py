@@ -7,8 +7,8 @@ import socket
 import struct
 import zlib
 
-from peers import CLOSE, PING, PONG, TEXT, dial, frame
-from target import head
+from rig.peers import CLOSE, PING, PONG, TEXT, dial, frame
+from rig.server import head
 
 RESET = struct.pack("ii", 1, 0)
 

@@ -3,8 +3,8 @@ import os
 import platform
 import time
 
-from peers import percentile
-from target import MIB
+from rig.peers import percentile
+from rig.server import MIB
 
 # What a run may grow by over its quiet points; the noise of pages is a tenth of it. 350,000 connections in an hour.
 GROWTH_MIB = 1.0

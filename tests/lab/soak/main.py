@@ -11,9 +11,9 @@ import time
 
 import drift
 import world
-from peers import FORK, PING, PONG, TEXT, Background, Client, frame
+from rig.peers import FORK, PING, PONG, TEXT, Background, Client, frame
 from report import adds_up
-from target import Server, eventually
+from rig.server import Server, eventually
 
 LIMITS = ['outbox = "256 KiB"', 'control_payload = "256 KiB"', 'queued = "16 MiB"']
 # Ping soon, so that the silent are gone soon.
@@ -142,7 +142,7 @@ class Soak:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tests/soak/run", description="Mixed traffic for a long time, and what drifted.")
+    parser = argparse.ArgumentParser(prog="tests/lab/soak/run", description="Mixed traffic for a long time, and what drifted.")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--short", action="store_true", help="about 80 seconds, `ok` and `not ok` lines, no file")
     parser.add_argument("--seed", type=int, default=int(time.time()))
@@ -158,7 +158,7 @@ def main():
         for line in drift.verdicts(figures) + [f"  {one}" for one in soak.tally.get("examples", [])]:
             print(line, flush=True)
         if not words.short:
-            drift.write(words.out, soak, figures, f"tests/soak/run --minutes {words.minutes:g} --seed {words.seed}")
+            drift.write(words.out, soak, figures, f"tests/lab/soak/run --minutes {words.minutes:g} --seed {words.seed}")
     sys.exit(1 if any(holds is False for *_, holds in figures) else 0)
 
 

@@ -10,8 +10,8 @@ import socket
 import time
 
 from browsers import RESET, Browser, Reader, message
-from peers import frame
-from target import head
+from rig.peers import frame
+from rig.server import head
 
 # So many a second, while busy. A reader's token may have two connections.
 READERS, TOKENS = 200, 150
