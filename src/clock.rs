@@ -40,6 +40,10 @@ const NIL: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(NonZeroU32);
 
+/// How long a process can run. At the end all deadlines have come, and all connections are closed as silent.
+const LASTS_YEARS: u64 = UNARMED as u64 * TICK_MS / (1000 * 60 * 60 * 24 * 365);
+const _: () = assert!(LASTS_YEARS == 8, "the manual says so");
+
 impl Tick {
     /// The first tick that is not before `ms`.
     pub fn at(ms: u64) -> Self {

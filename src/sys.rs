@@ -510,6 +510,12 @@ pub(crate) fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> i
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value)
 }
 
+/// What [`set_tcp_user_timeout`] has set, or the listener that a connection came by.
+#[cfg(test)]
+pub(crate) fn tcp_user_timeout_ms(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).map(i32::cast_unsigned)
+}
+
 /// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
 pub(crate) fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)

@@ -922,9 +922,34 @@ fn systemd_is_told_everything() {
     site.kill("HUP");
     next("RELOADING=1\nMONOTONIC_USEC=");
     next("READY=1\n");
+    let guest = UnixStream::connect(site.path("server.sock")).expect("it listens"); // and keeps it from ending at once
     site.kill("TERM");
     next("STOPPING=1\n");
+    signal_to(running.0.id(), "HUP");
+    manager.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
+    let mut buffer = [0; 500];
+    while let Ok(len) = manager.recv(&mut buffer) {
+        let said = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        assert!(!said.contains("READY") && !said.contains("RELOADING"), "a server that stops says {said}");
+    }
+    drop(guest);
     assert_eq!(running.code(), Some(0));
+}
+
+#[test]
+fn signals_that_arrive_together_come_in_order() {
+    let site = Site::with("log = \"./wsson.log\"").started();
+    let pid = site.pid();
+    site.kill("STOP");
+    eventually("it is stopped", || proc_field(pid, "State:").starts_with('T'));
+    for signal in ["HUP", "USR2", "TERM"] {
+        site.kill(signal);
+    }
+    site.kill("CONT");
+    eventually("it ends", || site.read("wsson.log").contains(" stopped"));
+    let log = site.read("wsson.log");
+    let at = |word: &str| log.find(word).unwrap_or_else(|| panic!("no {word} in {log}"));
+    assert!(at("reloaded ") < at("status ") && at("status ") < at("stopping "), "{log}");
 }
 
 #[test]

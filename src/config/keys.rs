@@ -160,9 +160,13 @@ macro_rules! section {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// The default of `limits.message`, and the largest `limits.head`: the driver ties them to what it reads at once.
+pub(crate) const MESSAGE_BYTES_DEFAULT: usize = 64 * KIB;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * KIB;
+
 /// The driver reads into one buffer of this size and a request head is read in one piece from it. A head shorter than the least does not
 /// hold what every browser sends.
-const HEAD: Size = Size { min: 256, max: 64 * KIB };
+const HEAD: Size = Size { min: 256, max: HEAD_BYTES_MAX };
 /// Positions in an outbox are 32-bit numbers; far more than one peer should ever hold back.
 const OUTBOX_BYTES_MAX: usize = 1024 * MIB;
 /// The announced length of a command has at most eight digits (COMMANDS.md "Frames").
@@ -340,7 +344,7 @@ section! {
         "head" => head_bytes: usize = 8 * KIB, HEAD, Reload;
         /// A client's message or frame. 64 KiB: clients of a push server say little; it is stored whole until complete.
         /// Beyond: close 1009.
-        "message" => message_bytes: usize = 64 * KIB, Size { min: 1, max: 256 * MIB }, Reload;
+        "message" => message_bytes: usize = MESSAGE_BYTES_DEFAULT, Size { min: 1, max: 256 * MIB }, Reload;
         /// Bytes that wait for one client. 1 MiB: a few seconds of a busy site on a phone in a tunnel, no more. At least
         /// `limits.message` and 14 bytes. Beyond: close 1013.
         "outbox" => outbox_bytes: u32 = MIB as u32, Size { min: 1, max: OUTBOX_BYTES_MAX }, Reload;

@@ -15,6 +15,7 @@ mod shape;
 mod values;
 
 pub use keys::{Effect, Key, Limits, Settings, Sockets, Timeouts, find, keys, sections};
+pub(crate) use keys::{HEAD_BYTES_MAX, MESSAGE_BYTES_DEFAULT};
 pub use shape::Shown;
 
 use std::fmt;

@@ -262,6 +262,9 @@ impl Service {
     }
 
     fn reload(&mut self, load: &mut Load<'_>) {
+        if self.server.is_draining() {
+            return warn!("reload_skipped reason=\"the server is stopping\"");
+        }
         self.manager.reloading();
         self.make_sockets_anew();
         match load().and_then(|file| self.apply(&file)) {

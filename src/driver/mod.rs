@@ -36,10 +36,11 @@ pub use node::{NoNodes, Nodes};
 pub use stream::{Listen, Peer, ReadError, Ready, Stream, Token};
 
 use crate::clock::Now;
-use crate::delivery::Line;
+use crate::config::{HEAD_BYTES_MAX, MESSAGE_BYTES_DEFAULT};
+use crate::delivery::{FLUSH_BYTES, Line, SEGMENT_BYTES};
 use crate::dispatch::Progress;
 use crate::handler::{Handler, Spoke};
-use crate::hub::{After, Hub, drop_empty};
+use crate::hub::{After, Hub, READ_BYTES, drop_empty};
 use crate::key::{BackendKey, ClientKey, NodeKey};
 use accept::{Accepting, Port};
 use protocol::{Gate, Peers, Protocol, gate};
@@ -50,6 +51,17 @@ use table::{Place, Read, Slot, Table, Write};
 
 /// Bytes read at once. One read of a connection is also its share of a turn.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
+// What one read of a client broadcasts is offered to everybody in one round, which the throttle counts on.
+const _: () = assert!(SCRATCH_BYTES <= FLUSH_BYTES);
+// A turn's share of a client that is behind lies in one segment and the next: one call takes it.
+const _: () = assert!(FLUSH_BYTES <= SEGMENT_BYTES);
+// The hub's audit allows for what one read may bring.
+const _: () = assert!(SCRATCH_BYTES == READ_BYTES);
+// The longest request head is read in one piece.
+const _: () = assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);
+// What a client says by default is read at once, but for the last bytes of the longest message and its header.
+const _: () = assert!(MESSAGE_BYTES_DEFAULT <= SCRATCH_BYTES);
+
 /// Where reading begins in the scratch buffer: behind the 6 bytes of a small frame's header the payload
 /// is then aligned for unmasking and UTF-8 (a third fewer instructions for a short text).
 const SCRATCH_OFFSET: usize = 2;
@@ -198,7 +210,12 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     /// The listeners, to be registered or replaced.
     pub fn listeners(&mut self) -> impl Iterator<Item = &mut L> {
-        self.ports.iter_mut().map(|port| &mut port.listener)
+        self.listeners_of().map(|(_, listener)| listener)
+    }
+
+    /// The same, each with its place among the hub's; none for backends.
+    pub fn listeners_of(&mut self) -> impl Iterator<Item = (Option<usize>, &mut L)> {
+        self.ports.iter_mut().map(|port| (port.place, &mut port.listener))
     }
 
     // One turn.

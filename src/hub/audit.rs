@@ -15,7 +15,7 @@ use crate::wire::command;
 type Verdict = Result<(), String>;
 
 /// Bytes that one read of a connection can bring (the driver's scratch buffer).
-const READ_BYTES: usize = 64 * 1024;
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Reads of one client that a turn can do: one for its event and one from the run queue.
 const READS: usize = 2;
 /// Longest status or address among the replies.

@@ -47,6 +47,7 @@ use settled::Floor;
 use std::hash::RandomState;
 
 pub(crate) use arrival::Head;
+pub(crate) use audit::READ_BYTES;
 pub use refusal::Refusal;
 pub(crate) use settled::{After, Flush, Leave};
 pub(crate) use tidy::drop_empty;
@@ -222,9 +223,12 @@ impl Hub {
     /// The status of this moment.
     pub fn report_json(&self) -> String {
         let counts = self.roster().counts();
+        let mut process = (self.probe)();
+        // An older kernel does not tell their number, and they are counted no further than is quick.
+        process.fds = process.fds.max((self.roster().len() + self.backends.len()) as u64);
         Report {
             stats: Some(&self.stats),
-            process: (self.probe)(),
+            process,
             uptime_s: self.now.ms / 1000,
             listeners: self.roster().listeners(),
             clients: counts.open as u64,

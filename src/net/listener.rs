@@ -13,10 +13,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Patience of the kernel with a peer that acknowledges nothing: a little over `timeouts.idle` and
-/// `timeouts.pong`, which see dead peers first when there is nothing to send (threats.md, row 7).
-const USER_TIMEOUT_MS: u32 = 30_000;
-
 /// How long a server on a Unix socket may take to show whether it lives.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -183,6 +179,38 @@ impl Listener {
         self.tls.is_some()
     }
 
+    /// How long the kernel waits for a peer that acknowledges nothing, on the connections to come, which inherit it: the
+    /// dead are seen by it when something was sent to them (threats.md, row 7).
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`.
+    pub(crate) fn set_user_timeout(&self, user_timeout_ms: u64) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let user_timeout_ms = u32::try_from(user_timeout_ms).unwrap_or(u32::MAX);
+                sys::set_tcp_user_timeout(listener.as_fd(), user_timeout_ms)
+            }
+            Socket::Unix { .. } => Ok(()),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn user_timeout_ms(&self) -> u32 {
+        match &self.socket {
+            Socket::Tcp(listener) => sys::tcp_user_timeout_ms(listener.as_fd()).unwrap(),
+            Socket::Unix { .. } => 0,
+        }
+    }
+
+    /// That of the connection that waits.
+    #[cfg(test)]
+    pub(crate) fn accept_user_timeout_ms(&self) -> u32 {
+        match &self.socket {
+            Socket::Tcp(listener) => sys::tcp_user_timeout_ms(listener.accept().unwrap().0.as_fd()).unwrap(),
+            Socket::Unix { .. } => 0,
+        }
+    }
+
     /// Registers it for its events.
     pub(crate) fn register(&mut self, token: mio::Token) -> io::Result<()> {
         match &mut self.socket {
@@ -236,10 +264,9 @@ impl Listen for Listener {
     }
 }
 
-/// Sets what every accepted connection inherits: two system calls less for each.
+/// Sets what every accepted connection inherits: a system call less for each.
 fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
-    sys::set_tcp_nodelay(listener.as_fd())?;
-    sys::set_tcp_user_timeout(listener.as_fd(), USER_TIMEOUT_MS)
+    sys::set_tcp_nodelay(listener.as_fd())
 }
 
 fn tcp_error(address: &Address, error: io::Error) -> BindError {

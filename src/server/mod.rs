@@ -16,6 +16,7 @@ use crate::sys;
 use mio::{Events, Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
+use std::collections::VecDeque;
 use std::fmt;
 use std::hash::RandomState;
 use std::io;
@@ -48,7 +49,7 @@ pub struct Server<H> {
     clock: Clock,
     started: bool,
     /// Signals that arrived and were not given out.
-    arrived: Vec<Signal>,
+    arrived: VecDeque<Signal>,
     tick: Option<Ticker>,
     /// What the settings said of clients, before the descriptors were counted.
     capacity: Capacity,
@@ -217,7 +218,7 @@ impl<H: Handler> Server<H> {
             drain_ms: settings.timeouts.drain_ms,
             clock: Clock::new(),
             started: false,
-            arrived: Vec::new(),
+            arrived: VecDeque::new(),
             tick: None,
             capacity,
         };
@@ -246,6 +247,7 @@ impl<H: Handler> Server<H> {
             let listeners = self.driver.listeners().zip(speaks_tls);
             listeners.filter(|(_, speaks)| *speaks).for_each(|(listener, _)| _ = listener.use_tls(&tls));
         }
+        self.set_user_timeout(settings);
         match inherited.pop() {
             Some(unasked) => Err(StartError::Unasked(unasked.address)),
             None => Ok(()),
@@ -320,7 +322,7 @@ impl<H: Handler> Server<H> {
             self.driver.start(now);
         }
         loop {
-            if let Some(signal) = self.arrived.pop() {
+            if let Some(signal) = self.arrived.pop_front() {
                 return Ok(Wake::Signal(signal));
             }
             if self.driver.is_drained() {
@@ -373,6 +375,7 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
+    /// What arrived together comes in the order of the numbers: a reload before a status before an end.
     fn take_signals(&mut self) {
         let pending = self.signals.iter_mut().flat_map(Signals::pending);
         self.arrived.extend(pending.filter_map(Signal::from_number));
@@ -431,6 +434,18 @@ impl<H: Handler> Server<H> {
         self.drain_ms = settings.timeouts.drain_ms;
         self.driver.set_sockets_max(self.capacity.sockets(&settings));
         self.driver.hub.apply(&settings);
+        self.set_user_timeout(&settings);
+    }
+
+    /// The kernel gives a peer that acknowledges nothing as long as we give one that says nothing. For the connections
+    /// to come.
+    fn set_user_timeout(&mut self, settings: &Settings) {
+        let timeouts = &settings.timeouts;
+        let (clients_ms, backends_ms) = (timeouts.idle_ms + timeouts.pong_ms, 2 * timeouts.control_ms);
+        for (place, listener) in self.driver.listeners_of() {
+            // What the kernel would refuse here it would have refused before.
+            let _ = listener.set_user_timeout(if place.is_some() { clients_ms } else { backends_ms });
+        }
     }
 
     /// Gives TLS listeners what [`load_tls`] read, for the connections to come; true when one of them had
@@ -556,12 +571,20 @@ fn probe() -> Process {
     }
 }
 
-/// Linux tells their number as the folder's size since 6.2; before, they have to be counted.
+/// Linux tells their number as the folder's size since 6.2; before, they have to be counted, which takes about a
+/// millisecond for this many. The hub knows its sockets, and says so when they are more.
+const DESCRIPTORS_COUNTED_MAX: usize = 1024;
+
 fn open_descriptors() -> u64 {
     match std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len()) {
-        0 => std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1)) as u64,
+        0 => std::fs::read_dir("/proc/self/fd").map_or(0, count_descriptors),
         count => count,
     }
+}
+
+/// Without the one that the folder is read by.
+fn count_descriptors<T>(descriptors: impl Iterator<Item = T>) -> u64 {
+    descriptors.take(DESCRIPTORS_COUNTED_MAX).count().saturating_sub(1) as u64
 }
 
 fn first_number(text: &str) -> u64 {
@@ -587,6 +610,36 @@ mod tests {
             assert!(![WAKER, SIGNALS].contains(&mio_token(token)));
         }
     }
+
+    #[test]
+    fn descriptors_are_counted_up_to_a_bound() {
+        assert_eq!((count_descriptors(0..5), count_descriptors(0..)), (4, 1023));
+        let hub = Hub::new(&Settings::default(), RandomState::new(), Process::default);
+        assert!(hub.report_json().contains("\"fds\":0"));
+    }
+
+    #[test]
+    fn the_kernels_patience_follows_the_settings() {
+        let mut settings = Settings { servers: vec!["tcp://127.0.0.1:0".into()], ..Settings::default() };
+        settings.control = "tcp://127.0.0.1:0".into();
+        let mut server = Server::bind(&settings, Nothing).unwrap();
+        let user_timeout_ms = |server: &mut Server<Nothing>| -> Vec<u32> {
+            server.driver.listeners().map(|listener| listener.user_timeout_ms()).collect()
+        };
+        assert_eq!(user_timeout_ms(&mut server), [30_000, 30_000]);
+        settings.timeouts.idle_ms = 100_000;
+        settings.timeouts.control_ms = 5000;
+        server.apply(&settings);
+        assert_eq!(user_timeout_ms(&mut server), [115_000, 10_000]);
+        let port = server.driver.listeners().next().unwrap().local_port().unwrap();
+        let _browser = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let accepted = server.driver.listeners().next().unwrap().accept_user_timeout_ms();
+        assert_eq!(accepted, 115_000, "a connection inherits it");
+    }
+
+    struct Nothing;
+
+    impl Handler for Nothing {}
 
     #[test]
     fn the_process_is_probed() {
