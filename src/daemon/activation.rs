@@ -34,7 +34,8 @@ fn count(pid: Option<String>, fds: Option<String>) -> u8 {
 fn socket(fd: OwnedFd, name: &str) -> Result<Inherited, Failure> {
     let Some(address) = address(&fd) else {
         let text = format!("cannot use the inherited socket `{name}`: it is not a listening stream socket");
-        return Err(Failure::new(Exit::Failed, text));
+        return Err(Failure::new(Exit::Failed, text)
+            .or("ListenStream= in the socket unit, for TCP and Unix sockets; wsson uses no others"));
     };
     Ok(Inherited { address, fd })
 }

@@ -4,6 +4,7 @@
 //! who has to remove the files in it at the end. What exists is left as it is.
 
 use super::Failure;
+use super::privileges::CAPABLE;
 use crate::sys::User;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, lchown};
@@ -16,14 +17,17 @@ pub(crate) fn prepare(file: &Path, owner: Option<User>) -> Result<(), Failure> {
         Ok(()) => give(folder, owner),
         // Whatever else is wrong is told, with its own name, by what needs the folder.
         Err(e) if e.kind() == ErrorKind::AlreadyExists || folder.is_dir() => Ok(()),
-        Err(e) => Err(Failure::io(format!("cannot make the directory {}", folder.display()), &e)),
+        Err(e) => Err(Failure::io(format!("cannot make the directory {}", folder.display()), &e)
+            .or(format!("mkdir -p {}, or another path in the configuration", folder.display()))),
     }
 }
 
 fn give(folder: &Path, owner: Option<User>) -> Result<(), Failure> {
     let Some(user) = owner else { return Ok(()) };
-    lchown(folder, Some(user.uid), Some(user.gid))
-        .map_err(|e| Failure::io(format!("cannot give the directory {} to the user", folder.display()), &e))
+    lchown(folder, Some(user.uid), Some(user.gid)).map_err(|e| {
+        let what = format!("cannot give the directory {} to the server's user", folder.display());
+        Failure::io(what, &e).or(CAPABLE)
+    })
 }
 
 #[cfg(test)]

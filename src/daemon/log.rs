@@ -268,7 +268,11 @@ impl Output {
             Target::Stderr => Ok(Self::Stderr),
             Target::Syslog => Ok(Self::Syslog { socket: None, path: "/dev/log" }),
             Target::File(path) => {
-                let failure = |e| Failure::io(format!("cannot open the log {}", path.display()), &e);
+                let failure = |e| {
+                    let folder = path.parent().unwrap_or(path).display();
+                    Failure::io(format!("cannot open the log {}", path.display()), &e)
+                        .or(format!("a folder for the server's user: install -d -o wsson -g wsson {folder}"))
+                };
                 Ok(Self::File { path: path.clone(), file: open_file(path).map_err(failure)? })
             }
         }

@@ -11,6 +11,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+/// The way out where root is not all that root is, as in containers.
+pub(super) const CAPABLE: &str =
+    "the capabilities CAP_CHOWN, CAP_SETUID and CAP_SETGID for this root, or to start as that user";
+
 /// Finds whom to become. `None`: nobody is named, or this process is not root and stays who it is.
 pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Failure> {
     if !sys::is_root() || (user.is_none() && group.is_none()) {
@@ -39,14 +43,16 @@ pub(crate) fn find_group(name: &str) -> Result<u32, Failure> {
 }
 
 fn missing(what: &str, name: &str) -> Failure {
-    let text = format!("there is no {what} `{name}`: create it or change `{what}` in the configuration");
+    let text = format!("there is no {what} `{name}`");
     Failure::new(Exit::NotConfigured, text)
+        .or(format!("adduser --system --group wsson, or another `{what}` in the configuration"))
 }
 
 /// Becomes that user for good.
 pub(crate) fn become_user(user: User) -> Result<(), Failure> {
-    sys::become_user(user)
-        .map_err(|e| Failure::io(format!("cannot become user {} and group {}", user.uid, user.gid), &e))?;
+    sys::become_user(user).map_err(|e| {
+        Failure::io(format!("cannot become user {} and group {}", user.uid, user.gid), &e).or(CAPABLE)
+    })?;
     harden()
 }
 
@@ -77,8 +83,9 @@ pub(crate) fn may(user: Option<User>, path: &Path, access: Access) -> io::Result
 /// No new privileges, no core file, no debugger. Called again after a change of user, which makes the kernel
 /// decide anew whether a process may be dumped.
 pub(crate) fn harden() -> Result<(), Failure> {
-    sys::forbid_new_privileges().map_err(|e| Failure::io("cannot forbid new privileges", &e))?;
-    sys::forbid_dumps().map_err(|e| Failure::io("cannot forbid core files", &e))
+    let sandbox = "a sandbox that permits prctl(2) and setrlimit(2)";
+    sys::forbid_new_privileges().map_err(|e| Failure::io("cannot forbid new privileges", &e).or(sandbox))?;
+    sys::forbid_dumps().map_err(|e| Failure::io("cannot forbid core files", &e).or(sandbox))
 }
 
 #[cfg(test)]
@@ -89,7 +96,7 @@ mod tests {
     fn unknown_names_are_told_before_anything_happens() {
         let failure = find_user("no-such-user").unwrap_err();
         assert_eq!(failure.exit, Exit::NotConfigured);
-        assert!(failure.text.starts_with("there is no user `no-such-user`: "));
+        assert_eq!(failure.text, "there is no user `no-such-user`");
         assert!(find_group("no-such-group").unwrap_err().text.starts_with("there is no group"));
     }
 

@@ -10,11 +10,12 @@ use super::detach::Word;
 use super::messages::Messages;
 use super::notify::Manager;
 use super::pidfile::{Holder, Locked, PidFile, Stage};
+use super::privileges::CAPABLE;
 use super::reload::{self, Plan};
 use super::{Failure, activation, folders, log, privileges};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::Exit;
-use crate::net::Address;
+use crate::net::{Address, BindError};
 use crate::server::{StartError, load_tls};
 use crate::sys::{self, User};
 use crate::{Server, Signal, Wake};
@@ -356,17 +357,43 @@ fn log_target(log: &LogTarget, detached: bool) -> log::Target {
 }
 
 fn start_failure(error: &StartError) -> Failure {
-    let denied = match error {
-        // A server that hangs may not be taken for a dead one.
-        StartError::Bind(error) => {
-            matches!(error.kind(), Some(ErrorKind::PermissionDenied | ErrorKind::TimedOut))
-        }
-        StartError::Os(_, error) => error.kind() == ErrorKind::PermissionDenied,
+    let kind = match error {
+        StartError::Bind(error) => error.kind(),
+        StartError::Os(_, error) => Some(error.kind()),
         StartError::Address(_) | StartError::Unasked(_) | StartError::Descriptors(_) | StartError::Tls(_) => {
-            false
+            None
         }
     };
-    Failure::new(if denied { Exit::NotPermitted } else { Exit::Failed }, error.to_string())
+    // A server that hangs may not be taken for a dead one.
+    let denied = matches!(kind, Some(ErrorKind::PermissionDenied | ErrorKind::TimedOut));
+    let failure = Failure::new(if denied { Exit::NotPermitted } else { Exit::Failed }, error.to_string());
+    match way_out(error, kind) {
+        Some(way_out) => failure.or(way_out),
+        None => failure,
+    }
+}
+
+/// For the sentences that do not end with it.
+fn way_out(error: &StartError, kind: Option<ErrorKind>) -> Option<&'static str> {
+    let StartError::Bind(bind) = error else { return None };
+    match (bind, kind) {
+        (BindError::InUse(_), _) => Some("ss -ltnp (or ss -lxp), as root: it shows what listens there"),
+        (BindError::NotASocket(_), _) => Some("another path, or remove the file if it is nobody's"),
+        (BindError::UnknownOwner(_), _) => {
+            Some("a name that `getent passwd` or `getent group` knows, in [sockets]")
+        }
+        (BindError::Os(what, _), Some(ErrorKind::PermissionDenied)) if what.contains("unix://") => {
+            Some("a folder that the server's user may write, such as /run/wsson")
+        }
+        (BindError::Os(what, _), Some(ErrorKind::PermissionDenied))
+            if what.contains("tcp://") || what.contains("tls://") =>
+        {
+            Some("a port above 1023, AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or wsson.socket")
+        }
+        (BindError::Os(..), Some(ErrorKind::NotFound)) => Some("make the folder, or another path"),
+        (BindError::Os(..), Some(ErrorKind::AddrNotAvailable)) => Some("an address that `ip addr` shows"),
+        _ => None,
+    }
 }
 
 fn socket_files(settings: &Settings) -> Vec<PathBuf> {
@@ -386,6 +413,7 @@ fn give_sockets(settings: &Settings, user: User) -> Result<(), Failure> {
 }
 
 fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> Result<(), Failure> {
-    lchown(path, uid, gid)
-        .map_err(|e| Failure::io(format!("cannot give {} to the server's user", path.display()), &e))
+    lchown(path, uid, gid).map_err(|e| {
+        Failure::io(format!("cannot give {} to the server's user", path.display()), &e).or(CAPABLE)
+    })
 }
