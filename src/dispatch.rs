@@ -8,8 +8,9 @@
 use crate::hub::Hub;
 use crate::key::BackendKey;
 use crate::peer::backend::State;
-use crate::wire::command::{self, Command, Error, Reply};
-use crate::wire::frame::Kind;
+use crate::wire::command::{self, Addresses, Answer, Command, Error, Refused, Reply, Written};
+use crate::wire::frame::{CloseCode, Kind};
+use std::collections::HashSet;
 
 /// Work one backend may cause in one turn, in touched client records: a broadcast touches all of them.
 /// A record costs tens of nanoseconds, so a share is about a millisecond.
@@ -75,7 +76,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
         let command = match command::decode(&input[used..], rules) {
-            Ok(Some((len, Command::Broadcast(..)))) if hub.is_throttled(len) => break Progress::More,
+            Ok(Some((len, command))) if is_burst(command) && hub.is_throttled(len) => break Progress::More,
             Ok(Some((len, command))) => {
                 used += len;
                 command
@@ -92,7 +93,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
         };
         share = share.saturating_sub(cost(hub, command));
         proven = proven || hub.backends.prove(key, input.get(used));
-        match if proven { execute(hub, key, command) } else { Err(Error::NotABackend) } {
+        match if proven { execute(hub, key, command, &mut share) } else { Err(Error::NotABackend) } {
             Ok(None) => {}
             Ok(Some(reply)) => hub.backends.reply(key, &reply),
             Err(error) => hub.fail_backend(key, error),
@@ -116,8 +117,23 @@ fn cost(hub: &Hub, command: Command<'_>) -> usize {
     }
 }
 
-/// Does what a command says. `None`: it has no answer, or one whose place is kept until it is known.
-fn execute<'b>(hub: &mut Hub, key: BackendKey, command: Command<'b>) -> Result<Option<Reply<'b>>, Error> {
+/// Whether a command may send as much as a broadcast does.
+fn is_burst(command: Command<'_>) -> bool {
+    match command {
+        Command::Broadcast(..) => true,
+        Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) => to.may_be_many(),
+        _ => false,
+    }
+}
+
+/// Does what a command says, and takes what it costs beyond [`cost`] off the share. `None`: it has no answer, or one whose
+/// place is kept until it is known.
+fn execute<'b>(
+    hub: &mut Hub,
+    key: BackendKey,
+    command: Command<'b>,
+    share: &mut usize,
+) -> Result<Option<Reply<'b>>, Error> {
     Ok(Some(match command {
         Command::Broadcast(kind, message) => {
             check_text(kind, message)?;
@@ -151,7 +167,53 @@ fn execute<'b>(hub: &mut Hub, key: BackendKey, command: Command<'b>) -> Result<O
             hub.finish_backend(key);
             return Ok(None);
         }
+        Command::Write(kind, to, message) => {
+            match to.is_all() {
+                true => drop(execute(hub, key, Command::Broadcast(kind, message), share)?),
+                false => drop(write(hub, kind, &to, message, share)),
+            }
+            return Ok(None);
+        }
+        Command::WriteAnswered(kind, to, message) => {
+            Reply::Answer(Answer::Written(write(hub, kind, &to, message, share)))
+        }
+        Command::Kick(who, reason) => Reply::Answer(Answer::Closed(kick(hub, &who, reason, share))),
+        Command::Count(items) => Reply::Answer(Answer::Online(count(hub, &items, share))),
+        Command::Here(address, cursor) => {
+            let (here, touched) = hub.roster().names_behind(address, cursor);
+            spend(share, 4 * touched); // a look at each, in a tree
+            Reply::Answer(Answer::Here(here))
+        }
+        Command::Refused(verb, why) => {
+            Reply::Answer(Answer::Refused(Refused { verb, error: why.to_string() }))
+        }
     }))
+}
+
+fn spend(share: &mut usize, touched: usize) {
+    *share = share.saturating_sub(touched);
+}
+
+fn write(hub: &mut Hub, kind: Kind, to: &Addresses<'_>, message: &[u8], share: &mut usize) -> Written {
+    let written = hub.write(to, kind, message);
+    spend(share, to.len() + written.connections + written.refused);
+    written
+}
+
+fn kick(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut usize) -> usize {
+    let closed = hub.settled().close_all(who, CloseCode::LOGGED_OUT, reason.unwrap_or("logged out"));
+    spend(share, who.len() + closed);
+    closed
+}
+
+/// The connections behind each item. What is written twice is told once.
+fn count(hub: &Hub, items: &Addresses<'_>, share: &mut usize) -> Vec<(String, usize)> {
+    let mut seen = HashSet::new();
+    let items = items.iter().filter(|item| seen.insert(item.text));
+    let counted: Vec<(String, usize)> =
+        items.map(|item| (item.text.to_owned(), hub.roster().count_behind(item.address))).collect();
+    spend(share, counted.iter().map(|(_, connections)| 1 + connections).sum());
+    counted
 }
 
 fn confirmed(hub: &mut Hub, kind: Kind, token: &[u8], message: &[u8]) -> bool {
@@ -161,11 +223,8 @@ fn confirmed(hub: &mut Hub, kind: Kind, token: &[u8], message: &[u8]) -> bool {
     check_text(kind, message).is_ok() && hub.send_to_token(token, kind, message)
 }
 
-/// A browser drops its connection on a text frame that is not UTF-8, so none is sent.
 fn check_text(kind: Kind, message: &[u8]) -> Result<(), Error> {
-    // ASCII is seen a word at a time wherever it begins; from_utf8 is fast only on aligned text.
-    let valid = kind == Kind::Binary || message.is_ascii() || std::str::from_utf8(message).is_ok();
-    if valid { Ok(()) } else { Err(Error::NotText) }
+    if command::is_sendable(kind, message) { Ok(()) } else { Err(Error::NotText) }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use serde_core::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
 
 /// Close codes that are counted by themselves; every other one is counted as `other`.
-pub const CODES: [u16; 13] = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013];
+pub const CODES: [u16; 14] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4001];
 
 /// What a member of the status is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -153,13 +153,19 @@ impl Delivery {
     }
 
     /// Queues a shared message for one client, behind its lock if there is one.
-    pub(crate) fn offer_range(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) -> Result<(), Full> {
+    pub(crate) fn offer_range(
+        &mut self,
+        key: ClientKey,
+        to: &mut Mailbox,
+        line: Line,
+        range: Range,
+    ) -> Result<(), Full> {
         if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
             return Err(Full);
         }
         let range = self.for_itself(to, range);
         to.receiving().push(range, &mut self.spool);
-        self.lines.join(Line::Urgent, key, to);
+        self.lines.join(line, key, to);
         self.rank(key, to);
         Ok(())
     }
@@ -260,6 +266,11 @@ impl Delivery {
     /// Ends the hold of broadcasts that were handed out.
     pub(crate) fn handed_out(&mut self, pending: Pending) {
         self.spool.give_back(pending.held);
+    }
+
+    /// A message that is not a broadcast, and went to as many as one.
+    pub(crate) fn note_burst(&mut self, len: usize) {
+        self.lines.note_broadcast(len as u32);
     }
 
     /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first;

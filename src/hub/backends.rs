@@ -458,6 +458,7 @@ impl Hub {
         Rules {
             token_length: self.rules.auth.token_length,
             payload_bytes_max: self.rules.limits.control_payload_bytes,
+            addresses_max: self.rules.limits.addresses,
         }
     }
 

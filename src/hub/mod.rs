@@ -40,6 +40,7 @@ use crate::key::ClientKey;
 use crate::peer::client::ClientId;
 use crate::roster::{Names, Roster};
 use crate::stats::{Process, Reload, Report, Stats};
+use crate::wire::command::{Addresses, Written};
 use crate::wire::frame::{CloseCode, Kind};
 use crate::wire::http::forwarded::Network;
 use backends::Backends;
@@ -198,6 +199,12 @@ impl Hub {
             self.broadcast(kind.opcode(), message);
         }
         open
+    }
+
+    /// Queues a message for every open client that the list names; of an empty one it only counts them.
+    pub(crate) fn write(&mut self, to: &Addresses<'_>, kind: Kind, message: &[u8]) -> Written {
+        self.stats.directs += 1;
+        self.settled().write(to, kind.opcode(), message)
     }
 
     /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first.

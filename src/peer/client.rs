@@ -32,14 +32,36 @@
 use crate::clock::Tick;
 use crate::config::Timeouts;
 use crate::delivery::Mailbox;
-use crate::key::ClientKey;
+use crate::key::{ClientKey, Key};
 use crate::wire::frame::Decoder;
+use core::fmt;
 
 /// Names a client. A slot is used again, the generation is not: a stale id is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId {
     pub(crate) key: ClientKey,
     pub(crate) generation: u32,
+}
+
+/// How a client is named to backends: in hexadecimal, so that it is short; what it says is nobody's business.
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.key.index(), self.generation)
+    }
+}
+
+impl ClientId {
+    /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (key, generation) = text.split_once('-')?;
+        let number = |digits: &str| {
+            let is_own = matches!(digits.len(), 1..=8)
+                && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+                && (digits == "0" || !digits.starts_with('0'));
+            u32::from_str_radix(digits, 16).ok().filter(|number| is_own && *number < u32::MAX)
+        };
+        Some(Self { key: ClientKey::at(number(key)? as usize), generation: number(generation)? })
+    }
 }
 
 /// Where the connection stands.
@@ -256,4 +278,34 @@ pub(crate) enum Messages {
     Wanted,
     /// The client may not have seen our close frame yet.
     Ignored,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_client_is_read_again_and_nothing_like_it() {
+        for (key, generation) in [(0, 0), (0x5f, 1), (1_000_000, u32::MAX - 1)] {
+            let id = ClientId { key: ClientKey::at(key), generation };
+            assert_eq!(ClientId::parse(&id.to_string()), Some(id));
+        }
+        assert_eq!(ClientId { key: ClientKey::at(95), generation: 1 }.to_string(), "5f-1");
+        for other in [
+            "",
+            "-",
+            "5f",
+            "5f-",
+            "-1",
+            "5F-1",
+            "05f-1",
+            "5f-01",
+            "5f-1-1",
+            "+1-1",
+            "123456789-1",
+            "ffffffff-1",
+        ] {
+            assert_eq!(ClientId::parse(other), None, "{other}");
+        }
+    }
 }

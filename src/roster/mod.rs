@@ -10,11 +10,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `index` | from a name (a token, a user) to the open clients that carry it |
+//! | `behind` | from addresses to clients, each once |
 //! | `groups` | the connections of a group, and those of a user |
 //! | `page` | who is here, a thousand names at a time |
 //! | `audit` | everything recounted, for the tests |
 
 mod audit;
+mod behind;
 #[allow(dead_code)] // taken into use with the commands for groups
 mod groups;
 mod index;
@@ -22,6 +24,7 @@ mod index;
 mod page;
 
 pub(crate) use audit::audit_timer;
+pub(crate) use behind::Selection;
 pub(crate) use index::{Index, USER_BYTES_MAX};
 
 use crate::clock::{Now, Tick, Wheel};

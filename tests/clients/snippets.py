@@ -21,7 +21,7 @@ import time
 import demo_page
 import harness
 from harness import BINARY, PATIENCE_S, ROOT, SECRET, Server, check, cookie_header, cookies, finish, free_port, not_ok, ok
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 # The one in the documents.
@@ -30,6 +30,8 @@ ORIGIN = "https://example.com"
 BLOCK = re.compile(r"<!-- (run|tour|php) (\S+) -->\n```(\w+)\n(.*?)```\n", re.S)
 
 WHOLE = ["Hello, everybody", "Hello, you"]
+# Blocks that close the client: the reason that it sees, and what is printed.
+KICKS = {"k-php": ("you have logged out", "1"), "k-sh": ("logged out", '17K{"connections":1}')}
 # What the client with the documents' token gets, and what is printed.
 EXPECTED = {
     "first": (["Hello"], ""),
@@ -56,6 +58,14 @@ EXPECTED = {
     "p-sh": ([], "0P"),
     "q-php": ([], "P and closed"),
     "q-sh": ([], "0P"),
+    "w-php": (["Hello, you", b"\x00\xff"], ""),
+    "w-sh": (["Hello, you", b"\x00\xff"], ""),
+    "x-php": (["New order"], "1 got it, not there: u:44\n"),
+    "x-sh": (["New order!!"], '56X{"connections":1,"away":0,"absent":["u:44"],"refused":0}'),
+    "o-php": ([], f"* 1\nt:{TOKEN} 1\nu:44 0\n"),
+    "o-sh": ([], '16O{"*":1,"u:44":0}'),
+    "h-php": ([], f"{TOKEN} 1\n"),
+    "h-sh": ([], f'72H{{"tokens":[{{"name":"{TOKEN}","connections":1}}]}}'),
     "push-sh": (WHOLE, ""),
     "push-wsson": (WHOLE, ""),
     "push-php": (WHOLE, ""),
@@ -146,6 +156,20 @@ def push(place, client, name, language, text):
         return not_ok(f"snippet {name}", f"only {got!r} came")
     # Two programs one after the other are two connections: their order is not promised.
     check(f"snippet {name}", sorted(got, key=repr), sorted(wanted, key=repr))
+
+
+def kicks(place):
+    """Each block that closes a client, with a client of its own."""
+    for name, (reason, printed) in KICKS.items():
+        with place.client(cookie_header(cookies(TOKEN))) as client:
+            done = place.run(*blocks("run")[name])
+            check(f"snippet {name}: it ends well", (done.returncode, done.stderr), (0, b""))
+            check(f"snippet {name}: what it prints", done.stdout.decode(), printed)
+            try:
+                got = client.recv(timeout=PATIENCE_S)
+                not_ok(f"snippet {name}", f"it got {got!r}")
+            except ConnectionClosed as closed:
+                check(f"snippet {name}: the close", (closed.rcvd.code, closed.rcvd.reason), (4001, reason))
 
 
 def served_by_php(code):
@@ -342,11 +366,12 @@ def init():
 
 
 def test():
-    known = {*EXPECTED, "login-php", "login-python", "login-node", "hmac-php", "hmac-python", "hmac-node", *ELSEWHERE}
+    known = {*EXPECTED, *KICKS, "login-php", "login-python", "login-node", "hmac-php", "hmac-python", "hmac-node", *ELSEWHERE}
     check("snippets: each is tested", set(blocks("run")) ^ known, set())
     with Server([ORIGIN], top=['domains = ["ws2.example.com:8099", "ws1.example.com"]']) as server:
         place = Place(server)
         pushes(place)
+        kicks(place)
         logins(place)
     digests()
     init()

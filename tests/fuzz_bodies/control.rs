@@ -5,10 +5,13 @@
 //! Input: a byte for the length of tokens, a byte for the limit on payloads, a byte for the cuts, then what comes
 //! over the wire.
 
-use wsson::testing::control::{Command, Error, Place, Reply, Rules, blank, decode};
+use wsson::testing::control::{
+    Address, Addresses, Command, Error, ListRules, Place, Reply, Rules, blank, decode,
+};
 use wsson::testing::frame::Kind;
 
-/// A command as it is written: its letter, and its payload as far as that means something.
+/// A command as it is written: its letter, and its payload as far as that means something. `?` and the letter stand for
+/// one that is to be answered and can not be understood.
 type Heard = (u8, Vec<u8>);
 
 pub(crate) fn body(data: &[u8]) {
@@ -16,7 +19,8 @@ pub(crate) fn body(data: &[u8]) {
         return;
     };
     let token_length = usize::from(token_length % 40);
-    let rules = Rules { token_length, payload_bytes_max: token_length + usize::from(payload_max) * 4 };
+    let payload_bytes_max = token_length + usize::from(payload_max) * 4;
+    let rules = Rules { token_length, payload_bytes_max, addresses_max: 1 + usize::from(payload_max % 8) };
     let whole = hear(wire, wire.len().max(1), rules);
     assert_eq!(hear(wire, 1, rules), whole, "byte by byte");
     assert_eq!(hear(wire, 1 + usize::from(cuts), rules), whole, "in pieces of {}", usize::from(cuts) + 1);
@@ -62,6 +66,49 @@ fn write_down(command: Command<'_>) -> Heard {
         Command::Ping => (b'p', vec![]),
         Command::Pong => (b'P', vec![]),
         Command::Quit => (b'q', vec![]),
+        Command::Write(kind, to, message) => {
+            (letter(kind, b'w'), [to.text().as_bytes(), b" ", message].concat())
+        }
+        Command::WriteAnswered(kind, to, message) => {
+            (letter(kind, b'x'), [to.text().as_bytes(), b" ", message].concat())
+        }
+        Command::Kick(who, None) => (b'k', who.text().into()),
+        Command::Kick(who, Some(reason)) => (b'k', format!("{} {reason}", who.text()).into()),
+        Command::Count(items) => (b'o', items.text().into()),
+        Command::Here(address, cursor) => (b'h', format!("{} {cursor}", address_text(address)).into()),
+        Command::Refused(verb, _) => (b'?', vec![verb.row().letter]),
+    }
+}
+
+fn address_text(address: Address<'_>) -> String {
+    match address {
+        Address::All => "*".into(),
+        Address::Token(token) => format!("t:{}", std::str::from_utf8(token).expect("a token is ASCII")),
+        Address::User(name) => format!("u:{name}"),
+        Address::Group(name) => format!("g:{name}"),
+        Address::Connection(name) => format!("c:{name}"),
+    }
+}
+
+/// What the payload of a command with addresses means; none when it means nothing.
+fn addressed_plainly(letter: u8, payload: &[u8], rules: Rules) -> Option<Vec<u8>> {
+    let (list, rest) = match payload.iter().position(|byte| *byte == b' ') {
+        Some(space) => (&payload[..space], Some(&payload[space + 1..])),
+        None => (payload, None),
+    };
+    let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
+    let items = Addresses::parse(list, list_rules).ok()?;
+    let is_text = std::str::from_utf8(rest.unwrap_or_default()).is_ok();
+    let exceptions = items.iter().filter(|item| item.except).count();
+    match letter {
+        b'w' | b'x' if !is_text => None,
+        b'w' | b'W' | b'x' | b'X' => rest.map(|_| payload.to_vec()),
+        b'k' if !is_text => None,
+        b'k' if rest.is_some_and(<[u8]>::is_empty) => Some(list.to_vec()),
+        b'k' => Some(payload.to_vec()),
+        b'o' => (exceptions == 0).then(|| list.to_vec()),
+        _ if !is_text || exceptions > 0 || items.len() > 1 => None,
+        _ => Some([list, b" ", rest.unwrap_or_default()].concat()),
     }
 }
 
@@ -83,28 +130,41 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
             b'l' => length != rules.token_length,
             _ => false,
         };
-        let known = b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
+        let addressed = b"wWxXkoh".contains(&letter);
+        let known = addressed || b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
         if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);
         }
         let Some(payload) = rest.get(..length) else { return (commands, false) };
+        wire = &rest[length..];
+        if addressed {
+            match addressed_plainly(letter, payload, rules) {
+                Some(meant) => commands.push((letter, meant)),
+                None if letter.eq_ignore_ascii_case(&b'w') => return (commands, true),
+                None => commands.push((b'?', vec![letter.to_ascii_lowercase()])),
+            }
+            continue;
+        }
         let meant = match letter {
             b'm' | b't' | b'p' | b'P' | b'q' | b'Q' => b"",
             _ => payload,
         };
         commands.push((if letter == b'Q' { b'q' } else { letter }, meant.to_vec()));
-        wire = &rest[length..];
     }
 }
 
 fn say_again(commands: &[Heard], rules: Rules) {
+    let commands: Vec<Heard> = commands.iter().filter(|(letter, _)| *letter != b'?').cloned().collect();
+    // One space more than was there.
+    let longest = commands.iter().map(|(_, payload)| payload.len()).max().unwrap_or(0);
+    let rules = Rules { payload_bytes_max: rules.payload_bytes_max.max(longest), ..rules };
     let mut wire = Vec::new();
     for (place, (letter, payload)) in commands.iter().enumerate() {
         let lines = ["", "\n", "\r\n"][place % 3];
         wire.extend_from_slice(format!("{lines}{}{}", payload.len(), char::from(*letter)).as_bytes());
         wire.extend_from_slice(payload);
     }
-    assert_eq!(hear(&wire, wire.len().max(1), rules), (commands.to_vec(), None), "said again");
+    assert_eq!(hear(&wire, wire.len().max(1), rules), (commands, None), "said again");
 }
 
 /// The payloads as replies of each kind, read again by the same grammar.

@@ -10,6 +10,7 @@ mod client;
 mod secure;
 mod server;
 
+mod addresses;
 mod auth;
 mod commands;
 mod control;

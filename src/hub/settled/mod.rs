@@ -12,10 +12,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `mod` | the door, the hand-out, messages |
+//! | `addressed` | what is done to all that a list of addresses names |
 //! | `leave` | how a client comes in and goes |
 //! | `turn` | what the driver asks: flush, reaping, input, deadlines |
 //! | `audit` | the floor recounted |
 
+mod addressed;
 mod audit;
 mod leave;
 mod turn;
@@ -27,10 +29,10 @@ pub(crate) use turn::After;
 use super::{Hub, HubRules};
 use crate::clock::Now;
 use crate::config::{Limits, Timeouts};
-use crate::delivery::{Delivery, Pending, Range, Throttled};
+use crate::delivery::{Delivery, Line, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
-use crate::roster::Roster;
+use crate::roster::{Roster, Selection};
 use crate::stats::Stats;
 use crate::wire::frame::Opcode;
 use log::info;
@@ -42,6 +44,8 @@ pub(crate) struct Floor {
     delivery: Delivery,
     /// Scratch of the hand-out: clients that could not take it.
     full: Vec<ClientKey>,
+    /// Scratch of commands with addresses: clients that are named.
+    selection: Selection,
 }
 
 /// A floor on which no broadcast is pending.
@@ -55,7 +59,12 @@ pub(crate) struct Settled<'h> {
 
 impl Floor {
     pub(crate) fn new(roster: Roster, outbox_bytes_max: u32) -> Self {
-        Self { roster, delivery: Delivery::new(outbox_bytes_max), full: Vec::new() }
+        Self {
+            roster,
+            delivery: Delivery::new(outbox_bytes_max),
+            full: Vec::new(),
+            selection: Selection::default(),
+        }
     }
 
     /// Other limits and timeouts are in force.
@@ -120,7 +129,7 @@ impl Hub {
 
 impl Settled<'_> {
     fn hand_out(&mut self, pending: Pending) {
-        let Floor { roster, delivery, full } = &mut *self.floor;
+        let Floor { roster, delivery, full, .. } = &mut *self.floor;
         let receivers = delivery.hand_out(&pending, roster.all_receiving(), full);
         self.stats.messages_out += u64::from(receivers) * u64::from(pending.messages);
         delivery.handed_out(pending);
@@ -175,7 +184,7 @@ impl Settled<'_> {
             let (mut next, mut taken) = (Some(first), 0);
             while let Some(key) = next {
                 next = settled.floor.roster.after_of_token(key); // before it may leave the chain
-                taken += u64::from(settled.offer(key, range));
+                taken += u64::from(settled.offer(key, Line::Urgent, range));
             }
             taken
         });
@@ -183,10 +192,10 @@ impl Settled<'_> {
         taken > 0
     }
 
-    fn offer(&mut self, key: ClientKey, range: Range) -> bool {
+    fn offer(&mut self, key: ClientKey, line: Line, range: Range) -> bool {
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let Some(to) = roster.receiving(key) else { return false };
-        let taken = delivery.offer_range(key, to, range).is_ok();
+        let taken = delivery.offer_range(key, to, line, range).is_ok();
         if !taken {
             self.leave(key, Leave::Overflown);
         }

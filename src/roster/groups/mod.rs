@@ -7,7 +7,7 @@
 //!
 //! Invariant: a name is here if and only if it has a member; a connection is in a group once; its user, if it has one,
 //! is the first in its chain. A membership takes 20 bytes, and a connection 4 as soon as one of a higher key is in a group.
-//! design: COMMANDS.md, performance.md, threats.md rows 22 and 32.
+//! design: COMMANDS.md "Addresses", performance.md, threats.md rows 22 and 32.
 
 mod members;
 #[cfg(test)]

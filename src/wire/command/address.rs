@@ -1,4 +1,4 @@
-//! Lists of addresses, and of groups: whom a command is about (COMMANDS.md).
+//! Lists of addresses, and of groups: whom a command is about (COMMANDS.md, "Addresses").
 //!
 //! A list is checked once as a whole; what iterates over it allocates nothing and cannot fail. It never knows who is behind
 //! an address. Invariant: [`Addresses`] and [`Groups`] hold text that fits their grammar.
@@ -38,7 +38,7 @@ pub struct Item<'a> {
     pub address: Address<'a>,
 }
 
-/// What the reading of a list must know of the settings.
+/// What the reading of a list must know of the settings. A token has at most 255 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ListRules {
     /// Length of every token in bytes.
@@ -51,8 +51,9 @@ pub struct ListRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses<'a> {
     text: &'a str,
-    token_length: usize,
-    len: usize,
+    token_length: u8,
+    may_be_many: bool,
+    len: u32,
 }
 
 impl<'a> Addresses<'a> {
@@ -61,10 +62,10 @@ impl<'a> Addresses<'a> {
     /// # Errors
     /// The first thing in it that does not fit, and where.
     pub fn parse(text: &'a [u8], rules: ListRules) -> Result<Self, AddressError> {
-        let mut len = 0;
-        let mut at = 0;
+        let (mut len, mut at, mut may_be_many) = (0, 0, false);
         loop {
-            let (_, next) = item(text, at, rules.token_length)?;
+            let (item, next) = item(text, at, rules.token_length)?;
+            may_be_many |= matches!(item.address, Address::All | Address::Group(_));
             len += 1;
             if len > rules.items_max {
                 return Err(AddressError { at, fault: Fault::TooMany(rules.items_max) });
@@ -75,7 +76,22 @@ impl<'a> Addresses<'a> {
             }
         }
         let text = std::str::from_utf8(text).expect("every character of every address is ASCII");
-        Ok(Self { text, token_length: rules.token_length, len })
+        Ok(Self { text, token_length: rules.token_length as u8, may_be_many, len: len as u32 })
+    }
+
+    /// Whether it names everybody, and nothing else is in it.
+    pub fn is_all(&self) -> bool {
+        self.text == "*"
+    }
+
+    /// The list as it was written.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Whether one of the items may name any number of connections.
+    pub fn may_be_many(&self) -> bool {
+        self.may_be_many
     }
 
     /// The items in their order.
@@ -83,7 +99,7 @@ impl<'a> Addresses<'a> {
         let Self { text, token_length, .. } = *self;
         let mut at = Some(0);
         std::iter::from_fn(move || {
-            let (item, next) = item(text.as_bytes(), at?, token_length).expect("the list was checked");
+            let (item, next) = item(text.as_bytes(), at?, token_length.into()).expect("the list was checked");
             at = next;
             Some(item)
         })
@@ -92,7 +108,7 @@ impl<'a> Addresses<'a> {
     /// How many items there are: one or more.
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 }
 

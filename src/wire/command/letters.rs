@@ -32,6 +32,16 @@ pub enum Verb {
     Pong,
     /// `q`
     Quit,
+    /// `w`
+    Write,
+    /// `x`
+    WriteAnswered,
+    /// `k`
+    Kick,
+    /// `o`
+    Count,
+    /// `h`
+    Here,
 }
 
 /// What the capital of a command's letter is.
@@ -56,6 +66,14 @@ pub enum Payload {
     Token,
     /// A token, and a message that may be empty.
     TokenMessage,
+    /// A list of addresses.
+    Addresses,
+    /// A list of addresses, a space, and a message that may be empty.
+    AddressesMessage,
+    /// A list of addresses, and perhaps a space and a text.
+    AddressesText,
+    /// An address, and perhaps a space and a cursor.
+    AddressCursor,
 }
 
 /// A row of the table.
@@ -93,6 +111,10 @@ const MESSAGE: (Payload, &str) = (Payload::Message, "message");
 const FRAGMENT: (Payload, &str) = (Payload::Message, "fragment");
 const TOKEN: (Payload, &str) = (Payload::Token, "token");
 const TOKEN_MESSAGE: (Payload, &str) = (Payload::TokenMessage, "token, message");
+const ADDRESSES: (Payload, &str) = (Payload::Addresses, "addresses");
+const ADDRESSES_MESSAGE: (Payload, &str) = (Payload::AddressesMessage, "addresses, SP, message");
+const ADDRESSES_REASON: (Payload, &str) = (Payload::AddressesText, "addresses [SP reason]");
+const ADDRESS_CURSOR: (Payload, &str) = (Payload::AddressCursor, "address [SP cursor]");
 
 /// Every command there is, in the order of the manual.
 #[rustfmt::skip]
@@ -121,6 +143,16 @@ pub const LETTERS: &[Letter] = &[
         "pong"),
     row(b'q', Capital::Same, Verb::Quit, NOTHING, "",
         "quit: replies that wait are sent, then the connection is closed"),
+    row(b'w', Capital::Binary, Verb::Write, ADDRESSES_MESSAGE, "",
+        "write a text / binary message to every connection that one of the addresses names *(new)*"),
+    row(b'x', Capital::Binary, Verb::WriteAnswered, ADDRESSES_MESSAGE, "X",
+        "the same, answered *(new)*"),
+    row(b'k', Capital::Other, Verb::Kick, ADDRESSES_REASON, "K",
+        "close these connections with 4001 and the reason *(new)*"),
+    row(b'o', Capital::Other, Verb::Count, ADDRESSES, "O",
+        "how many connections each of the addresses names *(new)*"),
+    row(b'h', Capital::Other, Verb::Here, ADDRESS_CURSOR, "H",
+        "who is here: the users (or tokens) behind an address *(new)*"),
 ];
 
 /// What the decoder asks of a letter.
@@ -160,4 +192,20 @@ const fn set(meanings: &mut [Option<Meaning>; 256], letter: u8, meaning: Meaning
     assert!(letter.is_ascii_alphabetic(), "a command is a letter");
     assert!(meanings[letter as usize].is_none(), "a letter is one command");
     meanings[letter as usize] = Some(meaning);
+}
+
+impl Verb {
+    /// Its row.
+    pub fn row(self) -> &'static Letter {
+        LETTERS.iter().find(|row| row.verb == self).expect("every command has its row")
+    }
+
+    /// The letter of its answer, for one that always has the same.
+    pub(super) fn reply(self) -> u8 {
+        self.row()
+            .replies
+            .bytes()
+            .next()
+            .expect("only a command that is answered can be refused in an answer")
+    }
 }

@@ -7,11 +7,13 @@
 //! one frame and the line ends before it.
 
 mod address;
+mod answer;
 mod letters;
 mod reply;
 
 use crate::wire::frame::Kind;
 pub use address::{Address, AddressError, Addresses, Fault, Groups, Item, ListRules, Name};
+pub use answer::{Answer, Here, Refused, Who, Written};
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
 use letters::{Meaning, meaning};
 pub use reply::Reply;
@@ -42,6 +44,45 @@ pub enum Command<'b> {
     Pong,
     /// `q` `Q`: end of the conversation.
     Quit,
+    /// `w` `W`: a message to all that the list names.
+    Write(Kind, Addresses<'b>, &'b [u8]),
+    /// `x` `X`: the same, answered.
+    WriteAnswered(Kind, Addresses<'b>, &'b [u8]),
+    /// `k`: close their connections, for this reason if there is one.
+    Kick(Addresses<'b>, Option<&'b str>),
+    /// `o`: how many connections each item names.
+    Count(Addresses<'b>),
+    /// `h`: who is behind an address, from a cursor on.
+    Here(Address<'b>, &'b str),
+    /// A command that is answered and can not be understood: the answer says so, and the conversation goes on.
+    Refused(Verb, Unreadable),
+}
+
+/// Why the payload of a command with addresses can not be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The list is malformed.
+    Addresses(AddressError),
+    /// There is no space behind the list, and so no message.
+    NoMessage,
+    /// The message or the reason is not UTF-8.
+    NotText,
+    /// A list where one address is asked for.
+    NotOneAddress,
+    /// All but something: that counts nothing.
+    Exception,
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Addresses(error) => error.fmt(f),
+            Self::NoMessage => f.write_str("a space and the message must stand behind the addresses"),
+            Self::NotText => f.write_str("the text is not UTF-8"),
+            Self::NotOneAddress => f.write_str("one address is asked for, and there are several"),
+            Self::Exception => f.write_str("an address with - before it names nobody by itself"),
+        }
+    }
 }
 
 /// Where in its message a fragment stands.
@@ -70,6 +111,8 @@ pub enum Error {
     Unknown(u8),
     /// Text that is not UTF-8.
     NotText,
+    /// The addresses of a command that is not answered.
+    Unreadable(Unreadable),
     /// Behind the first frame of a connection over TCP stands what no backend sends there.
     NotABackend,
     /// Backends together hold too much, and this one most.
@@ -91,7 +134,9 @@ impl std::fmt::Display for Error {
             Self::NoToken => f.write_str("payload_shorter_than_token"),
             Self::NotOneToken => f.write_str("payload_is_not_a_token"),
             Self::Unknown(letter) => write!(f, "unknown_command_{}", letter.escape_ascii()),
-            Self::NotText => f.write_str("text_is_not_utf8"),
+            Self::NotText | Self::Unreadable(Unreadable::NotText) => f.write_str("text_is_not_utf8"),
+            Self::Unreadable(Unreadable::Addresses(error)) => write!(f, "bad_addresses_at_byte_{}", error.at),
+            Self::Unreadable(_) => f.write_str("no_message_behind_addresses"),
             Self::NotABackend => f.write_str("not_a_backend"),
             Self::Overflow => f.write_str("overflow"),
         }
@@ -105,6 +150,8 @@ pub struct Rules {
     pub token_length: usize,
     /// Largest payload in bytes, judged from the announced length.
     pub payload_bytes_max: usize,
+    /// Items in one list of addresses.
+    pub addresses_max: usize,
 }
 
 /// Reads one frame from the start of `input`: the bytes used and the command. `None` when the frame is
@@ -128,7 +175,7 @@ pub fn decode<'b>(input: &'b [u8], rules: Rules) -> Result<Option<(usize, Comman
         _ => {}
     }
     let Some(payload) = frame.get(digits + 1..digits + 1 + len) else { return Ok(None) };
-    Ok(Some((begin + digits + 1 + len, command(meaning, payload, rules.token_length))))
+    Ok(Some((begin + digits + 1 + len, command(meaning, payload, rules)?)))
 }
 
 /// Whether a frame, or the line end before one, can begin with this byte.
@@ -155,9 +202,10 @@ fn length(frame: &[u8]) -> Result<Option<(usize, usize)>, Error> {
     Ok((frame.len() >= DIGITS_MAX).then_some((DIGITS_MAX, value)))
 }
 
-fn command(meaning: Meaning, payload: &[u8], token_length: usize) -> Command<'_> {
+fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
     let Meaning { verb, kind, .. } = meaning;
-    match verb {
+    let token_length = rules.token_length;
+    Ok(match verb {
         Verb::Broadcast => Command::Broadcast(kind, payload),
         Verb::Direct => Command::Direct(kind, &payload[..token_length], &payload[token_length..]),
         Verb::Confirmed => Command::Confirmed(kind, &payload[..token_length], &payload[token_length..]),
@@ -170,6 +218,70 @@ fn command(meaning: Meaning, payload: &[u8], token_length: usize) -> Command<'_>
         Verb::Ping => Command::Ping,
         Verb::Pong => Command::Pong,
         Verb::Quit => Command::Quit,
+        Verb::Write | Verb::WriteAnswered | Verb::Kick | Verb::Count | Verb::Here => {
+            return addressed(meaning, payload, rules);
+        }
+    })
+}
+
+/// A command with addresses. When it can not be understood the answer tells it, if there is to be one.
+#[inline(never)]
+fn addressed(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
+    let Meaning { verb, kind, .. } = meaning;
+    let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
+    let read = || {
+        let (list, rest) = split(payload);
+        let list = Addresses::parse(list, list_rules).map_err(Unreadable::Addresses)?;
+        Ok(match verb {
+            Verb::Kick => {
+                Command::Kick(list, rest.map(text).transpose()?.filter(|reason| !reason.is_empty()))
+            }
+            Verb::Here => Command::Here(one(&list)?, text(rest.unwrap_or_default())?),
+            Verb::Count if list.iter().any(|item| item.except) => return Err(Unreadable::Exception),
+            Verb::Count => Command::Count(list),
+            _ => {
+                let message = rest.ok_or(Unreadable::NoMessage)?;
+                if !is_sendable(kind, message) {
+                    return Err(Unreadable::NotText);
+                }
+                match verb {
+                    Verb::Write => Command::Write(kind, list, message),
+                    _ => Command::WriteAnswered(kind, list, message),
+                }
+            }
+        })
+    };
+    match read() {
+        Err(why) if verb == Verb::Write => Err(Error::Unreadable(why)),
+        Err(why) => Ok(Command::Refused(verb, why)),
+        Ok(command) => Ok(command),
+    }
+}
+
+/// A browser drops its connection on a text frame that is not UTF-8, so none is sent.
+pub fn is_sendable(kind: Kind, message: &[u8]) -> bool {
+    // ASCII is seen a word at a time wherever it begins; from_utf8 is fast only on aligned text.
+    kind == Kind::Binary || message.is_ascii() || std::str::from_utf8(message).is_ok()
+}
+
+/// A payload at its first space, which no address has.
+fn split(payload: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match payload.iter().position(|byte| *byte == b' ') {
+        Some(space) => (&payload[..space], Some(&payload[space + 1..])),
+        None => (payload, None),
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
+    std::str::from_utf8(bytes).map_err(|_| Unreadable::NotText)
+}
+
+fn one<'a>(list: &Addresses<'a>) -> Result<Address<'a>, Unreadable> {
+    let mut items = list.iter();
+    match (items.next(), items.next()) {
+        (Some(item), None) if !item.except => Ok(item.address),
+        (Some(_), None) => Err(Unreadable::Exception),
+        _ => Err(Unreadable::NotOneAddress),
     }
 }
 
@@ -178,7 +290,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RULES: Rules = Rules { token_length: 4, payload_bytes_max: 1000 };
+    const RULES: Rules = Rules { token_length: 4, payload_bytes_max: 1000, addresses_max: 3 };
 
     #[track_caller]
     fn check(input: &[u8], expected: Result<Option<(usize, Command<'_>)>, Error>) {
@@ -209,6 +321,70 @@ mod tests {
         }
     }
 
+    fn list(text: &str) -> Addresses<'_> {
+        Addresses::parse(text.as_bytes(), ListRules { token_length: 4, items_max: 3 }).unwrap()
+    }
+
+    #[test]
+    fn commands_with_addresses() {
+        use Command::*;
+        use Kind::{Binary, Text};
+        let good = |letter: char, payload: &'static str, command| {
+            let frame = format!("{}{letter}{payload}", payload.len());
+            check(frame.as_bytes(), Ok(Some((frame.len(), command))));
+        };
+        good('w', "u:44 Hello!!", Write(Text, list("u:44"), b"Hello!!"));
+        good('W', "* a b c", Write(Binary, list("*"), b"a b c"));
+        good('x', "t:a,-b,u:1  ", WriteAnswered(Text, list("t:a,-b,u:1"), b" "));
+        good('X', "u:1 ", WriteAnswered(Binary, list("u:1"), b""));
+        good('k', "u:1", Kick(list("u:1"), None));
+        good('k', "u:1 ", Kick(list("u:1"), None));
+        good('k', "u:1 bye, bye", Kick(list("u:1"), Some("bye, bye")));
+        good('o', "*,u:1", Count(list("*,u:1")));
+        good('h', "g:room a", Here(Address::Group("room"), "a"));
+        good('h', "*", Here(Address::All, ""));
+        let unreadable = Unreadable::Addresses(AddressError { at: 6, fault: Fault::NoAddress });
+        good('o', "*,u:1,", Refused(Verb::Count, unreadable));
+    }
+
+    #[test]
+    fn what_can_not_be_understood_is_an_error_or_an_answer() {
+        let wrong = |text: &'static str| {
+            let refused = |letter: char| {
+                let frame = format!("{}{letter}{text}", text.len());
+                match decode(frame.as_bytes(), RULES) {
+                    Ok(Some((_, Command::Refused(_, why)))) => Ok(why),
+                    Err(Error::Unreadable(why)) => Err(why),
+                    other => panic!("{frame}: {other:?}"),
+                }
+            };
+            assert_eq!(refused('w').unwrap_err(), refused('x').unwrap(), "{text}");
+            refused('x').unwrap()
+        };
+        let at = |at, fault| Unreadable::Addresses(AddressError { at, fault });
+        assert_eq!(wrong("u:44"), Unreadable::NoMessage);
+        assert_eq!(wrong(""), at(0, Fault::NoAddress));
+        assert_eq!(wrong(" hi"), at(0, Fault::NoAddress));
+        assert_eq!(wrong("u:4\n4 hi"), at(3, Fault::Character(Name::User)));
+        assert_eq!(wrong("*,*,*,* hi"), at(6, Fault::TooMany(3)));
+        for (letter, payload, why) in [
+            (b'h', &b"*,u:1 "[..], Unreadable::NotOneAddress),
+            (b'h', b"-*", Unreadable::Exception),
+            (b'o', b"-u:1", Unreadable::Exception),
+            (b'k', b"u:1 \xff", Unreadable::NotText),
+            (b'x', b"* \xff", Unreadable::NotText),
+        ] {
+            let frame = [payload.len().to_string().as_bytes(), &[letter], payload].concat();
+            let found = decode(&frame, RULES);
+            assert!(
+                matches!(found, Ok(Some((_, Command::Refused(_, found)))) if found == why),
+                "{}: {found:?}",
+                frame.escape_ascii()
+            );
+        }
+        check(b"3w* \xff", Err(Error::Unreadable(Unreadable::NotText)));
+    }
+
     #[test]
     fn the_grammar_is_anchored() {
         for opener in
@@ -237,6 +413,7 @@ mod tests {
         for byte in 0..=255 {
             let frame = [b'4', byte, b't', b'o', b'k', b'e'];
             let expected = match byte {
+                b'w' | b'W' => continue, // this is no list of addresses
                 _ if letters.contains(&byte) => Ok(Some(6)),
                 byte if byte.is_ascii_alphabetic() => Err(Error::Unknown(byte)),
                 byte if byte.is_ascii_digit() => continue,

@@ -2,6 +2,8 @@
 //!
 //! A reply owns or borrows what it tells and knows no connection. Invariant: [`Reply::append_to`] writes one whole frame.
 
+use super::Answer;
+
 /// What wsson says to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply<'b> {
@@ -23,31 +25,33 @@ pub enum Reply<'b> {
     Pong,
     /// `E`: protocol error or overflow; the connection ends.
     Error,
+    /// A JSON object.
+    Answer(Answer),
 }
 
 impl Reply<'_> {
     /// Writes the reply as a frame at the end of `out`.
     #[inline]
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        let (letter, payload) = self.frame();
-        append_decimal(out, payload.len());
-        out.push(letter);
-        out.extend_from_slice(payload);
-    }
-
-    fn frame(&self) -> (u8, &[u8]) {
         match self {
-            Self::Ack(token) => (b'A', token),
-            Self::Nack(token) => (b'N', token),
-            Self::FragmentAck => (b'a', b""),
-            Self::FragmentNack => (b'n', b""),
-            Self::Freest(address) => (b'M', address.as_bytes()),
-            Self::Status(json) => (b'T', json.as_bytes()),
-            Self::Ping => (b'p', b""),
-            Self::Pong => (b'P', b""),
-            Self::Error => (b'E', b""),
+            Self::Ack(token) => append_frame(out, b'A', token),
+            Self::Nack(token) => append_frame(out, b'N', token),
+            Self::FragmentAck => append_frame(out, b'a', b""),
+            Self::FragmentNack => append_frame(out, b'n', b""),
+            Self::Freest(address) => append_frame(out, b'M', address.as_bytes()),
+            Self::Status(json) => append_frame(out, b'T', json.as_bytes()),
+            Self::Ping => append_frame(out, b'p', b""),
+            Self::Pong => append_frame(out, b'P', b""),
+            Self::Error => append_frame(out, b'E', b""),
+            Self::Answer(answer) => append_frame(out, answer.letter(), &answer.json()),
         }
     }
+}
+
+fn append_frame(out: &mut Vec<u8>, letter: u8, payload: &[u8]) {
+    append_decimal(out, payload.len());
+    out.push(letter);
+    out.extend_from_slice(payload);
 }
 
 /// Without the formatting machinery: replies to confirmed messages are on the hot path.
@@ -75,9 +79,10 @@ mod tests {
             Reply::Ping,
             Reply::Pong,
             Reply::Error,
+            Reply::Answer(Answer::Closed(3)),
         ] {
             reply.append_to(&mut out);
         }
-        assert_eq!(out, b"4Atoke4Ntoke0a0n18Mws1.example.com:802T{}0p0P0E");
+        assert_eq!(out, b"4Atoke4Ntoke0a0n18Mws1.example.com:802T{}0p0P0E17K{\"connections\":3}");
     }
 }

@@ -1,0 +1,176 @@
+//! Answers that are JSON objects, in frames and in HTTP alike: to the commands that take addresses.
+//!
+//! A value with its members in the order of COMMANDS.md; what it is rendered into is for others to decide.
+
+use super::Verb;
+use serde_core::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+/// See the module's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// `X`: what became of a message.
+    Written(Written),
+    /// `K`: connections that were closed.
+    Closed(usize),
+    /// `O`: connections behind each item, as it was written.
+    Online(Vec<(String, usize)>),
+    /// `H`: who is here.
+    Here(Here),
+    /// A command that is answered could not be understood; the conversation goes on.
+    Refused(Refused),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Connections that took it, or that are there when it was empty.
+    pub connections: usize,
+    /// Tabs that get it when they come back.
+    pub away: usize,
+    /// Items that named nobody.
+    pub absent: Vec<String>,
+    /// Connections that could not take it.
+    pub refused: usize,
+}
+
+/// Who is here, at most so many that one answer holds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// What they are.
+    pub kind: Who,
+    /// Each with its number of connections.
+    pub names: Vec<(String, usize)>,
+    /// What is to be given back for those that come next; none when these are all.
+    pub cursor: Option<String>,
+}
+
+/// By which names connections are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A login that has no user.
+    Tokens,
+    /// Users.
+    Users,
+}
+
+/// Why a command was not executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The command.
+    pub verb: Verb,
+    /// What is wrong, and what would be right.
+    pub error: String,
+}
+
+impl Answer {
+    /// The letter of the frame.
+    pub fn letter(&self) -> u8 {
+        match self {
+            Self::Written(_) => b'X',
+            Self::Closed(_) => b'K',
+            Self::Online(_) => b'O',
+            Self::Here(_) => b'H',
+            Self::Refused(refused) => refused.verb.reply(),
+        }
+    }
+
+    /// The JSON object.
+    pub fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("memory can be written to, and every key is text")
+    }
+}
+
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Written(Written { connections, away, absent, refused }) => {
+                let mut map = to.serialize_map(Some(4))?;
+                map.serialize_entry("connections", connections)?;
+                map.serialize_entry("away", away)?;
+                map.serialize_entry("absent", absent)?;
+                map.serialize_entry("refused", refused)?;
+                map.end()
+            }
+            Self::Closed(connections) => to.collect_map([("connections", connections)]),
+            Self::Online(items) => {
+                to.collect_map(items.iter().map(|(item, connections)| (item, connections)))
+            }
+            Self::Here(here) => {
+                let mut map = to.serialize_map(None)?;
+                map.serialize_entry(here.kind.key(), &Names(&here.names))?;
+                if let Some(cursor) = &here.cursor {
+                    map.serialize_entry("cursor", cursor)?;
+                }
+                map.end()
+            }
+            Self::Refused(refused) => to.collect_map([("error", &refused.error)]),
+        }
+    }
+}
+
+impl Who {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Users => "users",
+        }
+    }
+}
+
+struct Names<'n>(&'n [(String, usize)]);
+struct Named<'n>(&'n str, usize);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut list = to.serialize_seq(Some(self.0.len()))?;
+        for (name, connections) in self.0 {
+            list.serialize_element(&Named(name, *connections))?;
+        }
+        list.end()
+    }
+}
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(2))?;
+        map.serialize_entry("name", self.0)?;
+        map.serialize_entry("connections", &self.1)?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(answer: Answer, letter: u8, json: &str) {
+        assert_eq!((answer.letter(), std::str::from_utf8(&answer.json()).unwrap()), (letter, json));
+    }
+
+    #[test]
+    fn every_answer_is_its_object() {
+        let absent = vec!["u:45".to_owned(), "g:shop/7".to_owned()];
+        check(
+            Answer::Written(Written { connections: 2, away: 0, absent, refused: 1 }),
+            b'X',
+            r#"{"connections":2,"away":0,"absent":["u:45","g:shop/7"],"refused":1}"#,
+        );
+        check(Answer::Closed(3), b'K', r#"{"connections":3}"#);
+        let items = vec![("u:44".to_owned(), 2), ("g:room".to_owned(), 17)];
+        check(Answer::Online(items), b'O', r#"{"u:44":2,"g:room":17}"#);
+        let names = vec![("44".to_owned(), 2), ("a\"b".to_owned(), 1)];
+        check(
+            Answer::Here(Here { kind: Who::Users, names, cursor: Some("a\"b".into()) }),
+            b'H',
+            r#"{"users":[{"name":"44","connections":2},{"name":"a\"b","connections":1}],"cursor":"a\"b"}"#,
+        );
+        check(
+            Answer::Here(Here { kind: Who::Tokens, names: vec![], cursor: None }),
+            b'H',
+            r#"{"tokens":[]}"#,
+        );
+        let refused = Refused { verb: Verb::Kick, error: "byte 0".into() };
+        check(Answer::Refused(refused), b'K', r#"{"error":"byte 0"}"#);
+    }
+}
