@@ -233,6 +233,11 @@ impl Rules {
     pub fn is_user(text: &str) -> bool {
         cookies::user(text.as_bytes()).is_some()
     }
+
+    /// Whether this is a group: 1 to 64 letters, digits, `_`, `-`, `.`, `@`, `+`, `:` and `/`.
+    pub fn is_group(text: &str) -> bool {
+        cookies::group(text.as_bytes()).is_some()
+    }
 }
 
 impl Default for Rules {

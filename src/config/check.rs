@@ -3,7 +3,7 @@
 use super::Settings;
 use super::parse::Reader;
 use super::values::show_size;
-use crate::auth::PUBLISHED_SECRETS;
+use crate::auth::{PUBLISHED_SECRETS, Scheme};
 use core::net::SocketAddr;
 
 /// The longest header that a frame of ours can have, plus the mask that a careful reader adds (RFC 6455 section 5.2).
@@ -15,6 +15,7 @@ pub(super) fn together(settings: &Settings, reader: &mut Reader<'_>) {
     control_is_private(settings, reader);
     secrets(settings, reader);
     cookie_names(settings, reader);
+    jwt(settings, reader);
     limits(settings, reader);
     tls(settings, reader);
 }
@@ -103,6 +104,20 @@ fn cookie_names(settings: &Settings, reader: &mut Reader<'_>) {
                 format!("\"{key}\" and \"{other}\" are both {name:?}; four cookies need four names"),
             );
         }
+    }
+}
+
+fn jwt(settings: &Settings, reader: &mut Reader<'_>) {
+    let auth = &settings.auth;
+    if auth.scheme == Scheme::Jwt && auth.token_length > 64 {
+        let why = "a JWT without a jti gets a token from its SHA-256, which has 64 digits";
+        reader.fail(
+            "auth.token_length",
+            format!("\"auth.token_length\" must be at most 64 with scheme = \"jwt\": {why}"),
+        );
+    }
+    if auth.scheme == Scheme::Cookies && auth.query {
+        reader.fail("auth.query", "\"auth.query\" is for scheme = \"jwt\": cookies do not stand in URLs");
     }
 }
 

@@ -12,7 +12,7 @@ use super::shape::{
 };
 use super::values;
 use super::{LogTarget, OnMessage, TlsFiles};
-use crate::auth::{Digest, IdentityKind, Rules, Secret};
+use crate::auth::{Digest, IdentityKind, Rules, Scheme, Secret};
 use std::path::{Path, PathBuf};
 use toml_span::value::Value;
 
@@ -258,6 +258,18 @@ section! {
             strings("an origin, like https://example.com", |text, _| values::origin(text)), Reload;
         /// What happens to the messages of clients; `log` logs their length, never their content.
         "on_message" => on_message: OnMessage = OnMessage::Drop, ON_MESSAGE, Reload;
+        /// Prefixes of groups that a page may join by itself, by `?groups=` in its URL; every other group needs a ticket.
+        /// None: who may be where is for the site to say.
+        "groups_public" => groups_public: Vec<String> = Vec::new(),
+            strings("the beginning of a group's name, like news:", |text, _| values::group_prefix(text)), Reload;
+        /// The file in which revoked logins outlive a restart; `""` for none. It belongs to the user that wsson runs as.
+        "revoked_file" => revoked_file: Option<PathBuf> = None, Text {
+            about: "a path, or \"\"",
+            read: |text, base_dir| {
+                if text.is_empty() { Ok(None) } else { values::path(text, base_dir).map(Some) }
+            },
+            show: |path| Some(path.as_deref().map_or(String::new(), |path| path.display().to_string())),
+        }, Restart;
         /// The user to become after binding, when started as root.
         "user" => user: Option<String> = None, ACCOUNT, Restart;
         /// The group to become after binding; the user's own group when none is given.
@@ -301,6 +313,12 @@ const ON_MESSAGE: Choice<OnMessage> = Choice(&[
 
 // The fields are those of `auth::Rules`, which proves logins with them.
 static AUTH: &[Key] = rows!((settings => settings.auth) "auth" "auth." {
+    /// What proves a login: the signed cookies, or a JSON Web Token that is signed with HS256 and stands in the cookie
+    /// `auth.cookie_token`.
+    "scheme" => scheme: Scheme, Choice(&[("cookies", Scheme::Cookies), ("jwt", Scheme::Jwt)]), Restart;
+    /// Whether the JWT may stand in the URL instead, as `?jwt=`: for apps, and for pages of sites whose cookies do not reach
+    /// wsson. Proxies write URLs into their logs.
+    "query" => query: bool, Flag, Restart;
     /// Whom the cookies identify: a token alone, or a user too, which adds a user cookie and
     /// `limits.connections_per_user`.
     "identity" => identity: IdentityKind,
@@ -365,6 +383,13 @@ section! {
         /// Backends at a time. 1024: a site's workers and pages; never more than a quarter of the descriptors, which are
         /// for clients. Beyond: `0E`.
         "backends" => backends: usize = 1024, CLIENTS, Reload;
+        /// Groups that have members. 100,000, of some hundred bytes each. Beyond: nobody joins one that is not there.
+        "groups" => groups: usize = 100_000, ANY_COUNT, Reload;
+        /// Groups of one connection. 64: its end costs as many steps. Beyond: it joins no other.
+        "groups_per_connection" => groups_per_connection: usize = 64, Count::from(1, 10_000), Reload;
+        /// Revoked logins that would not have expired yet. 100,000: each takes a hundred bytes here and in `revoked_file`. Beyond:
+        /// nothing more can be revoked, which the answer says.
+        "revoked" => revoked: usize = 100_000, Count::from(1, 10_000_000), Reload;
         /// Addresses in one list. 10,000: more receivers than that are a group.
         "addresses" => addresses: usize = 10_000, Count::from(1, (CONTROL_PAYLOAD_BYTES_MAX / 2) as i64), Reload;
     }

@@ -1,7 +1,7 @@
 //! Tests of the configuration: a table of mistakes, the defaults, the shipped file, the round trip.
 
 use super::*;
-use crate::auth::{Digest, IdentityKind, Secret};
+use crate::auth::{Digest, IdentityKind, Scheme, Secret};
 use std::path::Path;
 
 const SHIPPED: &str = include_str!("../../conf/wsson.toml");
@@ -48,10 +48,13 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((limits.outbox_bytes, limits.queued_bytes), (1 << 20, 256 << 20));
     assert_eq!((limits.control_payload_bytes, limits.control_outbox_bytes), (1 << 20, 1 << 20));
     assert_eq!((limits.control_total_bytes, limits.backends, limits.addresses), (64 << 20, 1024, 10_000));
+    assert_eq!((limits.groups, limits.groups_per_connection, limits.revoked), (100_000, 64, 100_000));
     let times = settings.timeouts;
     assert_eq!((times.handshake_ms, times.idle_ms, times.pong_ms), (5_000, 15_000, 15_000));
     assert_eq!((times.stalled_ms, times.close_ms, times.lock_ms), (15_000, 5_000, 30_000));
     assert_eq!((times.control_ms, times.drain_ms), (15_000, 5_000));
+    assert_eq!((settings.auth.scheme, settings.auth.query), (Scheme::Cookies, false));
+    assert_eq!((settings.groups_public, settings.revoked_file), (vec![], None));
     assert_eq!((settings.auth.token_length, settings.auth.lifetime_s), (32, 86_400));
     assert_eq!((settings.sockets.servers_mode, settings.sockets.control_mode), (0o666, 0o660));
 }
@@ -219,6 +222,15 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[limits]\ncontrol_outbox = '1 KiB'", "must be at least 16 KiB"),
     ("[limits]\nbackends = 0", "must not be 0: 0 is not \"unlimited\"; from 1 to"),
     ("[limits]\naddresses = 0", "must not be 0: 0 is not \"unlimited\"; from 1 to"),
+    ("[limits]\ngroups_per_connection = 0", "must not be 0: 0 is not \"unlimited\"; from 1 to 10000"),
+    ("groups_public = ['']", "line 1: \"groups_public\": \"\" begins no group"),
+    ("groups_public = ['news:', '*']", "\"*\" begins no group: 1 to 64 letters, digits, or _ - . @ + : /"),
+    ("[auth]\nscheme = 'JWT'", "line 2: \"auth.scheme\": \"JWT\" must be one of \"cookies\", \"jwt\""),
+    ("[auth]\nquery = true", "line 2: \"auth.query\" is for scheme = \"jwt\""),
+    (
+        "[auth]\nscheme = 'jwt'\ntoken_length = 65",
+        "line 3: \"auth.token_length\" must be at most 64 with scheme = \"jwt\"",
+    ),
     ("[timeouts]\nidle = 0", "line 2: \"timeouts.idle\" must not be 0: 0 is not \"unlimited\""),
     ("[timeouts]\nidle = 0.0", "must not be 0"),
     ("[timeouts]\nidle = -1", "must be from 0.001 to 86400 seconds, not -1"),

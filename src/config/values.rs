@@ -4,7 +4,7 @@
 //! what would be right. `core::net` is used for the shape of addresses only; nothing here opens or resolves anything.
 
 use super::LogTarget;
-use crate::auth::parse_origin;
+use crate::auth::{Rules, parse_origin};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -125,6 +125,14 @@ pub(super) fn account(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b":/,".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
         return Err(format!("{text:?} is not a name of a user or group"));
+    }
+    Ok(text.to_owned())
+}
+
+/// What names of groups may begin with. An empty one would make every group public, which nobody should do by accident.
+pub(super) fn group_prefix(text: &str) -> Result<String, String> {
+    if !Rules::is_group(text) {
+        return Err(format!("{text:?} begins no group: 1 to 64 letters, digits, or _ - . @ + : /"));
     }
     Ok(text.to_owned())
 }

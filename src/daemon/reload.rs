@@ -115,6 +115,7 @@ mod tests {
             "\"echo\"",
             "\"user\"",
             "\"hmac-sha256\"",
+            "\"jwt\"",
             "\"unix:///x\"",
             "\"https://x\"",
             "\"0777\"",
