@@ -22,8 +22,12 @@ mod cookies;
 mod frames;
 #[path = "fuzz_bodies/head.rs"]
 mod head;
+#[path = "fuzz_bodies/jwt.rs"]
+mod jwt;
 #[path = "fuzz_bodies/server.rs"]
 mod server;
+#[path = "fuzz_bodies/ticket.rs"]
+mod ticket;
 #[path = "fuzz_bodies/utf8.rs"]
 mod utf8;
 
@@ -66,8 +70,18 @@ fn head() {
 }
 
 #[test]
+fn jwt() {
+    replay("jwt", jwt::body);
+}
+
+#[test]
 fn server() {
     replay("server", server::body);
+}
+
+#[test]
+fn ticket() {
+    replay("ticket", ticket::body);
 }
 
 #[test]
