@@ -159,6 +159,9 @@ fn judge<H: Handler>(
     request: &Request<'_>,
 ) -> Result<(), Refusal> {
     hub.note_forwarded(id, request);
+    if hub.answer_health(id, request) {
+        return Ok(());
+    }
     request.check_get()?;
     let key = match request.upgrade() {
         Ok(key) => key,
@@ -170,7 +173,11 @@ fn judge<H: Handler>(
         return Err(Rule::OriginNotAllowed.into());
     }
     let identity = handler.authorize(hub, request)?;
-    hub.admit(id, &identity, &key)
+    hub.admit(id, &identity, &key)?;
+    if request.wants_subprotocol() {
+        hub.note_subprotocol(id);
+    }
+    Ok(())
 }
 
 fn answer<H: Handler>(

@@ -5,7 +5,7 @@
 //! [`Report`] that whoever measures it fills in. The status as JSON, the table of COMMANDS.md and the metrics come from the rows.
 //!
 //! Plain integers, never sampled. It never measures anything itself: what only the process knows comes in as
-//! [`Process`]. Invariant: accepted clients = open + unauthenticated + closed + refused (who is on the way out is
+//! [`Process`]. Invariant: accepted clients = open + unauthenticated + closed + refused + health (who is on the way out is
 //! counted in one of the last two already), and a test adds it up.
 
 use crate::rule::Rule;
@@ -148,6 +148,8 @@ rows! {
         |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::refused_by_name));
     Counter closed "wsson_closed_total" "code" "Open connections that ended, by close code; `1006`: without a close frame." =>
         |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::closed_by_code));
+    counter health "wsson_health_requests_total" "Requests of load balancers for `health`.";
+    counter subprotocols "wsson_subprotocols_total" "Handshakes that asked for a subprotocol: there is none, and such a page's browser drops the connection.";
     counter overflows "wsson_overflows_total" "Clients closed with 1013, since they did not read what waited for them.";
     counter errors "wsson_errors_total" "Protocol errors of backends, and system calls that failed.";
     Gauge rss_bytes "process_resident_memory_bytes" "" "Resident memory." => |report| Value::Number(report.process.rss_bytes);

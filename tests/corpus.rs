@@ -24,6 +24,8 @@ mod frames;
 mod head;
 #[path = "fuzz_bodies/jwt.rs"]
 mod jwt;
+#[path = "fuzz_bodies/query.rs"]
+mod query;
 #[path = "fuzz_bodies/server.rs"]
 mod server;
 #[path = "fuzz_bodies/ticket.rs"]
@@ -72,6 +74,11 @@ fn head() {
 #[test]
 fn jwt() {
     replay("jwt", jwt::body);
+}
+
+#[test]
+fn query() {
+    replay("query", query::body);
 }
 
 #[test]

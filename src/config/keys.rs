@@ -256,6 +256,13 @@ section! {
         /// browser is refused.
         "origins" => origins: Vec<String> = Vec::new(),
             strings("an origin, like https://example.com", |text, _| values::origin(text)), Reload;
+        /// The path under which every server listener answers load balancers, without a login: 200 `ok`, or 503 `draining`.
+        /// `""` for none.
+        "health" => health: String = "/healthz".into(), Text {
+            about: "a path like /healthz, or \"\"",
+            read: |text, _| values::url_path(text),
+            show: |path| Some(path.clone()),
+        }, Reload;
         /// What happens to the messages of clients; `log` logs their length, never their content.
         "on_message" => on_message: OnMessage = OnMessage::Drop, ON_MESSAGE, Reload;
         /// Prefixes of groups that a page may join by itself, by `?groups=` in its URL; every other group needs a ticket.

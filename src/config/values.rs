@@ -160,6 +160,16 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
     Ok(mode)
 }
 
+/// A path of a URL, without a query; empty for none.
+pub(super) fn url_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
+    if is_path || text.is_empty() {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be a path like \"/healthz\", or \"\" for none, not {text:?}"))
+}
+
 /// `64 KiB`, `1 MiB`, `512 B`, `4096`. Only binary units: 64 kB would be read as either by half of the readers.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let wrong = || format!("must be a size like \"64 KiB\" (B, KiB, MiB, GiB), not {text:?}");

@@ -10,8 +10,8 @@ use crate::peer::client::ClientId;
 use crate::roster::USER_BYTES_MAX;
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
-use crate::wire::http::{self, Key, Request};
-use log::info;
+use crate::wire::http::{self, Key, Request, Response};
+use log::{debug, info};
 
 impl Hub {
     /// The key that [`add_client`](Self::add_client) will use, to register the socket under it.
@@ -144,6 +144,33 @@ impl Hub {
             self.roster().listener(id.key).address
         );
         self.settled().answer(id.key, &refusal.response());
+    }
+
+    /// Answers whoever asks how the server is: load balancers, every few seconds, so it is not logged.
+    pub(crate) fn answer_health(&mut self, id: ClientId, request: &Request<'_>) -> bool {
+        if !request.asks_health(&self.rules.health) || !self.is_handshaking(id) {
+            return false;
+        }
+        self.stats.health += 1;
+        let (status, body) = if self.draining { (503, "draining\n") } else { (200, "ok\n") };
+        debug!("health status={status} peer={}", self.roster().peer(id.key));
+        let response = Response::new(status).field("Cache-Control", "no-store").close();
+        let response = match request.method() {
+            "HEAD" => response.head_for("text/plain", body.len()),
+            _ => response.text(body),
+        };
+        self.settled().answer(id.key, &response);
+        true
+    }
+
+    /// Tells of a page that cannot work: it asked for a subprotocol, was given none, and so its browser fails the
+    /// connection (RFC 6455 section 4.1), for a reason that stands in the browser's console alone.
+    pub(crate) fn note_subprotocol(&mut self, id: ClientId) {
+        self.stats.subprotocols += 1;
+        info!(
+            "no_subprotocol peer={} reason=\"the page asks for a subprotocol, and its browser gives up\"",
+            self.roster().peer(id.key)
+        );
     }
 
     /// Answers a request that does not ask for a WebSocket: in the counters it stands with the refused.

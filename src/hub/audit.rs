@@ -51,7 +51,7 @@ impl Hub {
     fn audit_accepted(&self) -> Verdict {
         let counts = self.roster().counts();
         let accepted: u64 = self.roster().listeners().iter().map(|listener| listener.accepted).sum();
-        let ended = self.stats.closed_total() + self.stats.refused_total();
+        let ended = self.stats.closed_total() + self.stats.refused_total() + self.stats.health;
         check(accepted == (counts.waiting + counts.open) as u64 + ended, || {
             format!("accepted {accepted} is not {counts:?} and {ended} ended")
         })

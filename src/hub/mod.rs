@@ -74,6 +74,8 @@ pub(crate) struct HubRules {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) origins: Vec<String>,
+    /// The path under which load balancers ask; empty for none.
+    pub(crate) health: String,
     pub(crate) auth: auth::Rules,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<Network>,
@@ -264,6 +266,7 @@ impl From<&Settings> for HubRules {
             limits: settings.limits.clone(),
             timeouts: settings.timeouts.clone(),
             origins: settings.origins.clone(),
+            health: settings.health.clone(),
             auth: settings.auth.clone(),
             trusted_proxies: settings
                 .trusted_proxies

@@ -294,3 +294,53 @@ fn what_a_stranger_sends_stays_on_one_line_of_the_log() {
     assert!(!server.log().contains('\x1b'), "a control character is in the log");
     assert!(!server.log().contains('\u{85}'), "a control character is in the log");
 }
+
+#[test]
+fn load_balancers_are_answered_without_a_login() {
+    let server = Setup::new().start();
+    let refused = |server: &Server| Backend::connect(server).status().sum("refused");
+    let before = refused(&server);
+    for request in [
+        &b"GET /healthz HTTP/1.1\r\nHost: a\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n"[..],
+        b"GET /healthz?from=here HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+        b"GET http://a/healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        b"GET /healthz HTTP/1.0\r\n\r\n",
+    ] {
+        let response = refusal(&server, request);
+        assert_eq!((response.status, response.body.as_str()), (200, "ok\n"), "{}", request.escape_ascii());
+        assert_eq!(response.field("Cache-Control"), Some("no-store"));
+    }
+    let mut socket = server.connect();
+    socket.send(b"HEAD /healthz HTTP/1.0\r\n\r\n");
+    let response = String::from_utf8(read_response(&mut socket)).expect("ASCII");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n\r\n"), "{response:?}");
+    assert!(response.contains("\r\nContent-Length: 3\r\n"), "{response:?}");
+    let status = Backend::connect(&server).status();
+    assert_eq!((status.number("health"), refused(&server)), (5, before), "{status:?}");
+    assert!(!server.log().contains("health"), "{}", server.log());
+    // What is no such question is what it was.
+    for (request, status) in [
+        (&b"POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n"[..], 405),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),
+        (b"GET /healthz/ HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+        (b"GET /Healthz HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 400),
+    ] {
+        assert_eq!(refusal(&server, request).status, status, "{}", request.escape_ascii());
+    }
+    accepts(&server, &good().line("GET /healthz HTTP/1.1").bytes());
+    let none = Setup::new().top("health = \"\"").start();
+    assert_eq!(refusal(&none, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").status, 426);
+}
+
+#[test]
+fn a_page_that_asks_for_a_subprotocol_is_told_of() {
+    let server = Setup::new().start();
+    accepts(&server, &good().bytes());
+    assert_eq!(Backend::connect(&server).status().number("subprotocols"), 0);
+    let response = accepts(&server, &good().add("Sec-WebSocket-Protocol", "chat").bytes());
+    assert_eq!(response.field("Sec-WebSocket-Protocol"), None, "there is none to choose");
+    assert_eq!(Backend::connect(&server).status().number("subprotocols"), 1);
+    crate::server::eventually("the log tells of it", || server.log().contains("no_subprotocol peer="));
+}

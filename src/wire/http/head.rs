@@ -128,6 +128,16 @@ impl<'h> Request<'h> {
         text(self.line.target)
     }
 
+    /// The path of the target, without its query, and of a URL without scheme and authority.
+    pub fn path(&self) -> &'h str {
+        let target = self.target();
+        let path = match target.split_once("://") {
+            Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |slash| &rest[slash..]),
+            _ => target,
+        };
+        path.split_once('?').map_or(path, |(path, _)| path)
+    }
+
     /// The numbers of `HTTP/1.1`.
     pub fn version(&self) -> (u8, u8) {
         self.line.version

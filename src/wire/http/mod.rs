@@ -7,12 +7,14 @@
 //! | `scan` | the end of a head that arrives in pieces |
 //! | `head` | the first line and the fields, strictly |
 //! | `upgrade` | RFC 6455 section 4: what a request must hold to open a WebSocket, and its answer |
+//! | `query` | what a page asks for in its URL |
 //! | `response` | complete responses |
 //! | `forwarded` | whom a proxy connects for |
 //! | `words` | looking for bytes eight at a time |
 
 pub(crate) mod forwarded;
 mod head;
+mod query;
 mod response;
 mod scan;
 #[cfg(test)]
@@ -21,6 +23,7 @@ mod upgrade;
 mod words;
 
 pub use head::{Framing, HeadError, Request, parse, parse_prefix};
+pub use query::{QueryError, Wishes};
 pub use response::Response;
 pub use scan::scan;
 pub use upgrade::{Key, UpgradeError, append_upgrade};

@@ -92,6 +92,16 @@ impl Request<'_> {
         Ok(key)
     }
 
+    /// Whether this asks how the server is, under this path, and for nothing else. HTTP/1.0 will do: some load balancers
+    /// ask in it, without a Host field.
+    pub fn asks_health(&self, path: &str) -> bool {
+        !path.is_empty()
+            && self.known.upgrade.is_none()
+            && self.path() == path
+            && matches!(self.method(), "GET" | "HEAD")
+            && matches!(self.framing(), Framing::None | Framing::Length(0))
+    }
+
     /// Whether the page asks for a subprotocol. It gets none, and so the browser closes the connection.
     pub fn wants_subprotocol(&self) -> bool {
         self.known.protocol
