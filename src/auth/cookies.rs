@@ -13,6 +13,8 @@ pub(super) struct Cookies<'h> {
     pub(super) user: Option<&'h str>,
     /// Lower-case hex, as many digits as the digest has.
     pub(super) digest: &'h [u8],
+    /// Which digest it is.
+    pub(super) kind: Digest,
 }
 
 impl<'h> Cookies<'h> {
@@ -43,8 +45,9 @@ impl<'h> Cookies<'h> {
             false => None,
         };
         let found = digest_found.ok_or(Denied::MissingDigest)?;
-        let digest = digest(found, rules.digest).ok_or(Denied::BadDigest)?;
-        Ok(Self { token, time, user, digest })
+        let kind = rules.digest.of(found.len()).ok_or(Denied::BadDigest)?;
+        let digest = digest(found, kind).ok_or(Denied::BadDigest)?;
+        Ok(Self { token, time, user, digest, kind })
     }
 
     /// The time as a number. Ten digits can not overflow it.

@@ -29,6 +29,47 @@ impl Digest {
     }
 }
 
+/// Which digests are accepted. They differ in length, so what a cookie holds says which one it is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Digests {
+    /// Either, for as long as a site goes from one to the other.
+    Both,
+    /// HMAC-SHA256 only.
+    HmacSha256,
+    /// MD5 only.
+    #[default]
+    Md5,
+}
+
+impl Digests {
+    /// The one to sign with.
+    pub fn signing(self) -> Digest {
+        match self {
+            Self::Both | Self::HmacSha256 => Digest::HmacSha256,
+            Self::Md5 => Digest::Md5,
+        }
+    }
+
+    /// The accepted one that has this many digits.
+    pub fn of(self, digits: usize) -> Option<Digest> {
+        let kinds: &[Digest] = match self {
+            Self::Both => &[Digest::HmacSha256, Digest::Md5],
+            Self::HmacSha256 => &[Digest::HmacSha256],
+            Self::Md5 => &[Digest::Md5],
+        };
+        kinds.iter().copied().find(|kind| kind.hex_digits() == digits)
+    }
+}
+
+impl From<Digest> for Digests {
+    fn from(only: Digest) -> Self {
+        match only {
+            Digest::HmacSha256 => Self::HmacSha256,
+            Digest::Md5 => Self::Md5,
+        }
+    }
+}
+
 /// A secret shared with the site. It prints as `***`.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(Box<[u8]>);
@@ -67,7 +108,7 @@ pub(super) fn to_hex(bytes: &[u8]) -> String {
 pub(super) fn matches(rules: &Rules, cookies: &Cookies<'_>) -> bool {
     let fields = [cookies.user.unwrap_or("").as_bytes(), cookies.token.as_bytes(), cookies.time];
     let given = from_hex(cookies.digest);
-    any_gives(&rules.secrets, &given, |secret| raw(rules.digest, secret, fields))
+    any_gives(&rules.secrets, &given, |secret| raw(cookies.kind, secret, fields))
 }
 
 /// A digest as bytes; one shorter than this is filled up with zeros.

@@ -17,7 +17,7 @@ mod origin;
 mod tests;
 mod ticket;
 
-pub use digest::{Digest, Secret, digest};
+pub use digest::{Digest, Digests, Secret, digest};
 pub use jwt::{JWT_BYTES_MAX, issue_jwt, verify_jwt};
 pub use origin::{origin_allowed, parse_origin};
 pub use ticket::{groups_allowed, ticket};
@@ -64,7 +64,7 @@ pub struct Rules {
     /// Which cookies there are.
     pub identity: IdentityKind,
     /// How they are signed.
-    pub digest: Digest,
+    pub digest: Digests,
     /// Characters of a token, exactly.
     pub token_length: usize,
     /// Seconds from the cookies' time until they expire.
@@ -213,7 +213,7 @@ pub fn issue(rules: &Rules, token: &str, user: &str, issued_unix_s: i64) -> Vec<
     let Some(secret) = rules.secrets.first() else { return Vec::new() };
     let user = (rules.identity == IdentityKind::User).then_some(user);
     let time = issued_unix_s.to_string();
-    let signature = digest(rules.digest, secret, user, token, &time);
+    let signature = digest(rules.digest.signing(), secret, user, token, &time);
     let mut cookies = vec![
         (rules.cookie_token.clone(), token.to_owned()),
         (rules.cookie_time.clone(), time),
@@ -246,7 +246,7 @@ impl Default for Rules {
             scheme: Scheme::Cookies,
             query: false,
             identity: IdentityKind::Token,
-            digest: Digest::Md5,
+            digest: Digests::Md5,
             token_length: 32,
             lifetime_s: 86_400,
             cookie_token: "token".into(),

@@ -7,7 +7,7 @@ const SECRET: &str = "eyZsz5dJDg28oNr385YjG4UQasx7D4q9";
 const TOKEN: &str = "32febad1f0cf83f38aceb31ad63866c4";
 
 fn rules(identity: IdentityKind, digest: Digest) -> Rules {
-    Rules { identity, digest, secrets: vec![Secret::new(SECRET)], ..Rules::default() }
+    Rules { identity, digest: digest.into(), secrets: vec![Secret::new(SECRET)], ..Rules::default() }
 }
 
 fn check<'h>(rules: &Rules, cookies: &'h str, now_unix_s: i64) -> Result<Identity<'h>, Denied> {
@@ -183,6 +183,33 @@ fn signs_with_hmac_as_others_do() {
     let of = |user| digest(Digest::HmacSha256, &secret, user, TOKEN, "1531124337");
     assert_eq!(of(None), "f77066ab5df15d18791fc24465276624ec9ce928dd86f7bf85fdf4fc90f78a1d");
     assert_eq!(of(Some("44333")), "dab8fe79f84ed3350e1e4949da8114fdcf3de81f97a7a5b4b08fefc120c1a0d5");
+}
+
+/// A site goes from one digest to the other: while both are accepted logins of either kind are, each by its own digest only,
+/// and what `issue` makes is the new kind.
+#[test]
+fn both_digests_are_accepted_while_a_site_moves() {
+    for identity in [IdentityKind::Token, IdentityKind::User] {
+        const NOW: i64 = 1_531_124_337;
+        let moving = Rules { digest: Digests::Both, ..rules(identity, Digest::Md5) };
+        let cookies = |rules: &Rules| {
+            let pairs = issue(rules, TOKEN, "44", NOW);
+            pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+        };
+        for kind in [Digest::Md5, Digest::HmacSha256] {
+            let only = rules(identity, kind);
+            assert!(check(&moving, &cookies(&only), NOW).is_ok(), "{kind:?}");
+            let forged = cookies(&only).replace("digest=", "digest=0");
+            assert_eq!(check(&moving, &forged, NOW).err(), Some(Denied::BadDigest), "{kind:?}");
+        }
+        assert_eq!(cookies(&moving), cookies(&rules(identity, Digest::HmacSha256)));
+        let md5 = cookies(&rules(identity, Digest::Md5));
+        assert_eq!(check(&rules(identity, Digest::HmacSha256), &md5, NOW).err(), Some(Denied::BadDigest));
+        // The first half of an HMAC has the length of an MD5, and is none.
+        let hmac = issue(&moving, TOKEN, "44", NOW)[2].1.clone();
+        let half = cookies(&moving).replace(&hmac, &hmac[..32]);
+        assert_eq!(check(&moving, &half, NOW).err(), Some(Denied::WrongDigest));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, load, say};
-use crate::auth::{self, Denied, IdentityKind, Rules, Scheme};
+use crate::auth::{self, Denied, Digests, IdentityKind, Rules, Scheme};
 use crate::config::Settings;
 use crate::wire::json;
 use serde_core::ser::{Serialize, SerializeMap, Serializer};
@@ -244,7 +244,10 @@ fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {
 fn explain(denied: Denied, rules: &Rules) -> String {
     let Rules { cookie_token: token, cookie_time: time, cookie_digest: digest, cookie_user: user, .. } =
         rules;
-    let hex = rules.digest.hex_digits();
+    let hex = match rules.digest {
+        Digests::Both => "64 or 32".to_owned(),
+        only => only.signing().hex_digits().to_string(),
+    };
     match denied {
         Denied::BadClaim => "a claim is missing or not what it must be: exp, iat and nbf are whole numbers, exp there; sub and jti strings".into(),
         Denied::BadGroups => "groups must be a list of names of groups".into(),

@@ -12,7 +12,7 @@ use super::shape::{
 };
 use super::values;
 use super::{LogTarget, OnMessage, TlsFiles};
-use crate::auth::{Digest, IdentityKind, Rules, Scheme, Secret};
+use crate::auth::{Digests, IdentityKind, Rules, Scheme, Secret};
 use std::path::{Path, PathBuf};
 use toml_span::value::Value;
 
@@ -330,8 +330,10 @@ static AUTH: &[Key] = rows!((settings => settings.auth) "auth" "auth." {
     /// `limits.connections_per_user`.
     "identity" => identity: IdentityKind,
         Choice(&[("token", IdentityKind::Token), ("user", IdentityKind::User)]), Restart;
-    /// How the cookies are signed: `md5` is what sites made for ws(s)on do, `hmac-sha256` is for new sites.
-    "digest" => digest: Digest, Choice(&[("md5", Digest::Md5), ("hmac-sha256", Digest::HmacSha256)]), Restart;
+    /// How the cookies are signed: `md5` is what sites made for ws(s)on do, `hmac-sha256` is for new sites, `both` for as
+    /// long as a site goes from one to the other.
+    "digest" => digest: Digests,
+        Choice(&[("md5", Digests::Md5), ("hmac-sha256", Digests::HmacSha256), ("both", Digests::Both)]), Reload;
     /// Characters of a token, exactly. 32: `bin2hex(random_bytes(16))`. The control commands use the same.
     "token_length" => token_length: usize, TOKEN_LENGTH, Restart;
     /// From the cookies' time until the login ends and its connections are closed. 86400: a day.

@@ -1,7 +1,7 @@
 //! Tests of the configuration: a table of mistakes, the defaults, the shipped file, the round trip.
 
 use super::*;
-use crate::auth::{Digest, IdentityKind, Scheme, Secret};
+use crate::auth::{Digests, IdentityKind, Scheme, Secret};
 use std::path::Path;
 
 const SHIPPED: &str = include_str!("../../conf/wsson.toml");
@@ -425,7 +425,7 @@ fn what_is_rendered_is_read_back() {
         [sockets]\ncontrol_mode='0600'\nowner='o'";
     let text = if cfg!(feature = "tls") { text.to_owned() } else { text.replace("tls://", "tcp://") };
     let settings = good(&text);
-    assert_eq!((settings.auth.identity, settings.auth.digest), (IdentityKind::User, Digest::HmacSha256));
+    assert_eq!((settings.auth.identity, settings.auth.digest), (IdentityKind::User, Digests::HmacSha256));
     assert_eq!(good(&settings.render_masked()), settings);
     assert_eq!(good(&Settings::default().render_masked()), Settings::default());
 }

@@ -73,7 +73,7 @@ mod tests {
         check("", "origins = [\"https://a.example\"]", &["origins"], &[]);
         check("", "servers = \"tcp://127.0.0.1:1\"", &[], &["servers"]);
         let new = "log = \"syslog\"\nuser = \"www-data\"\n[limits]\nhead = 4096\n[timeouts]\nidle = 20\n[auth]\ndigest = \"hmac-sha256\"";
-        check("", new, &["log", "limits.head", "timeouts.idle"], &["user", "auth.digest"]);
+        check("", new, &["log", "auth.digest", "limits.head", "timeouts.idle"], &["user"]);
     }
 
     #[test]

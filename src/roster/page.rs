@@ -3,7 +3,7 @@
 //! The names come in any order and as often as they have connections; each has a number that stays while it is here. A
 //! page holds the lowest numbers above those of the page before, so whoever is there from the first page to the last is
 //! on exactly one of them, whoever comes and goes meanwhile. It keeps no more than a page and never sorts the whole.
-//! design: control-protocol.md, `h`.
+//! design: COMMANDS.md, `h`.
 
 use crate::key::ClientKey;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
-use wsson::testing::auth::{Denied, Digest, Identity, IdentityKind, Rules, Secret, issue, verify};
+use wsson::testing::auth::{Denied, Digest, Digests, Identity, IdentityKind, Rules, Secret, issue, verify};
 
 const TOKEN: &str = "32febad1f0cf83f38aceb31ad63866c4";
 const SECRET: &str = "a secret of the fuzzer's";
@@ -39,6 +39,7 @@ pub(crate) fn body(data: &[u8]) {
 fn rules(choice: u8) -> Rules {
     let identity = if choice & 1 == 0 { IdentityKind::Token } else { IdentityKind::User };
     let digest = if choice & 2 == 0 { Digest::Md5 } else { Digest::HmacSha256 };
+    let digest = if choice & 8 == 0 { digest.into() } else { Digests::Both };
     Rules { identity, digest, secrets: vec![Secret::new(SECRET)], ..Rules::default() }
 }
 
@@ -69,7 +70,8 @@ fn accepted(rules: &Rules, fields: &[Vec<u8>], identity: &Identity<'_>) {
     let issued: i64 = time.parse().expect("ten digits");
     assert!((NOW_UNIX_S - rules.lifetime_s..=NOW_UNIX_S + 60).contains(&issued));
     assert_eq!(identity.expires_unix_s, issued + rules.lifetime_s);
-    assert_eq!(given, naive_digest(rules.digest, user, token, time));
+    let kind = rules.digest.of(given.len()).expect("it is an accepted one");
+    assert_eq!(given, naive_digest(kind, user, token, time));
 }
 
 /// What endpoint.md says, word by word; HMAC as RFC 2104 does.

@@ -4,7 +4,7 @@
 //! found right, so that a stranger reaches no more than the reader of the header. What is signed is still judged: a member
 //! that stands twice has two readings, so it has none here; a time is a whole number; nothing is nested deeper than
 //! serde_json allows, which is 128.
-//! design: endpoint.md "JWT", threats.md row 27.
+//! design: endpoint.md "JSON Web Tokens", threats.md row 27.
 
 use super::cookies::{group, token, user};
 use super::digest::{Raw, any_gives, hmac_sha256, to_hex};
