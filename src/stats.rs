@@ -142,7 +142,7 @@ rows! {
     gauge queued_bytes "wsson_queued_bytes" "Bytes that wait for clients.";
     gauge queued_bytes_max "wsson_queued_bytes_max" "Most bytes that may wait.";
     Fact reload "" ""
-        "Reloads so far: `count`, and of the last one `error` (or null), what was `applied`, what waits for a `restart`." =>
+        "Reloads so far: `count`, and of the last one `error` (or null), what was `applied`, what waits for a `restart`, what is `kept` as it cannot be read again." =>
         |report| report.reload.map_or(Value::Absent, Value::Reload);
     Counter refused "wsson_refused_total" "rule" "Handshakes refused, by the name of the rule; the names are those in the log." =>
         |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::refused_by_name));
@@ -226,6 +226,8 @@ pub struct Reload {
     pub applied: Vec<&'static str>,
     /// Keys that wait for a restart.
     pub restart: Vec<&'static str>,
+    /// What the server keeps as it was, since it cannot be read again, and why.
+    pub kept: Vec<String>,
     /// Why the last try has changed nothing.
     pub error: Option<String>,
 }
@@ -277,11 +279,12 @@ impl Serialize for Tally<'_> {
 
 impl Serialize for Reload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut members = serializer.serialize_map(Some(4))?;
+        let mut members = serializer.serialize_map(Some(5))?;
         members.serialize_entry("count", &self.count)?;
         members.serialize_entry("error", &self.error)?;
         members.serialize_entry("applied", &self.applied)?;
         members.serialize_entry("restart", &self.restart)?;
+        members.serialize_entry("kept", &self.kept)?;
         members.end()
     }
 }
@@ -324,9 +327,9 @@ mod tests {
 
     #[test]
     fn a_reload_is_shown_when_there_was_one() {
-        let reload = Reload { count: 2, applied: vec!["origins"], restart: Vec::new(), error: None };
+        let reload = Reload { count: 2, applied: vec!["origins"], ..Reload::default() };
         let json = Report { reload: Some(&reload), ..Report::default() }.json();
-        let expected = r#""reload":{"count":2,"error":null,"applied":["origins"],"restart":[]},"#;
+        let expected = r#""reload":{"count":2,"error":null,"applied":["origins"],"restart":[],"kept":[]},"#;
         assert!(json.contains(expected), "{json}");
     }
 

@@ -254,16 +254,29 @@ pub(crate) fn is_root() -> bool {
 pub(crate) enum Access {
     /// To read and write the file.
     ReadWrite,
+    /// To read the file.
+    Read,
     /// To write the file.
     Write,
     /// To make and remove files in the folder.
     Make,
 }
 
+/// Locks an open file or folder for those who ask in the same way, until it is closed. False: another one has it.
+pub(crate) fn lock_whole(file: &File) -> io::Result<bool> {
+    // SAFETY: an open descriptor and integers.
+    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the effective user may do that, by the kernel's own word.
 pub(crate) fn may(path: &Path, access: Access) -> io::Result<()> {
     let mode = match access {
         Access::ReadWrite => libc::R_OK | libc::W_OK,
+        Access::Read => libc::R_OK,
         Access::Write => libc::W_OK,
         Access::Make => libc::W_OK | libc::X_OK,
     };
@@ -548,17 +561,28 @@ pub(crate) enum SocketKind {
 }
 
 /// Takes the descriptors `first .. first + count` that the process was started with, and keeps them from its
-/// children. Descriptors that are not open are left out.
+/// children. Fails with the first that was not: it is not open, or it was opened here, as what is opened here is closed on
+/// exec and what is handed in cannot be.
 ///
 /// Works once: a second call gets nothing, so no descriptor is ever owned twice.
-pub(crate) fn inherit(first: u8, count: u8) -> Vec<OwnedFd> {
+pub(crate) fn inherit(first: u8, count: u8) -> Result<Vec<OwnedFd>, RawFd> {
     use std::sync::atomic::{AtomicBool, Ordering};
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if first <= 2 || TAKEN.swap(true, Ordering::Relaxed) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let last = RawFd::from(first) + RawFd::from(count);
-    (RawFd::from(first)..last).filter_map(adopt).collect()
+    let wanted = RawFd::from(first)..last;
+    // All are looked at before the first one is owned, and would be closed.
+    match wanted.clone().find(|fd| !was_handed_in(*fd)) {
+        Some(missing) => Err(missing),
+        None => Ok(wanted.filter_map(adopt).collect()),
+    }
+}
+
+fn was_handed_in(fd: RawFd) -> bool {
+    // SAFETY: integers only; a descriptor that is not open makes it fail.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0)
 }
 
 fn adopt(fd: RawFd) -> Option<OwnedFd> {

@@ -986,7 +986,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 #[test]
 fn sockets_that_systemd_opened_are_used_and_left_alone() {
     let site = Site::with("servers = \"\"");
-    let text = site.read("wsson.toml").replace("servers = \"\"\n", "");
+    let mut text = site.read("wsson.toml").replace("servers = \"\"\n", "");
+    if is_root() {
+        fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::write(site.path("wsson.log"), "").expect("ours");
+        chown(site.path("wsson.log"), Some(NOBODY), None).expect("root may");
+        text += "user = \"nobody\"\n";
+    }
     fs::write(site.path("wsson.toml"), text).expect("writable");
     let mut python = Command::new("python3");
     python.args(["-c", SOCKET_UNIT]).arg(site.folder.path()).arg(env!("CARGO_BIN_EXE_wsson"));
@@ -1002,9 +1008,95 @@ fn sockets_that_systemd_opened_are_used_and_left_alone() {
     let mut answer = [0; 12];
     browser.read_exact(&mut answer).expect("it answers");
     assert_eq!(&answer, b"HTTP/1.1 426", "it wants an upgrade");
+    let owner = fs::metadata(site.path("control.sock")).expect("it is there").uid();
+    assert_eq!(owner, fs::metadata(site.folder.path()).expect("ours").uid(), "systemd says whose it is");
     site.kill("TERM");
     assert_eq!(running.code(), Some(0));
     assert!(site.path("control.sock").exists(), "the file belongs to systemd");
+}
+
+/// Without the secret of the configuration: a test gives another one.
+fn without_secret(site: &Site) {
+    let text: Vec<String> = site
+        .read("wsson.toml")
+        .lines()
+        .filter(|line| !line.starts_with("secret"))
+        .map(str::to_owned)
+        .collect();
+    fs::write(site.path("wsson.toml"), text.join("\n") + "\n").expect("writable");
+}
+
+#[test]
+fn a_relative_secret_file_is_found_again() {
+    let site = Site::new();
+    without_secret(&site);
+    fs::write(site.path("hidden"), SECRET).expect("writable");
+    fs::set_permissions(site.path("hidden"), fs::Permissions::from_mode(0o600)).expect("ours");
+    let mut start = site.command("start");
+    start.env("WSSON_SECRET_FILE", "hidden").current_dir(site.folder.path());
+    Ended::new(start.output().expect("the binary runs")).is(0);
+    site.wsson("reload").is(0).says("nothing has changed");
+}
+
+/// The secret and the key are read as root and never again: what has not been asked to change stays as it is.
+#[test]
+fn what_only_root_may_read_is_kept_at_a_reload() {
+    if !is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let tls = cfg!(feature = "tls");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    let servers = if tls { format!("tls://127.0.0.1:{port}") } else { "unix://server.sock".into() };
+    let site = Site::with(&format!("user = \"nobody\"\nservers = \"{servers}\"\nsecret_file = \"hidden\""))
+        .given_to(NOBODY);
+    let text = site.read("wsson.toml").replace(&format!("secret = \"{SECRET}\"\n"), "");
+    let section = if tls { "[tls]\ncertificate = \"curve.pem\"\nkey = \"curve.key\"\n" } else { "" };
+    fs::write(site.path("wsson.toml"), text.clone() + section).expect("writable");
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    for name in ["curve.pem", "curve.key"] {
+        fs::copy(data.join(name), site.path(name)).expect("the tests' data");
+    }
+    fs::write(site.path("hidden"), SECRET).expect("writable");
+    for name in ["hidden", "curve.key"] {
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).expect("ours");
+    }
+    let told = site.wsson("check").is(0);
+    assert!(told.err.contains("nobody cannot read the secret"), "{}", told.err);
+    assert_eq!(told.err.contains("nobody cannot read the key of the certificate"), tls, "{}", told.err);
+    site.wsson("start").is(0);
+    let text = text.replace("https://example.com", "https://example.org");
+    fs::write(site.path("wsson.toml"), text.clone() + section).expect("writable");
+    let told = site.wsson("reload").is(0).says("applied: origins");
+    assert!(
+        told.out.contains("kept as it was, until a restart: secret_file: cannot read the secret"),
+        "{}",
+        told.out
+    );
+    assert_eq!(
+        told.out.contains("kept as it was, until a restart: tls: cannot read the key"),
+        tls,
+        "{}",
+        told.out
+    );
+    assert!(site.read("wsson.log").contains("warn kept_as_it_was reason=\"secret_file: cannot read"));
+    // Another secret is asked for and cannot be read: that is a failure, and changes nothing.
+    fs::copy(site.path("hidden"), site.path("other")).expect("ours");
+    fs::write(site.path("wsson.toml"), text.replace("hidden", "other") + section).expect("writable");
+    site.wsson("reload").is(1).says("cannot read the secret");
+}
+
+#[test]
+fn sockets_that_were_not_handed_in_are_not_taken() {
+    let site = Site::new();
+    for (fds, words) in
+        [("7", "descriptor 3 was not handed in"), ("300", "LISTEN_FDS=\"300\" is no number of sockets")]
+    {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=$3 exec \"$1\" run -c \"$2\"", "sh"]);
+        shell.arg(env!("CARGO_BIN_EXE_wsson")).arg(site.path("wsson.toml")).arg(fds);
+        Ended::new(shell.output().expect("there is a shell")).is(1).says(words);
+    }
+    assert!(!site.path("wsson.pid").exists());
 }
 
 /// A Unix socket with a full backlog that nobody accepts from: what a stopped or stuck server is to those who connect.

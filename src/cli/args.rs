@@ -9,7 +9,7 @@ use crate::daemon::CONFIG_DEFAULT;
 use lexopt::Arg;
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A command of wsson.
 #[derive(Debug)]
@@ -245,6 +245,8 @@ pub(crate) struct Args {
     options: Vec<(&'static str, OsString)>,
     /// What is neither the command nor an option.
     pub(crate) words: Vec<String>,
+    /// Where the command was given, for those who leave the folder.
+    folder: PathBuf,
 }
 
 impl Args {
@@ -271,6 +273,11 @@ impl Args {
             Some((_, path)) => (std::path::absolute(path).unwrap_or_else(|_| path.into()), true),
             None => (CONFIG_DEFAULT.into(), false),
         }
+    }
+
+    /// A path as the one who gave the command meant it, wherever the process is now.
+    pub(crate) fn as_given(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(path)
     }
 
     /// The same with the configuration's absolute path: for those who leave the folder and read it again.
@@ -317,7 +324,9 @@ pub(crate) fn parse(line: impl Iterator<Item = OsString>) -> Result<Wanted, Fail
     let Some(command) = command else {
         return Err(Failure::new(Exit::Usage, "no command is given").or("wsson help"));
     };
-    let args = Args { command, options, words };
+    // A folder that is gone leaves paths as they were given.
+    let folder = std::env::current_dir().unwrap_or_default();
+    let args = Args { command, options, words, folder };
     check_words(&args)?;
     Ok(Wanted::Command(args))
 }

@@ -4,7 +4,7 @@
 //! not disturbed.
 
 use super::args::Args;
-use super::{Exit, Failure, Outcome, load, say, warn};
+use super::{Exit, Failure, Outcome, load, readable, say, warn};
 use crate::config::{LogTarget, Settings, TlsFiles};
 use crate::daemon::pidfile::{self, State};
 use crate::daemon::privileges;
@@ -24,10 +24,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
             "{path} names no secret: its server is given one by its environment, which is not checked here"
         )
     });
-    for warning in settings.warnings().iter().chain(&key_warning(&settings)).chain(&borrowed) {
+    let account = Unit::account(&config);
+    let later = if account.is_none() { readable::later(&settings) } else { Vec::new() };
+    let warnings = settings.warnings().into_iter().chain(key_warning(&settings)).chain(borrowed).chain(later);
+    for warning in warnings {
         warn(&format_args!("wsson: warning: {warning}"));
     }
-    let mut wrong = wrong(&settings, Unit::account(&config).as_ref());
+    let mut wrong = wrong(&settings, account.as_ref());
     let mut exit = Exit::Failed;
     if args.has("bind") {
         let addresses = settings.servers.iter().chain([&settings.control]);
@@ -109,6 +112,7 @@ pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<Strin
     let accounts = bad_accounts(settings);
     if accounts.is_empty() {
         wrong.extend(bad_gift(settings, account));
+        wrong.extend(account.into_iter().flat_map(|account| readable::by(account, settings)));
     }
     wrong.extend(accounts);
     if let Some(TlsFiles { certificate, key }) = &settings.tls {

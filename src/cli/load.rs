@@ -29,6 +29,16 @@ pub(crate) fn settings(args: &Args) -> Result<Settings, Failure> {
     }
 }
 
+/// Settings for a server that runs with others, and what it keeps since it cannot be read again: a secret whose file the
+/// server's user may not read, and that the configuration names as before.
+pub(crate) fn again(args: &Args, running: &Settings) -> Result<(Settings, Vec<String>), Failure> {
+    let (settings, kept) = read_all(args, Some(running))?;
+    match settings.missing() {
+        Some(why) => Err(not_configured(format!("{}: {why}", args.config().0.display()))),
+        None => Ok((settings, kept)),
+    }
+}
+
 /// Settings for judging a file in the place of a server that has an environment of its own. Where the file names no
 /// secret, that of the unit or of the running server will do.
 pub(crate) fn for_server(args: &Args, has_secret: bool) -> Result<Settings, Failure> {
@@ -53,6 +63,10 @@ pub(crate) fn file(args: &Args) -> Result<Settings, Failure> {
 
 /// Settings with their secrets; there may be no origin, and no secret either.
 pub(crate) fn with_secrets(args: &Args) -> Result<Settings, Failure> {
+    read_all(args, None).map(|(settings, _)| settings)
+}
+
+fn read_all(args: &Args, running: Option<&Settings>) -> Result<(Settings, Vec<String>), Failure> {
     let (path, _) = args.config();
     let (text, meta) = read_config(&path)?;
     let mut settings = parse(&text, &path, args.allow_weak())?;
@@ -61,13 +75,21 @@ pub(crate) fn with_secrets(args: &Args) -> Result<Settings, Failure> {
     }
     if let Some(file) = secret_from_environment(&|name| std::env::var_os(name)) {
         settings.auth.secrets.clear();
-        settings.secret_files = vec![file];
+        settings.secret_files = vec![args.as_given(file)];
     }
     let weak = settings.allow_weak_secret;
-    for file in &settings.secret_files {
-        settings.auth.secrets.push(read_secret(file, weak, args.allow_weak())?);
+    let read = |file: &PathBuf| read_secret(file, weak, args.allow_weak());
+    let secrets: Result<Vec<_>, _> = settings.secret_files.iter().map(read).collect();
+    let mut kept = Vec::new();
+    match (secrets, running.filter(|running| running.secret_files == settings.secret_files)) {
+        (Ok(secrets), _) => settings.auth.secrets.extend(secrets),
+        (Err(failure), Some(running)) if failure.exit == Exit::NotPermitted => {
+            settings.auth.secrets.clone_from(&running.auth.secrets);
+            kept.push(format!("secret_file: {}", failure.text));
+        }
+        (Err(failure), _) => return Err(failure),
     }
-    Ok(settings)
+    Ok((settings, kept))
 }
 
 /// Settings for a command that only talks to a server: no secret is read, and a host that has no configuration, or

@@ -12,6 +12,7 @@ mod doctor;
 mod init;
 mod link;
 mod load;
+mod readable;
 mod reload;
 mod screen;
 mod send;

@@ -45,6 +45,7 @@ struct Reloaded {
     count: u64,
     applied: Vec<String>,
     restart: Vec<String>,
+    kept: Vec<String>,
     error: Option<String>,
 }
 
@@ -74,6 +75,7 @@ fn reloaded(report: &Value) -> Option<Reloaded> {
         count: reload.get("count")?.as_u64()?,
         applied: names("applied"),
         restart: names("restart"),
+        kept: names("kept"),
         error: reload.get("error").and_then(Value::as_str).map(str::to_owned),
     })
 }
@@ -108,6 +110,9 @@ fn summary(reloaded: &Reloaded) -> String {
     }
     if !reloaded.restart.is_empty() {
         text += &format!("needs a restart: {}\n", reloaded.restart.join(", "));
+    }
+    for why in &reloaded.kept {
+        text += &format!("kept as it was, until a restart: {why}\n");
     }
     if text.is_empty() { "nothing has changed\n".into() } else { text }
 }

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::settings(&args)?;
     tell(&settings);
     install_log(&args);
-    service::run(settings, &mut || again(&args))?;
+    service::run(settings, &mut |running| again(&args, running))?;
     Ok(Exit::Done)
 }
 
@@ -55,7 +55,7 @@ fn begin(args: &Args, settings: Settings) -> Outcome {
         },
         Detached::Server(word) => {
             install_log(args);
-            service::run_detached(settings, &mut || again(args), word)?;
+            service::run_detached(settings, &mut |running| again(args, running), word)?;
             Ok(Exit::Done)
         }
     }
@@ -154,8 +154,8 @@ fn install_log(args: &Args) {
 }
 
 /// The configuration for a running server; a failure is one line in its log.
-fn again(args: &Args) -> Result<Settings, Failure> {
-    load::settings(args)
+fn again(args: &Args, running: &Settings) -> Result<(Settings, Vec<String>), Failure> {
+    load::again(args, running)
         .map_err(|failure| Failure::new(Exit::NotConfigured, failure.text.replace("\nwsson: ", "; ")))
 }
 

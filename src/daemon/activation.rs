@@ -18,16 +18,26 @@ const FIRST: u8 = 3;
 /// Takes the sockets meant for this process. Works once.
 pub(crate) fn take() -> Result<Vec<Inherited>, Failure> {
     let variable = |name| env::var(name).ok();
-    let count = count(variable("LISTEN_PID"), variable("LISTEN_FDS"));
+    let count = count(variable("LISTEN_PID"), variable("LISTEN_FDS"))?;
     let names = variable("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_owned).chain(std::iter::repeat("unknown".to_owned()));
-    sys::inherit(FIRST, count).into_iter().map(|fd| socket(fd, &names.next().unwrap_or_default())).collect()
+    let inherited = sys::inherit(FIRST, count).map_err(|fd| {
+        let text = format!(
+            "LISTEN_FDS announces {count} sockets from descriptor {FIRST} on, but descriptor {fd} was not handed in"
+        );
+        Failure::new(Exit::Failed, text).or("whatever sets LISTEN_FDS passes each of them, and says how many")
+    })?;
+    inherited.into_iter().map(|fd| socket(fd, &names.next().unwrap_or_default())).collect()
 }
 
 /// How many sockets are meant for this process.
-fn count(pid: Option<String>, fds: Option<String>) -> u8 {
+fn count(pid: Option<String>, fds: Option<String>) -> Result<u8, Failure> {
     let ours = pid.is_some_and(|pid| pid == std::process::id().to_string());
-    fds.and_then(|fds| fds.parse().ok()).filter(|_| ours).unwrap_or(0)
+    let Some(fds) = fds.filter(|_| ours) else { return Ok(0) };
+    fds.parse().map_err(|_| {
+        let text = format!("LISTEN_FDS={fds:?} is no number of sockets that can be handed in");
+        Failure::new(Exit::Failed, text)
+    })
 }
 
 /// `name` is that of `FileDescriptorName=`, for the message.
@@ -62,12 +72,13 @@ mod tests {
     fn only_our_own_sockets_are_counted() {
         let some = |text: &str| Some(text.to_owned());
         let ours = std::process::id().to_string();
-        assert_eq!(count(Some(ours.clone()), some("2")), 2);
-        assert_eq!(count(some("1"), some("2")), 0);
-        assert_eq!(count(None, some("2")), 0);
-        assert_eq!(count(Some(ours.clone()), None), 0);
-        assert_eq!(count(Some(ours.clone()), some("many")), 0);
-        assert_eq!(count(Some(ours), some("-1")), 0);
+        assert_eq!(count(Some(ours.clone()), some("2")), Ok(2));
+        assert_eq!(count(some("1"), some("2")), Ok(0));
+        assert_eq!(count(None, some("many")), Ok(0));
+        assert_eq!(count(Some(ours.clone()), None), Ok(0));
+        for fds in ["many", "-1", "256", ""] {
+            assert!(count(Some(ours.clone()), some(fds)).is_err(), "{fds}");
+        }
     }
 
     #[test]

@@ -33,8 +33,8 @@ const STARTING: Duration = Duration::from_secs(30);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Reads the configuration again.
-pub(crate) type Load<'l> = dyn FnMut() -> Result<Settings, Failure> + 'l;
+/// Reads the configuration again, for a server that runs with these settings; the sentences say what it keeps of them.
+pub(crate) type Load<'l> = dyn FnMut(&Settings) -> Result<(Settings, Vec<String>), Failure> + 'l;
 
 /// Serves in the foreground until told to end.
 pub(crate) fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
@@ -174,14 +174,15 @@ impl Service {
             folders::prepare(&path, owner)?;
         }
         let manager = Manager::from_env();
+        let inherited = activation::take()?;
+        let theirs: Vec<String> = inherited.iter().map(|socket| socket.address.to_string()).collect();
         let messages = Messages { on_message: settings.on_message };
-        let mut server =
-            Server::bind_with(settings, messages, activation::take()?).map_err(|e| start_failure(&e))?;
+        let mut server = Server::bind_with(settings, messages, inherited).map_err(|e| start_failure(&e))?;
         server.handle_signals().map_err(|e| Failure::io("cannot handle signals", &e))?;
         server.set_tick(manager.interval().map_or(TICK, |interval| interval.min(TICK)));
         match owner {
             Some(user) => {
-                give_sockets(settings, user)?;
+                give_sockets(settings, user, &theirs)?;
                 privileges::become_user(user)?;
             }
             None => privileges::harden()?,
@@ -268,18 +269,22 @@ impl Service {
         }
         self.manager.reloading();
         self.make_sockets_anew();
-        match load().and_then(|file| self.apply(&file)) {
-            Ok(plan) => {
+        match load(&self.settings).and_then(|(file, kept)| self.apply(&file, kept)) {
+            Ok((plan, kept)) => {
+                for why in &kept {
+                    warn!("kept_as_it_was reason=\"{}\"", quotable(why));
+                }
                 let (applied, restart) = (reload::list(&plan.applied), reload::list(&plan.restart));
                 let level = if plan.restart.is_empty() { Level::Info } else { Level::Warn };
                 log!(level, "reloaded applied={applied} restart={restart}");
                 self.last = LastReload { restart: plan.restart.clone(), failed: None };
-                self.server.hub().note_reload(plan.applied, plan.restart, None);
+                self.server.hub().note_reload(plan.applied, plan.restart, kept, None);
             }
             Err(failure) => {
                 error!("reload_failed reason=\"{}\"", reason(&failure));
                 self.last.failed = Some(one_line(&failure.text));
-                self.server.hub().note_reload(Vec::new(), self.last.restart.clone(), Some(failure.text));
+                let restart = self.last.restart.clone();
+                self.server.hub().note_reload(Vec::new(), restart, Vec::new(), Some(failure.text));
             }
         }
         let line = self.line();
@@ -302,11 +307,16 @@ impl Service {
     }
 
     /// What can fail comes first, so that a reload happens as a whole or not at all.
-    fn apply(&mut self, file: &Settings) -> Result<Plan, Failure> {
+    fn apply(&mut self, file: &Settings, mut kept: Vec<String>) -> Result<(Plan, Vec<String>), Failure> {
         let mut plan = Plan::new(&self.settings, file);
         let merged = Plan::merge(&self.settings, file);
         // What the files hold may have changed although their names have not.
-        let tls = load_tls(&merged).map_err(|error| start_failure(&error))?;
+        let unreadable = if merged.tls == self.settings.tls { unreadable_tls(&merged) } else { None };
+        let tls = match unreadable.is_some() {
+            true => None,
+            false => load_tls(&merged).map_err(|error| start_failure(&error))?,
+        };
+        kept.extend(unreadable);
         if plan.applied.contains(&"log") {
             log::direct(&log_target(&merged.log, self.detached))?;
         }
@@ -317,7 +327,7 @@ impl Service {
         self.server.apply(&merged);
         self.server.handler_mut().on_message = merged.on_message;
         self.settings = merged;
-        Ok(plan)
+        Ok((plan, kept))
     }
 
     fn end(self) {
@@ -325,6 +335,19 @@ impl Service {
         drop(self.server);
         self.pid_file.into_iter().for_each(PidFile::remove);
     }
+}
+
+/// Why certificate and key, which were read before root was given up, cannot be read again.
+fn unreadable_tls(settings: &Settings) -> Option<String> {
+    if !settings.servers.iter().any(|address| address.starts_with("tls://")) {
+        return None;
+    }
+    let files = settings.tls.as_ref()?;
+    [("certificate", &files.certificate), ("key", &files.key)].into_iter().find_map(|(what, path)| {
+        let error = sys::may(path, sys::Access::Read).err()?;
+        (error.kind() == ErrorKind::PermissionDenied)
+            .then(|| format!("tls: cannot read the {what} {}: {}", path.display(), sys::describe(&error)))
+    })
 }
 
 fn reopen() {
@@ -405,11 +428,13 @@ fn socket_files(settings: &Settings) -> Vec<PathBuf> {
     paths.collect()
 }
 
-/// Sockets belong to the user that the server becomes, where `[sockets]` says nothing else.
-fn give_sockets(settings: &Settings, user: User) -> Result<(), Failure> {
+/// Sockets belong to the user that the server becomes, where `[sockets]` says nothing else. `theirs` were handed in:
+/// whoever made them, such as systemd, has said whose they are.
+fn give_sockets(settings: &Settings, user: User, theirs: &[String]) -> Result<(), Failure> {
     let uid = settings.sockets.owner.is_none().then_some(user.uid);
     let gid = settings.sockets.group.is_none().then_some(user.gid);
-    socket_files(settings).iter().try_for_each(|path| give(path, uid, gid))
+    let is_ours = |path: &&PathBuf| !theirs.contains(&Address::Unix((*path).clone()).to_string());
+    socket_files(settings).iter().filter(is_ours).try_for_each(|path| give(path, uid, gid))
 }
 
 fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> Result<(), Failure> {

@@ -127,9 +127,10 @@ impl Hub {
         &mut self,
         applied: Vec<&'static str>,
         restart: Vec<&'static str>,
+        kept: Vec<String>,
         error: Option<String>,
     ) {
-        self.reload = Reload { count: self.reload.count + 1, applied, restart, error };
+        self.reload = Reload { count: self.reload.count + 1, applied, restart, kept, error };
     }
 
     /// Declares a listener; clients name it by its place.

@@ -7,14 +7,18 @@ use crate::wire::http::forwarded::PeerAddr;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a server on a Unix socket may take to show whether it lives.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long another server may take to bind in the same folder: a little longer than it may wait for one that hangs.
+const TURN: Duration = Duration::from_secs(8);
 
 /// A listening socket, registered with the reactor's poll.
 #[derive(Debug)]
@@ -169,9 +173,13 @@ impl Listener {
     }
 
     /// Makes it a TLS listener, or gives a TLS listener another certificate for the connections to come.
-    /// True when it had another one.
+    /// True when it had another one. While the certificate stays, so does the key of its tickets: browsers that come
+    /// back resume their sessions.
     pub(crate) fn use_tls(&mut self, config: &tls::Config) -> bool {
-        self.tls.replace(config.clone()).is_some_and(|before| before != *config)
+        if self.tls.as_ref() == Some(config) {
+            return false;
+        }
+        self.tls.replace(config.clone()).is_some()
     }
 
     /// Whether it speaks TLS.
@@ -279,6 +287,8 @@ fn tcp_error(address: &Address, error: io::Error) -> BindError {
 /// A path that a live server answers on is refused, a dead socket is replaced, anything else is left.
 fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError> {
     let os = |error| BindError::Os(format!("cannot listen on unix://{}", path.display()), error);
+    // Until the socket listens: two that start at once must not both find it dead, and one unlink the other's.
+    let _turn = turn(path).map_err(os)?;
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.into())),
         Ok(_) => match sys::connect_unix(path, PATIENCE) {
@@ -313,6 +323,21 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
     };
     give(path, permissions)?;
     Ok(Socket::Unix { listener, file: Some(file) })
+}
+
+/// Waits until no other server of ours binds in the folder of this socket. It is the folder that is locked, as a lock file
+/// would be left behind. A folder that may not be opened, or a file system that knows no locks, gives none.
+fn turn(path: &Path) -> io::Result<Option<File>> {
+    let begin = Instant::now();
+    let Some(Ok(folder)) = path.parent().map(File::open) else { return Ok(None) };
+    loop {
+        match sys::lock_whole(&folder) {
+            Ok(true) => return Ok(Some(folder)),
+            Ok(false) if begin.elapsed() < TURN => std::thread::sleep(Duration::from_millis(2)),
+            Ok(false) => return Err(io::Error::other("another program keeps its folder locked")),
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
 /// Removes a socket that nobody listens on.
@@ -355,6 +380,36 @@ impl Drop for SocketFile {
         if self.is_there() {
             // A directory that became unwritable leaves a dead socket, which the next start replaces.
             let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Barrier};
+
+    /// One of those that start at once over a dead socket gets it, and can be reached; the others are refused.
+    #[test]
+    fn a_dead_socket_is_taken_over_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path: Arc<Path> = folder.path().join("control.sock").into();
+        for _ in 0..40 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let start = Arc::new(Barrier::new(4));
+            let starters = [(); 4].map(|()| {
+                let (path, start) = (Arc::clone(&path), Arc::clone(&start));
+                std::thread::spawn(move || {
+                    start.wait();
+                    bind_unix(&path, &Permissions { mode: 0o660, owner: None, group: None })
+                })
+            });
+            let bound = starters.map(|starter| starter.join().unwrap());
+            assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1, "{bound:?}");
+            assert!(sys::connect_unix(&path, PATIENCE).is_ok());
+            for refused in bound.iter().filter_map(|bound| bound.as_ref().err()) {
+                assert!(matches!(refused, BindError::InUse(_)), "{refused}");
+            }
         }
     }
 }

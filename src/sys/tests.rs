@@ -1,6 +1,5 @@
 use super::*;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 
@@ -218,11 +217,21 @@ fn listening_sockets_are_told_apart() {
 #[test]
 fn descriptors_are_inherited_once() {
     alone("sys::tests::descriptors_are_inherited_once", || {
-        let fd = File::open("/dev/null").unwrap().into_raw_fd();
-        let fd = u8::try_from(fd).unwrap();
-        assert!(inherit(0, 3).is_empty(), "the standard streams are not for taking");
-        assert_eq!(inherit(fd, 1).len(), 1);
-        assert!(inherit(fd, 1).is_empty());
+        let null = File::open("/dev/null").unwrap();
+        // SAFETY: an open descriptor. Its duplicate is not closed on exec, as those are that a parent hands in.
+        let fd = u8::try_from(unsafe { libc::dup(null.as_raw_fd()) }).unwrap();
+        assert!(inherit(0, 3).unwrap().is_empty(), "the standard streams are not for taking");
+        assert_eq!(inherit(fd, 1).unwrap().len(), 1);
+        assert!(inherit(fd, 1).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn descriptors_of_our_own_are_not_inherited() {
+    alone("sys::tests::descriptors_of_our_own_are_not_inherited", || {
+        let own = File::open("/dev/null").unwrap();
+        let fd = u8::try_from(own.as_raw_fd()).unwrap();
+        assert_eq!(inherit(fd, 1).unwrap_err(), RawFd::from(fd));
     });
 }
 

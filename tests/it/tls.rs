@@ -83,6 +83,28 @@ mod with_tls {
         }
     }
 
+    /// Where every reload made a new key for tickets, each was a full handshake for everybody.
+    #[test]
+    fn tickets_outlive_a_reload_while_the_certificate_stays() {
+        let mut server = Setup::new().tls("curve").start();
+        let config = trusting(TLS13);
+        let visit = |server: &Server| {
+            let mut tls = Tls::connect(server, &config);
+            tls.shake_hands().expect("a handshake");
+            tls.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("the server reads");
+            tls.read_to_end(&mut Vec::new()).expect("a clean end");
+            tls.resumed()
+        };
+        assert!(!visit(&server));
+        server.signal("HUP");
+        eventually("it is reloaded", || server.log().contains("reloaded applied=none "));
+        assert!(visit(&server), "the same certificate, the same key for tickets");
+        server.setup.install("rsa");
+        server.signal("HUP");
+        eventually("it has another certificate", || server.log().contains("reloaded applied=tls "));
+        assert!(!visit(&server), "another certificate, another key");
+    }
+
     #[test]
     fn records_may_come_byte_by_byte() {
         let server = Setup::new().tls("rsa").echo().start();

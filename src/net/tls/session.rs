@@ -88,7 +88,7 @@ impl Session {
         let begin = PLAIN_MAX;
         let held = self.incoming.len();
         let Some(room) = buffer.get_mut(begin + held..).filter(|room| !room.is_empty()) else {
-            return Err(io::Error::new(ErrorKind::InvalidData, "a TLS handshake message is too long").into());
+            return Err(too_long().into());
         };
         let len = self.socket.read(room)?;
         self.more = len == room.len();
@@ -138,8 +138,11 @@ impl Session {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
-                        front[plain..plain + record.payload.len()].copy_from_slice(record.payload);
-                        plain += record.payload.len();
+                        let payload = record.payload;
+                        // Plaintext is shorter than its record, so this fits; if ever it does not, one session ends.
+                        let place = front.get_mut(plain..plain + payload.len()).ok_or_else(too_long)?;
+                        place.copy_from_slice(payload);
+                        plain += payload.len();
                         discard += record.discard;
                     }
                     true
@@ -373,6 +376,10 @@ fn append_record(
             }
         }
     }
+}
+
+fn too_long() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "a TLS message is too long")
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
