@@ -90,6 +90,11 @@ pub(super) fn user(bytes: &[u8]) -> Option<&str> {
     text(bytes, (1..=64).contains(&bytes.len()), USER)
 }
 
+/// Whether this may be a token, of whatever length.
+pub(super) fn all_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, TOKEN)
+}
+
 pub(super) fn group(bytes: &[u8]) -> Option<&str> {
     text(bytes, (1..=64).contains(&bytes.len()), GROUP)
 }

@@ -13,6 +13,7 @@ mod cookies;
 mod digest;
 mod jwt;
 mod origin;
+mod revoked;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -20,6 +21,7 @@ mod ticket;
 pub use digest::{Digest, Digests, Secret, digest};
 pub use jwt::{JWT_BYTES_MAX, issue_jwt, verify_jwt};
 pub use origin::{origin_allowed, parse_origin};
+pub use revoked::{BadLine, NoRoom, Revocation, Revoked, Unread, Whose};
 pub use ticket::{groups_allowed, ticket};
 
 use cookies::Cookies;
