@@ -6,7 +6,7 @@
 use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
 use crate::key::ClientKey;
-use crate::peer::client::ClientId;
+use crate::peer::client::{Client, ClientId, State};
 use crate::roster::USER_BYTES_MAX;
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
@@ -45,9 +45,12 @@ impl Hub {
     }
 
     /// As much of the first input as a request head may be; nothing when some of the head came before, or none is awaited.
-    pub(crate) fn head_part<'i>(&mut self, id: ClientId, input: &'i [u8]) -> &'i [u8] {
-        match self.floor.head(id) {
-            Some(None) => &input[..input.len().min(self.rules.limits.head_bytes)],
+    #[inline]
+    pub(crate) fn head_part<'i>(&self, id: ClientId, input: &'i [u8]) -> &'i [u8] {
+        match self.roster().find(id).map(Client::state) {
+            Some(State::Handshaking { head: None, .. }) => {
+                &input[..input.len().min(self.rules.limits.head_bytes)]
+            }
             _ => &[],
         }
     }
@@ -56,23 +59,29 @@ impl Hub {
     /// alone, nothing is stored: that is what a browser does.
     pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Refusal> {
         let head_bytes_max = self.rules.limits.head_bytes;
-        let Some(slot) = self.floor.head(id) else { return Ok(None) };
-        let before = slot.as_ref().map_or(0, |head| head.len());
-        if let Some(head) = slot {
-            head.extend_from_slice(input);
+        if !self.is_handshaking(id) {
+            return Ok(None);
         }
-        let all = slot.as_ref().map_or(input, |head| &head[..]);
-        match http::scan(&all[..all.len().min(head_bytes_max)], before)? {
-            Some(end) => Ok(Some(match slot.take() {
-                Some(head) => Head::Gathered(*head, end),
-                None => Head::InInput(end),
-            })),
-            None if all.len() > head_bytes_max => Err(Rule::HeadTooLarge.into()),
-            None => {
-                slot.get_or_insert_with(|| Box::new(input.to_vec()));
-                Ok(None)
-            }
+        let Some(kept) = self.roster().kept_head(id) else {
+            // Nearly always: nothing is stored.
+            return match scan_within(input, 0, head_bytes_max)? {
+                Some(end) => Ok(Some(Head::InInput(end))),
+                None => self.keep_head(id, input),
+            };
+        };
+        let before = kept.len();
+        self.floor.keep_head(id, input);
+        let all = self.roster().kept_head(id).unwrap_or_default();
+        match scan_within(all, before, head_bytes_max)? {
+            Some(end) => Ok(Some(Head::Gathered(self.floor.take_head(id), end))),
+            None => self.keep_head(id, b""),
         }
+    }
+
+    fn keep_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Refusal> {
+        self.floor.keep_head(id, input);
+        self.relieve_input();
+        Ok(None)
     }
 
     /// The default of [`crate::handler::Handler::authorize`].
@@ -179,6 +188,14 @@ impl Hub {
         if self.is_handshaking(id) {
             self.settled().answer(id.key, response);
         }
+    }
+}
+
+/// The end of the head in `all`, of which the first `before` bytes were looked at.
+fn scan_within(all: &[u8], before: usize, head_bytes_max: usize) -> Result<Option<usize>, Refusal> {
+    match http::scan(&all[..all.len().min(head_bytes_max)], before)? {
+        None if all.len() > head_bytes_max => Err(Rule::HeadTooLarge.into()),
+        end => Ok(end),
     }
 }
 

@@ -210,6 +210,15 @@ impl Client {
         }
     }
 
+    /// What is kept of its input: of a request head, or of a message that is not complete.
+    pub(crate) fn input_bytes(&self) -> usize {
+        match &self.state {
+            State::Handshaking { head, .. } => head.as_ref().map_or(0, |head| head.capacity()),
+            State::Open { decoder } | State::Closing { decoder, .. } => decoder.held_bytes(),
+            _ => 0,
+        }
+    }
+
     // Signs of life.
 
     /// Bytes came; true when a ping was waiting for them.

@@ -43,6 +43,8 @@ impl Roster {
         let found = (waiting, open, self.len() - waiting - open);
         let counts = (self.counts.waiting, self.counts.open, self.counts.closing);
         check(found == counts, || format!("counters {counts:?}, found {found:?}"))?;
+        let kept: usize = self.iter().map(|(_, client)| client.input_bytes()).sum();
+        check(kept == self.input_bytes, || format!("{} bytes of input, {kept} kept", self.input_bytes))?;
         for (place, listener) in self.listeners.iter().enumerate() {
             let here = |key: ClientKey| usize::from(self.cold[key.index()].listener) == place;
             let found = self.iter().filter(|(key, client)| client.accepts_data() && here(*key)).count();

@@ -94,6 +94,8 @@ pub(crate) struct Roster {
     strangers: VecDeque<ClientId>,
     gone: Vec<ClientKey>,
     generation: u32,
+    /// What is kept of all clients' input.
+    input_bytes: usize,
 }
 
 impl Roster {
@@ -111,6 +113,7 @@ impl Roster {
             strangers: VecDeque::new(),
             gone: Vec::new(),
             generation: 0,
+            input_bytes: 0,
         }
     }
 
@@ -273,16 +276,45 @@ impl Roster {
         all.filter_map(|(key, client)| client.receiving().map(|mail| (ClientKey::at(key), mail)))
     }
 
-    /// What decodes the frames of a client, and whether its messages count.
-    #[inline]
-    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages)> {
-        self.find_mut(id)?.decoder()
+    /// What decodes the frames of a client, whether its messages count, and where what it keeps is counted.
+    #[inline(always)]
+    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages, &mut usize)> {
+        let client =
+            self.clients.get_mut(id.key.index()).filter(|client| client.generation() == id.generation);
+        let (decoder, messages) = client?.decoder()?;
+        Some((decoder, messages, &mut self.input_bytes))
     }
 
-    /// What came of a request head so far.
-    #[allow(clippy::box_collection)]
-    pub(crate) fn head(&mut self, id: ClientId) -> Option<&mut Option<Box<Vec<u8>>>> {
-        self.find_mut(id)?.head()
+    /// Puts more of a request head to what came of it; gives all of it out.
+    pub(crate) fn keep_head(&mut self, id: ClientId, input: &[u8]) {
+        let client =
+            self.clients.get_mut(id.key.index()).filter(|client| client.generation() == id.generation);
+        let Some(head) = client.and_then(Client::head) else { return };
+        let before = head.as_ref().map_or(0, |head| head.capacity());
+        head.get_or_insert_default().extend_from_slice(input);
+        self.input_bytes += head.as_ref().map_or(0, |head| head.capacity()) - before;
+    }
+
+    /// What came of a request head so far; `None` when nothing is kept, or none is awaited.
+    pub(crate) fn kept_head(&self, id: ClientId) -> Option<&[u8]> {
+        match self.find(id)?.state() {
+            State::Handshaking { head: Some(head), .. } => Some(head),
+            _ => None,
+        }
+    }
+
+    /// Gives out what came of a request head, which is complete.
+    pub(crate) fn take_head(&mut self, id: ClientId) -> Vec<u8> {
+        let head = self.find_mut(id).and_then(Client::head).and_then(Option::take);
+        let head = head.map_or_else(Vec::new, |head| *head);
+        self.input_bytes -= head.capacity();
+        head
+    }
+
+    /// What is kept of all clients' input: of request heads, and of messages that are not complete.
+    #[inline]
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.input_bytes
     }
 
     /// Bytes came.
@@ -338,6 +370,7 @@ impl Roster {
         expires: Tick,
         now: Now,
     ) -> &mut Mailbox {
+        self.input_bytes -= self.clients[key.index()].input_bytes();
         self.clients[key.index()].admit(now.tick(), expires);
         self.tokens.insert(key, token);
         if let Some(users) = &mut self.users {
@@ -386,7 +419,10 @@ impl Roster {
 
     fn change(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
         let until = Tick::at(now.ms + self.timeouts.close_ms);
-        self.clients[key.index()].change(then, until);
+        let client = &mut self.clients[key.index()];
+        let before = client.input_bytes();
+        client.change(then, until);
+        self.input_bytes = self.input_bytes + client.input_bytes() - before;
         if then == Then::End {
             self.gone.push(key);
         }

@@ -19,6 +19,8 @@ use log::{debug, info};
 pub(crate) enum Leave<'r> {
     /// We close, for this reason.
     Closing(CloseCode, &'r str),
+    /// We close, and discard what the client says meanwhile: what it began is given up.
+    Dismissed(CloseCode, &'r str),
     /// The client closes, and gets its code back.
     Answering(Option<CloseCode>),
     /// The client broke the protocol: nothing that it says later can be understood.
@@ -33,7 +35,7 @@ impl Leave<'_> {
     /// The code that is counted; 1005 and 1006 are RFC 6455's for none and for a broken connection.
     fn counted(self) -> u16 {
         match self {
-            Self::Closing(code, _) => code.0,
+            Self::Closing(code, _) | Self::Dismissed(code, _) => code.0,
             Self::Answering(code) => code.map_or(1005, |code| code.0),
             Self::Failed(error) => error.close_code().0,
             Self::Overflown => CloseCode::TRY_AGAIN_LATER.0,
@@ -45,7 +47,7 @@ impl Leave<'_> {
         match self {
             Self::Closing(..) | Self::Overflown => Then::Close,
             Self::Answering(_) => Then::Finish,
-            Self::Failed(_) => Then::Linger,
+            Self::Failed(_) | Self::Dismissed(..) => Then::Linger,
             Self::Lost => Then::End,
         }
     }
@@ -77,7 +79,9 @@ impl Settled<'_> {
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let mail = roster.leave(key, how.then(), self.now);
         match how {
-            Leave::Closing(code, reason) => delivery.close(key, mail, Some(code), reason),
+            Leave::Closing(code, reason) | Leave::Dismissed(code, reason) => {
+                delivery.close(key, mail, Some(code), reason);
+            }
             Leave::Answering(code) => delivery.close(key, mail, code, ""),
             Leave::Failed(error) => delivery.close(key, mail, Some(error.close_code()), error.reason()),
             Leave::Overflown => {
