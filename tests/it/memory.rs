@@ -1,7 +1,7 @@
 //! `limits.queued`: nobody pays for what a slow reader holds back, and what the server keeps for one is counted.
 
 use crate::backend::{Backend, to};
-use crate::client::{Client, Frame, header};
+use crate::client::{Client, Frame, frame};
 use crate::server::{Server, Setup, eventually};
 
 /// Gives a client that does not read more than the kernel takes for it, so that the server keeps the rest.
@@ -129,9 +129,7 @@ fn what_is_begun_and_not_ended_stays_within_its_limit() {
     let clients: Vec<Client> = (0..40)
         .map(|_| {
             let mut client = Client::connect(&server);
-            let mut begun = header(0x81, 60_000);
-            begun.extend([b'm'; 50_000]);
-            client.send(&begun);
+            client.send(&frame(0x81, &[b'm'; 60_000])[..50_000]);
             client
         })
         .collect();
