@@ -18,6 +18,7 @@ mod screen;
 mod send;
 mod service;
 mod status;
+mod who;
 
 use args::{Args, Wanted};
 use std::fmt::Display;
