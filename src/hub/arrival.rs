@@ -7,11 +7,12 @@ use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, State};
-use crate::roster::USER_BYTES_MAX;
+use crate::roster::{Address, Space, USER_BYTES_MAX};
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
 use crate::wire::http::{self, Key, Request, Response};
 use log::{debug, info};
+use std::collections::BTreeSet;
 
 impl Hub {
     /// The key that [`add_client`](Self::add_client) will use, to register the socket under it.
@@ -117,9 +118,17 @@ impl Hub {
             return Err(Rule::TooManyToken.into());
         }
         if let Some(user) = &identity.user {
-            if roster.of_user(user.as_bytes()).count() >= limits.connections_per_user as usize {
+            if roster.count(Address::User(user)) >= limits.connections_per_user as usize {
                 return Err(Rule::TooManyUser.into());
             }
+        }
+        let groups: BTreeSet<&str> = identity.groups.iter().map(AsRef::as_ref).collect();
+        if groups.len() > limits.groups_per_connection {
+            return Err(Rule::TooManyGroups.into());
+        }
+        let new = groups.iter().filter(|group| roster.count(Address::Group(group)) == 0).count();
+        if new > 0 && roster.names(Space::Group) + new > limits.groups {
+            return Err(Rule::GroupsFull.into());
         }
         if roster.counts().open >= limits.clients.unwrap_or(usize::MAX) {
             return Err(Rule::Full.into());

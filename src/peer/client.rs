@@ -51,6 +51,11 @@ impl fmt::Display for ClientId {
 }
 
 impl ClientId {
+    /// A name that no client ever has.
+    pub(crate) fn nobody() -> Self {
+        Self { key: ClientKey::at(u32::MAX as usize - 1), generation: 0 }
+    }
+
     /// Reads what [`Display`](fmt::Display) writes, and nothing else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (key, generation) = text.split_once('-')?;

@@ -62,6 +62,8 @@ EXPECTED = {
     "w-sh": (["Hello, you", b"\x00\xff"], ""),
     "x-php": (["New order"], "1 got it, not there: u:44\n"),
     "x-sh": (["New order!!"], '56X{"connections":1,"away":0,"absent":["u:44"],"refused":0}'),
+    "j-php": (["welcome"], "11"),
+    "j-sh": (["welcome"], '17J{"connections":1}17J{"connections":1}'),
     "o-php": ([], f"* 1\nt:{TOKEN} 1\nu:44 0\n"),
     "o-sh": ([], '16O{"*":1,"u:44":0}'),
     "h-php": ([], f"{TOKEN} 1\n"),

@@ -61,12 +61,17 @@ impl Settled<'_> {
         }
         let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
         let expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
-        let user = identity.user.as_deref().map(str::as_bytes);
         let Floor { roster, delivery, .. } = &mut *self.floor;
-        let mail = roster.admit(id.key, identity.token.as_bytes(), user, expires, self.now);
+        let mail =
+            roster.admit(id.key, identity.token.as_bytes(), identity.user.as_deref(), expires, self.now);
         let mut response = Vec::with_capacity(256);
         http::append_upgrade(&mut response, key);
         delivery.response(id.key, mail, &response);
+        let bounds = self.rules.bounds();
+        for group in &identity.groups {
+            let joined = roster.join(id.key, group, bounds);
+            debug_assert!(joined.is_ok(), "there was room for the groups of the login");
+        }
         let open = self.floor.roster.counts().open as u64;
         self.stats.clients_peak = self.stats.clients_peak.max(open);
         debug!("opened peer={} token={:.8}", self.floor.roster.peer(id.key), identity.token);

@@ -184,6 +184,7 @@ impl Floor {
     pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
         let keys = self.roster.shrink(slots_min)?;
         self.full = Vec::new();
+        self.selection.shrink();
         self.delivery.shrink();
         Some(keys)
     }
