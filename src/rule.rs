@@ -94,7 +94,6 @@ rules! {
     OtherUpgrade, "other_upgrade", 400, "the Upgrade field does not name `websocket`";
     PlainHttpOnTls, "plain_http_on_tls", 400, "plain HTTP came where TLS is spoken";
     Revoked, "revoked", 403, "the login was revoked";
-    ReceivedFull, "received_full", 0, "`limits.received` bytes of heads and messages that are not complete were kept, and this connection had the longest head";
     Timeout, "timeout", 408, "the request was not complete within `timeouts.handshake`";
     TooManyGroups, "too_many_groups", 403, "the connection would be in more groups than `limits.groups_per_connection`";
     TooManyHeaders, "too_many_headers", 431, "the head has more than 64 fields";

@@ -141,6 +141,7 @@ rows! {
     counter bytes_out "wsson_bytes_out_total" "Bytes written to clients.";
     gauge queued_bytes "wsson_queued_bytes" "Bytes that wait for clients.";
     gauge queued_bytes_max "wsson_queued_bytes_max" "Most bytes that may wait.";
+    gauge revoked "wsson_revoked" "Revocations of logins that have not expired by themselves yet.";
     Fact reload "" ""
         "Reloads so far: `count`, and of the last one `error` (or null), what was `applied`, what waits for a `restart`, what is `kept` as it cannot be read again." =>
         |report| report.reload.map_or(Value::Absent, Value::Reload);

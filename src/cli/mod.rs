@@ -18,7 +18,6 @@ mod screen;
 mod send;
 mod service;
 mod status;
-mod who;
 
 use args::{Args, Wanted};
 use std::fmt::Display;

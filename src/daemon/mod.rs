@@ -15,6 +15,7 @@ pub(crate) mod notify;
 pub(crate) mod pidfile;
 pub(crate) mod privileges;
 pub(crate) mod reload;
+pub(crate) mod revocations;
 pub(crate) mod service;
 pub(crate) mod supervisor;
 

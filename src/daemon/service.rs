@@ -12,7 +12,7 @@ use super::notify::Manager;
 use super::pidfile::{Holder, Locked, PidFile, Stage};
 use super::privileges::CAPABLE;
 use super::reload::{self, Plan};
-use super::{Failure, activation, folders, log, privileges};
+use super::{Failure, activation, folders, log, privileges, revocations};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::Exit;
 use crate::net::{Address, BindError};
@@ -170,8 +170,8 @@ impl Service {
     /// From nothing to a server that listens, as the user it will be.
     fn bind(settings: &Settings, detached: bool) -> Result<(Server<Messages>, Manager), Failure> {
         let owner = owner(settings)?;
-        for path in socket_files(settings) {
-            folders::prepare(&path, owner)?;
+        for path in socket_files(settings).iter().chain(&settings.revoked_file) {
+            folders::prepare(path, owner)?;
         }
         let manager = Manager::from_env();
         let inherited = activation::take()?;
@@ -190,6 +190,9 @@ impl Service {
         log::direct(&log_target(&settings.log, detached))?;
         if sys::is_root() {
             warn!("root reason=\"no user is configured\"");
+        }
+        if let Some(path) = &settings.revoked_file {
+            revocations::keep(path, server.hub())?;
         }
         Ok((server, manager))
     }
@@ -325,6 +328,7 @@ impl Service {
             plan.applied.push("tls");
         }
         self.server.apply(&merged);
+        kept.extend(revocations::reload(merged.revoked_file.as_deref(), self.server.hub()));
         self.server.handler_mut().on_message = merged.on_message;
         self.settings = merged;
         Ok((plan, kept))

@@ -13,9 +13,9 @@
 //! |---|---|
 //! | `mod` | the façade |
 //! | `settled` | the floor, and the only place that delivers, admits, locks and closes |
-//! | `audience` | writing to lists of addresses, groups, kicks |
 //! | `arrival` | accepting, the request head, refusals |
 //! | `refusal` | why somebody may not come in, and the answer |
+//! | `revoke` | logins that are refused although they are right |
 //! | `input` | what open clients send |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
@@ -24,12 +24,12 @@
 //! | `audit` | everything recounted from scratch, for the tests |
 
 mod arrival;
-mod audience;
 mod audit;
 mod backends;
 mod input;
 mod lock;
 mod refusal;
+mod revoke;
 mod settled;
 mod tidy;
 mod time;
@@ -40,18 +40,20 @@ use crate::config::{Limits, Settings, Timeouts};
 use crate::delivery::Throttled;
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
-use crate::roster::{Bounds, Roster};
+use crate::roster::{Names, Roster};
 use crate::stats::{Process, Reload, Report, Stats};
+use crate::wire::command::{Addresses, Written};
 use crate::wire::frame::{CloseCode, Kind};
 use crate::wire::http::forwarded::Network;
 use backends::Backends;
+use revoke::Revocations;
 use settled::Floor;
 use std::hash::RandomState;
 
 pub(crate) use arrival::Head;
-pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
 pub use refusal::Refusal;
+pub(crate) use revoke::Journal;
 pub(crate) use settled::{After, Flush, Leave};
 pub(crate) use tidy::drop_empty;
 
@@ -61,6 +63,7 @@ pub struct Hub {
     pub(crate) floor: Floor,
     pub(crate) backends: Backends,
     pub(crate) rules: HubRules,
+    revocations: Revocations,
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
@@ -86,11 +89,16 @@ pub(crate) struct HubRules {
 impl Hub {
     /// A hub without peers. The hasher is keyed by the caller, `probe` tells what only the process knows.
     pub fn new(settings: &Settings, hasher: RandomState, probe: fn() -> Process) -> Self {
-        let roster = Roster::new(settings.auth.token_length, settings.timeouts.clone(), hasher);
+        let names = Names {
+            token_length: settings.auth.token_length,
+            users: settings.auth.identity == auth::IdentityKind::User,
+        };
+        let roster = Roster::new(names, settings.timeouts.clone(), hasher.clone());
         Self {
             floor: Floor::new(roster, settings.limits.outbox_bytes),
             backends: Backends::new(&settings.timeouts),
             rules: HubRules::from(settings),
+            revocations: Revocations::new(hasher),
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
@@ -162,9 +170,9 @@ impl Hub {
         std::str::from_utf8(self.roster().token(id)?).ok()
     }
 
-    /// The user that an open client proved, if its login names one.
+    /// The user that an open client proved, with `identity = "user"`.
     pub fn user(&self, id: ClientId) -> Option<&str> {
-        self.roster().user(id)
+        std::str::from_utf8(self.roster().user(id)?).ok()
     }
 
     /// Ids of all open clients of a token.
@@ -200,6 +208,12 @@ impl Hub {
             self.broadcast(kind.opcode(), message);
         }
         open
+    }
+
+    /// Queues a message for every open client that the list names; of an empty one it only counts them.
+    pub(crate) fn write(&mut self, to: &Addresses<'_>, kind: Kind, message: &[u8]) -> Written {
+        self.stats.directs += 1;
+        self.settled().write(to, kind.opcode(), message)
     }
 
     /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first.
@@ -242,6 +256,7 @@ impl Hub {
             locks: self.backends.iter().filter(|(_, backend)| backend.lock.is_some()).count() as u64,
             queued_bytes: self.floor.queued_bytes() as u64,
             queued_bytes_max: self.rules.limits.queued_bytes as u64,
+            revoked: self.revoked() as u64,
             reload: Some(&self.reload),
         }
         .json()
@@ -251,13 +266,6 @@ impl Hub {
 /// A limit as the status shows it; one that nobody has set yet is none.
 fn most(limit: Option<usize>) -> u64 {
     limit.map_or(u64::MAX, |limit| limit as u64)
-}
-
-impl HubRules {
-    /// The bounds of groups.
-    fn bounds(&self) -> Bounds {
-        Bounds { groups: self.limits.groups, groups_per_connection: self.limits.groups_per_connection }
-    }
 }
 
 impl From<&Settings> for HubRules {

@@ -203,7 +203,9 @@ impl<H: Handler> Server<H> {
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(|e| StartError::Os("cannot create the waker", e))?;
         let (remote, inbox) = Remote::new(waker);
-        let hub = Hub::new(&settings, RandomState::new(), probe);
+        let clock = Clock::new();
+        let mut hub = Hub::new(&settings, RandomState::new(), probe);
+        hub.set_now(clock.now);
         let sockets_max = capacity.sockets(&settings);
         let mut driver = Driver::new(hub, handler, sockets_max);
         driver.set_give_back(sys::return_freed_memory);
@@ -216,7 +218,7 @@ impl<H: Handler> Server<H> {
             inbox,
             inbox_left: false,
             drain_ms: settings.timeouts.drain_ms,
-            clock: Clock::new(),
+            clock,
             started: false,
             arrived: VecDeque::new(),
             tick: None,

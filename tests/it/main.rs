@@ -21,5 +21,6 @@ mod locks;
 mod memory;
 mod process;
 mod reuseport;
+mod revoked;
 mod timers;
 mod tls;
