@@ -105,9 +105,10 @@ fn addressed_plainly(letter: u8, payload: &[u8], rules: Rules) -> Option<Vec<u8>
     match letter {
         b'w' | b'x' if !is_text => None,
         b'w' | b'W' | b'x' | b'X' => rest.map(|_| payload.to_vec()),
-        b'k' if !is_text => None,
-        b'k' if rest.is_some_and(<[u8]>::is_empty) => Some(list.to_vec()),
-        b'k' => Some(payload.to_vec()),
+        b'k' | b'r' if !is_text => None,
+        b'r' if exceptions > 0 || items.iter().any(|item| !item.text.starts_with(['t', 'u'])) => None,
+        b'k' | b'r' if rest.is_some_and(<[u8]>::is_empty) => Some(list.to_vec()),
+        b'k' | b'r' => Some(payload.to_vec()),
         b'o' => (exceptions == 0).then(|| list.to_vec()),
         _ if !is_text || exceptions > 0 || items.len() > 1 => None,
         _ => Some([list, b" ", rest.unwrap_or_default()].concat()),
@@ -132,7 +133,7 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
             b'l' => length != rules.token_length,
             _ => false,
         };
-        let addressed = b"wWxXkoh".contains(&letter);
+        let addressed = b"wWxXkroh".contains(&letter);
         let known = addressed || b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
         if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);
