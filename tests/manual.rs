@@ -299,7 +299,8 @@ fn the_manual_and_the_help_have_the_same_exit_codes() {
 #[test]
 fn the_files_of_the_manuals_are_there() {
     let settings = fs::read_to_string(path("../docs/settings.md")).expect("the page of settings");
-    let package = ["debian/build", "debian/postinst", "debian/conffiles"].map(conf).concat();
+    let package =
+        ["debian/build", "debian/postinst", "debian/conffiles", "systemd/wsson.service"].map(conf).concat();
     for name in ["man/wsson.8", "man/wsson.toml.5", "man/wsson-control.7"] {
         let page = conf(name);
         let files =

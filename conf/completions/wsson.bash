@@ -2,7 +2,8 @@
 
 _wsson_options() {
     case $1 in
-        run | start | restart) echo "--config --allow-weak --verbose --help" ;;
+        run) echo "--config --allow-weak --verbose --keep --help" ;;
+        start | restart) echo "--config --allow-weak --verbose --help" ;;
         stop) echo "--config --now --help" ;;
         status) echo "--config --control --json --watch --help" ;;
         reload) echo "--config --allow-weak --help" ;;

@@ -60,6 +60,11 @@ const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
 
 const BIND: Opt = Opt::flag("bind", "try the addresses as well: one that a server has already is wrong");
 
+const KEEP: Opt = Opt::with(
+    "keep",
+    "FOLDER",
+    "keep the configuration that served there; after a failed start the next one serves with it",
+);
 const NOW: Opt = Opt::flag("now", "kill it, clients or not: for one that hangs");
 
 const SERVE_OPTIONS: &[&Opt] = &[&CONFIG, &ALLOW_WEAK, &VERBOSE];
@@ -100,7 +105,7 @@ const COMMANDS: &[Command] = &[
         name: "run",
         summary: "serve in the foreground",
         words: "",
-        options: SERVE_OPTIONS,
+        options: &[&CONFIG, &ALLOW_WEAK, &VERBOSE, &KEEP],
         details: "For service managers, containers and development. SIGTERM ends it.\n",
         run: service::run,
     },

@@ -32,10 +32,24 @@ pub(crate) fn settings(args: &Args) -> Result<Settings, Failure> {
 /// Settings for a server that runs with others, and what it keeps since it cannot be read again: a secret whose file the
 /// server's user may not read, and that the configuration names as before.
 pub(crate) fn again(args: &Args, running: &Settings) -> Result<(Settings, Vec<String>), Failure> {
-    let (settings, kept) = read_all(args, Some(running))?;
+    let (settings, kept) = read_all(args, read_config(&args.config().0)?, Some(running))?;
     match settings.missing() {
         Some(why) => Err(not_configured(format!("{}: {why}", args.config().0.display()))),
         None => Ok((settings, kept)),
+    }
+}
+
+/// The file as it is.
+pub(crate) fn text(args: &Args) -> Result<String, Failure> {
+    Ok(read_config(&args.config().0)?.0)
+}
+
+/// As [`settings`], from a copy: relative paths are relative to the original.
+pub(crate) fn settings_in(args: &Args, copy: &Path) -> Result<Settings, Failure> {
+    let settings = read_all(args, read_config(copy)?, None)?.0;
+    match settings.missing() {
+        Some(why) => Err(not_configured(format!("{}: {why}", copy.display()))),
+        None => Ok(settings),
     }
 }
 
@@ -63,12 +77,16 @@ pub(crate) fn file(args: &Args) -> Result<Settings, Failure> {
 
 /// Settings with their secrets; there may be no origin, and no secret either.
 pub(crate) fn with_secrets(args: &Args) -> Result<Settings, Failure> {
-    read_all(args, None).map(|(settings, _)| settings)
+    read_all(args, read_config(&args.config().0)?, None).map(|(settings, _)| settings)
 }
 
-fn read_all(args: &Args, running: Option<&Settings>) -> Result<(Settings, Vec<String>), Failure> {
+/// Adds the secrets that the text names, or that the environment has instead.
+fn read_all(
+    args: &Args,
+    (text, meta): (String, Metadata),
+    running: Option<&Settings>,
+) -> Result<(Settings, Vec<String>), Failure> {
     let (path, _) = args.config();
-    let (text, meta) = read_config(&path)?;
     let mut settings = parse(&text, &path, args.allow_weak())?;
     if !args.allow_weak() {
         refuse_open(&path, &meta, !settings.auth.secrets.is_empty())?;

@@ -17,6 +17,7 @@ mod reload;
 mod screen;
 mod send;
 mod service;
+mod source;
 mod status;
 
 use args::{Args, Wanted};

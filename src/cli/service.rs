@@ -6,6 +6,7 @@
 
 use super::args::Args;
 use super::reload::status;
+use super::source::ConfigFile;
 use super::{Exit, Failure, Outcome, check, load, say, warn};
 use crate::Settings;
 use crate::daemon::detach::{self, Detached};
@@ -27,10 +28,11 @@ const KILLED: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let args = args.anchored();
-    let settings = load::settings(&args)?;
+    let mut source = ConfigFile::new(&args)?;
+    let settings = source.first()?;
     tell(&settings);
     install_log(&args);
-    service::run(settings, &mut |running| again(&args, running))?;
+    service::run(settings, &mut source)?;
     Ok(Exit::Done)
 }
 
@@ -55,7 +57,7 @@ fn begin(args: &Args, settings: Settings) -> Outcome {
         },
         Detached::Server(word) => {
             install_log(args);
-            service::run_detached(settings, &mut |running| again(args, running), word)?;
+            service::run_detached(settings, &mut ConfigFile::new(args)?, word)?;
             Ok(Exit::Done)
         }
     }
@@ -151,12 +153,6 @@ pub(super) fn tell(settings: &Settings) {
 fn install_log(args: &Args) {
     let level = if args.has("verbose") { ::log::LevelFilter::Debug } else { ::log::LevelFilter::Info };
     log::install(level);
-}
-
-/// The configuration for a running server; a failure is one line in its log.
-fn again(args: &Args, running: &Settings) -> Result<(Settings, Vec<String>), Failure> {
-    load::again(args, running)
-        .map_err(|failure| Failure::new(Exit::NotConfigured, failure.text.replace("\nwsson: ", "; ")))
 }
 
 // ── the running server ──

@@ -33,11 +33,20 @@ const STARTING: Duration = Duration::from_secs(30);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Reads the configuration again, for a server that runs with these settings; the sentences say what it keeps of them.
-pub(crate) type Load<'l> = dyn FnMut(&Settings) -> Result<(Settings, Vec<String>), Failure> + 'l;
+/// Where the settings come from, and who wants to know what became of them.
+pub(crate) trait Source {
+    /// Reads the configuration again, for a server that runs with these settings; the sentences say what it keeps of them.
+    fn load(&mut self, running: &Settings) -> Result<(Settings, Vec<String>), Failure>;
+    /// The server serves with what was read last.
+    fn served(&mut self);
+    /// The server does not start with what was read last; returns what to tell.
+    fn refused(&mut self, failure: Failure) -> Failure;
+    /// Why the server serves with other settings than those of its file, if it does.
+    fn instead(&self) -> Option<&str>;
+}
 
 /// Serves in the foreground until told to end.
-pub(crate) fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure> {
+pub(crate) fn run(settings: Settings, source: &mut dyn Source) -> Result<(), Failure> {
     let pid_file = match lock(&settings)? {
         Some(Locked::Theirs(holder)) => {
             return Err(Failure::new(Exit::Failed, running(holder))
@@ -46,16 +55,17 @@ pub(crate) fn run(settings: Settings, load: &mut Load<'_>) -> Result<(), Failure
         Some(Locked::Ours(file)) => Some(file),
         None => None,
     };
-    Service::start(settings, pid_file, false)?.serve(load)
+    let service = Service::start(settings, pid_file, false).map_err(|failure| source.refused(failure))?;
+    service.serve(source)
 }
 
 /// Serves in the background; `word` goes to the process that was started from the terminal.
-pub(crate) fn run_detached(settings: Settings, load: &mut Load<'_>, word: Word) -> Result<(), Failure> {
+pub(crate) fn run_detached(settings: Settings, source: &mut dyn Source, word: Word) -> Result<(), Failure> {
     match begin_detached(settings) {
         Ok(Begun::Service(service)) => {
             // Where the standard streams cannot be replaced they stay as they are, and the server serves.
             word.ready();
-            return service.serve(load);
+            return service.serve(source);
         }
         Ok(Begun::Needless(holder)) => word.needless(&running(holder)),
         Err(failure) => word.failed(&failure),
@@ -216,8 +226,12 @@ impl Service {
         Ok(self)
     }
 
-    fn serve(mut self, load: &mut Load<'_>) -> Result<(), Failure> {
-        let result = self.until_drained(load);
+    fn serve(mut self, source: &mut dyn Source) -> Result<(), Failure> {
+        match source.instead() {
+            Some(why) => self.serve_instead(why),
+            None => source.served(),
+        }
+        let result = self.until_drained(source);
         match &result {
             Ok(()) => info!("stopped"),
             Err(failure) => error!("failed reason=\"{}\"", reason(failure)),
@@ -227,7 +241,16 @@ impl Service {
         result
     }
 
-    fn until_drained(&mut self, load: &mut Load<'_>) -> Result<(), Failure> {
+    /// The file is bad, and an older one serves: told as a reload that failed would be.
+    fn serve_instead(&mut self, why: &str) {
+        error!("configuration_refused reason=\"{}\"", quotable(&one_line(why)));
+        self.last.failed = Some(one_line(why));
+        self.server.hub().note_reload(Vec::new(), Vec::new(), Vec::new(), Some(why.to_owned()));
+        let line = self.line();
+        self.manager.status(&line);
+    }
+
+    fn until_drained(&mut self, source: &mut dyn Source) -> Result<(), Failure> {
         loop {
             match self.server.next().map_err(|e| Failure::io("the event loop failed", &e))? {
                 Wake::Drained => return Ok(()),
@@ -235,7 +258,7 @@ impl Service {
                     return Ok(());
                 }
                 Wake::Signal(Signal::Terminate | Signal::Interrupt) => self.drain(),
-                Wake::Signal(Signal::Hangup) => self.reload(load),
+                Wake::Signal(Signal::Hangup) => self.reload(source),
                 Wake::Signal(Signal::User1) => reopen(),
                 Wake::Signal(Signal::User2) => info!("status {}", self.server.status_json()),
                 Wake::Tick => self.tick(),
@@ -266,14 +289,15 @@ impl Service {
         format!("Serving {clients} {noun}{}", self.last.words())
     }
 
-    fn reload(&mut self, load: &mut Load<'_>) {
+    fn reload(&mut self, source: &mut dyn Source) {
         if self.server.is_draining() {
             return warn!("reload_skipped reason=\"the server is stopping\"");
         }
         self.manager.reloading();
         self.make_sockets_anew();
-        match load(&self.settings).and_then(|(file, kept)| self.apply(&file, kept)) {
+        match source.load(&self.settings).and_then(|(file, kept)| self.apply(&file, kept)) {
             Ok((plan, kept)) => {
+                source.served();
                 for why in &kept {
                     warn!("kept_as_it_was reason=\"{}\"", quotable(why));
                 }

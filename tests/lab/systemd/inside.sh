@@ -124,6 +124,7 @@ a_group_that_cannot_be_set() {
     is 'the server' "$before" "$(pid)"
     exits 1 systemctl restart wsson
     has 'the journal' 'adduser www-data wsson' "$(journalctl -u wsson -n 20 --no-pager)"
+    eventually 10 serving || say_wrong 'the service is down'
 }
 
 reload_good_and_bad() {
@@ -193,8 +194,31 @@ commands_by_hand() {
 }
 
 a_bad_file_at_restart() {
+    local begin bad
+    for bad in 'colour = 1' 'servers = "tcp://192.0.2.1:80"'; do
+        set_key "$bad"
+        begin=$(now_ms)
+        exits 1 systemctl restart wsson
+        eventually 10 serving || say_wrong 'the service is down'
+        figure="away for $(($(now_ms) - begin)) ms, RestartSec=1"
+        in_its_unit
+        has 'systemctl status' 'the configuration that served before still does' "$(prop StatusText)"
+        exits 0 wsson status
+        has 'wsson status' 'failed, and changed nothing' "$said"
+        # Again, and it fails again.
+        exits 1 systemctl restart wsson
+        eventually 10 serving || say_wrong 'the service is down'
+        cp good.toml $CONFIG
+        exits 0 systemctl reload wsson
+        is 'systemctl status' 'Serving 0 clients' "$(prop StatusText)"
+        systemctl reset-failed wsson.service
+    done
+    # Where nothing is kept, it is not tried again and again.
+    exits 0 systemctl stop wsson
+    rm -f /var/lib/wsson/*
     set_key 'colour = 1'
-    exits 1 systemctl restart wsson
+    exits 1 systemctl start wsson
+    sleep 2
     is 'the unit' failed "$(systemctl is-active wsson.service)"
     is 'restarts of its own' 0 "$(prop NRestarts)"
     has 'the journal' 'unknown key' "$(journalctl -u wsson -n 20 --no-pager)"
@@ -400,7 +424,7 @@ remove_and_install_again() {
 purge() {
     exits 0 dpkg --purge wsson
     local left
-    left=$(ls -d /etc/wsson /var/log/wsson /etc/init.d/wsson /etc/systemd/system/*wsson* \
+    left=$(ls -d /etc/wsson /var/log/wsson /var/lib/wsson /etc/init.d/wsson /etc/systemd/system/*wsson* \
         /etc/systemd/system/*.wants/wsson* /run/wsson 2> /dev/null)
     is 'what is left' '' "$left"
     rm -f good.toml
