@@ -48,6 +48,7 @@
 //! * `config`: the settings, their defaults, and the reason of every limit.
 //! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
 //! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
+//! * `date`: days and dates, for the log and for what certificates say.
 //! * `rule`: what a connection that did not become a client has broken; names for log, counters and documentation.
 //! * `stats`: counters, and the status as JSON.
 //!
@@ -105,6 +106,7 @@
 mod auth;
 mod clock;
 mod config;
+mod date;
 mod delivery;
 mod key;
 mod rule;

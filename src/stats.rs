@@ -91,6 +91,8 @@ macro_rules! rows {
             pub listeners: &'s [ListenerReport],
             /// The last reload.
             pub reload: Option<&'s Reload>,
+            /// What others around the hub know.
+            pub outside: Outside,
         }
 
         /// Every member of the status, in its order.
@@ -156,6 +158,11 @@ rows! {
     Gauge rss_bytes "process_resident_memory_bytes" "" "Resident memory." => |report| Value::Number(report.process.rss_bytes);
     Gauge fds "process_open_fds" "" "Open descriptors." => |report| Value::Number(report.process.fds);
     Gauge fds_max "process_max_fds" "" "Most descriptors that may be open." => |report| Value::Number(report.process.fds_max);
+    Counter log_lines_lost "wsson_log_lines_lost_total" "" "Lines of the log that could not be written." =>
+        |report| Value::Number((report.outside.log_lines_lost)());
+    Gauge certificate_expiry "wsson_certificate_expiry_seconds" ""
+        "When the certificate of `tls://` servers ends, in seconds since 1970; left out where there is none." =>
+        |report| report.outside.certificate_expiry_unix_s.map_or(Value::Absent, Value::Number);
 }
 
 /// One counter for each rule, at its place.
@@ -216,6 +223,21 @@ pub struct Process {
     pub fds: u64,
     /// Most descriptors it may open.
     pub fds_max: u64,
+}
+
+/// What the status has from others than the hub: who loads the certificate, who writes the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside {
+    /// When the certificate of TLS listeners ends.
+    pub certificate_expiry_unix_s: Option<u64>,
+    /// Asked at each status.
+    pub log_lines_lost: fn() -> u64,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self { certificate_expiry_unix_s: None, log_lines_lost: || 0 }
+    }
 }
 
 /// What reading the configuration again has done.
@@ -316,7 +338,7 @@ mod tests {
             [ListenerReport { address: "unix:///a\"b".into(), domain: None, clients: 1, accepted: 4 }];
         let report = Report { stats: Some(&stats), listeners: &listeners, clients: 1, ..Report::default() };
         let json = report.json();
-        assert!(json.starts_with("{\"version\":\"") && json.ends_with("\"fds_max\":0}"), "{json}");
+        assert!(json.starts_with("{\"version\":\"") && json.ends_with("\"log_lines_lost\":0}"), "{json}");
         let refused = r#""refused":{"origin_not_allowed":2},"closed":{"1000":1,"other":1},"#;
         assert!(json.contains(refused), "{json}");
         assert!(json.contains("\"locks\":0,\"messages_in\":7,"), "{json}");

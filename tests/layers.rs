@@ -20,6 +20,7 @@ const PARTS: &[Part] = &[
     // 0: bytes and values. They know nobody, but for what they are made of.
     Part("key", 0, &[], &[]),
     Part("clock", 0, &["key"], &[]),
+    Part("date", 0, &[], &[]),
     Part("rule", 0, &[], &[]),
     Part("stats", 0, &["rule"], &[]), // a counter each
     Part("wire", 0, &[], &[]),

@@ -26,7 +26,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     });
     let account = Unit::account(&config);
     let later = if account.is_none() { readable::later(&settings) } else { Vec::new() };
-    let warnings = settings.warnings().into_iter().chain(key_warning(&settings)).chain(borrowed).chain(later);
+    let warnings = settings
+        .warnings()
+        .into_iter()
+        .chain(certificate_warnings(&settings))
+        .chain(key_warning(&settings))
+        .chain(borrowed)
+        .chain(later);
     for warning in warnings {
         warn(&format_args!("wsson: warning: {warning}"));
     }
@@ -264,6 +270,19 @@ impl Giver {
         groups.extend(account.groups.iter().filter_map(|name| crate::sys::group(name).ok()?));
         (user.uid != 0).then_some(Self { uid: user.uid, groups })
     }
+}
+
+/// What browsers will say of the certificate; what keeps it from being used is told elsewhere.
+pub(super) fn certificate_warnings(settings: &Settings) -> Vec<String> {
+    let Some(TlsFiles { certificate, key }) = settings
+        .tls
+        .as_ref()
+        .filter(|_| settings.servers.iter().any(|address| address.starts_with("tls://")))
+    else {
+        return Vec::new();
+    };
+    crate::net::tls::load(certificate, key)
+        .map_or(Vec::new(), |tls| tls.warnings(crate::daemon::log::now_unix_s()))
 }
 
 fn key_warning(settings: &Settings) -> Option<String> {

@@ -37,7 +37,15 @@ pub(super) fn screen(look: &Look, before: Option<&Look>) -> String {
     }
     page.line("refused", &tally(look.report.get("refused")));
     page.line("closed", &tally(look.report.get("closed")));
-    page.line("trouble", &format!("{} overflows, {} errors", show.count("overflows"), show.count("errors")));
+    let lost = show.number("log_lines_lost").filter(|lost| *lost > 0);
+    let lost = lost.map_or(String::new(), |lost| format!("; {lost} lines of the log are lost"));
+    page.line(
+        "trouble",
+        &format!("{} overflows, {} errors{lost}", show.count("overflows"), show.count("errors")),
+    );
+    if let Some(expires) = show.number("certificate_expiry").and_then(|expires| i64::try_from(expires).ok()) {
+        page.line("certificate", &format!("holds until {}", crate::date::show(expires)));
+    }
     for text in reloads(look.report.get("reload")) {
         page.line("reload", &text);
     }

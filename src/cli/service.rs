@@ -145,7 +145,7 @@ impl Keeper {
 
 /// What can be served but will surprise.
 pub(super) fn tell(settings: &Settings) {
-    for warning in settings.warnings() {
+    for warning in settings.warnings().into_iter().chain(check::certificate_warnings(settings)) {
         warn(&format_args!("wsson: warning: {warning}"));
     }
 }

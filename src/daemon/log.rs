@@ -9,6 +9,7 @@
 //! log do not pass them.
 
 use super::Failure;
+use crate::date::civil;
 use crate::sys;
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -18,6 +19,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -107,6 +109,19 @@ impl log::Log for Sink {
     fn flush(&self) {}
 }
 
+/// Lines that could not be written since the process began.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// The time by the clock on the wall.
+pub(crate) fn now_unix_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
+}
+
+/// How many lines could not be written since the process began.
+pub(crate) fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 #[derive(Default)]
 struct State {
     output: Output,
@@ -179,6 +194,7 @@ impl State {
         self.lost = if paid { 0 } else { self.lost };
         if !paid || !self.write(level, &line) {
             self.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
         }
         self.line = line;
     }
@@ -365,21 +381,6 @@ impl fmt::Display for Utc {
         let (year, month, day) = civil(days);
         write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
     }
-}
-
-/// Days since 1970 as a date. Counts years from March, so that the leap day comes last, in eras of 400 years,
-/// which all have the same length.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_TO_1970: u64 = 719_468; // from 0000-03-01
-    const ERA_DAYS: u64 = 146_097;
-    let (era, day) = ((days + DAYS_TO_1970) / ERA_DAYS, (days + DAYS_TO_1970) % ERA_DAYS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Five months from March are 153 days, twice, whatever the year.
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, date)
 }
 
 #[cfg(test)]

@@ -189,6 +189,7 @@ impl Service {
         let messages = Messages { on_message: settings.on_message };
         let mut server = Server::bind_with(settings, messages, inherited).map_err(|e| start_failure(&e))?;
         server.handle_signals().map_err(|e| Failure::io("cannot handle signals", &e))?;
+        server.set_log_lines_lost(log::lines_lost);
         server.set_tick(manager.interval().map_or(TICK, |interval| interval.min(TICK)));
         match owner {
             Some(user) => {
@@ -346,6 +347,9 @@ impl Service {
         kept.extend(unreadable);
         if plan.applied.contains(&"log") {
             log::direct(&log_target(&merged.log, self.detached))?;
+        }
+        for warning in tls.iter().flat_map(|tls| tls.warnings(log::now_unix_s())) {
+            warn!("certificate reason=\"{}\"", quotable(&warning));
         }
         let new_certificate = tls.is_some_and(|tls| self.server.use_tls(&tls));
         if new_certificate && !plan.applied.contains(&"tls") {

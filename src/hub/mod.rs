@@ -41,7 +41,7 @@ use crate::delivery::Throttled;
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
 use crate::roster::{Names, Roster};
-use crate::stats::{Process, Reload, Report, Stats};
+use crate::stats::{Outside, Process, Reload, Report, Stats};
 use crate::wire::command::{Addresses, Written};
 use crate::wire::frame::{CloseCode, Kind};
 use crate::wire::http::forwarded::Network;
@@ -70,6 +70,7 @@ pub struct Hub {
     tidy: tidy::Tidy,
     /// For the status only.
     reload: Reload,
+    pub(crate) outside: Outside,
     probe: fn() -> Process,
 }
 
@@ -104,6 +105,7 @@ impl Hub {
             draining: false,
             tidy: tidy::Tidy::default(),
             reload: Reload::default(),
+            outside: Outside::default(),
             probe,
         }
     }
@@ -258,6 +260,7 @@ impl Hub {
             queued_bytes_max: self.rules.limits.queued_bytes as u64,
             revoked: self.revoked() as u64,
             reload: Some(&self.reload),
+            outside: self.outside,
         }
         .json()
     }

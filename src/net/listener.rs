@@ -12,13 +12,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a server on a Unix socket may take to show whether it lives.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long another server may take to bind in the same folder: a little longer than it may wait for one that hangs.
-const TURN: Duration = Duration::from_secs(8);
+/// How often another server that binds in the same folder is waited for, and how long each time: together a little longer
+/// than it may wait for one that hangs.
+const TURNS: u32 = 2_000;
+const TURN: Duration = Duration::from_millis(4);
 
 /// A listening socket, registered with the reactor's poll.
 #[derive(Debug)]
@@ -328,16 +330,15 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
 /// Waits until no other server of ours binds in the folder of this socket. It is the folder that is locked, as a lock file
 /// would be left behind. A folder that may not be opened, or a file system that knows no locks, gives none.
 fn turn(path: &Path) -> io::Result<Option<File>> {
-    let begin = Instant::now();
     let Some(Ok(folder)) = path.parent().map(File::open) else { return Ok(None) };
-    loop {
+    for _ in 0..TURNS {
         match sys::lock_whole(&folder) {
             Ok(true) => return Ok(Some(folder)),
-            Ok(false) if begin.elapsed() < TURN => std::thread::sleep(Duration::from_millis(2)),
-            Ok(false) => return Err(io::Error::other("another program keeps its folder locked")),
+            Ok(false) => std::thread::sleep(TURN),
             Err(_) => return Ok(None),
         }
     }
+    Err(io::Error::other("another program keeps its folder locked"))
 }
 
 /// Removes a socket that nobody listens on.

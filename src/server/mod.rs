@@ -248,6 +248,7 @@ impl<H: Handler> Server<H> {
             let speaks_tls = settings.servers.iter().map(|text| text.starts_with("tls://"));
             let listeners = self.driver.listeners().zip(speaks_tls);
             listeners.filter(|(_, speaks)| *speaks).for_each(|(listener, _)| _ = listener.use_tls(&tls));
+            self.driver.hub.outside.certificate_expiry_unix_s = u64::try_from(tls.expires_unix_s()).ok();
         }
         self.set_user_timeout(settings);
         match inherited.pop() {
@@ -457,7 +458,15 @@ impl<H: Handler> Server<H> {
         for listener in self.driver.listeners().filter(|listener| listener.has_tls()) {
             changed |= listener.use_tls(config);
         }
+        if changed {
+            self.driver.hub.outside.certificate_expiry_unix_s = u64::try_from(config.expires_unix_s()).ok();
+        }
         changed
+    }
+
+    /// Who counts the lines of the log that were lost; asked at each status.
+    pub(crate) fn set_log_lines_lost(&mut self, count: fn() -> u64) {
+        self.driver.hub.outside.log_lines_lost = count;
     }
 
     /// Makes the files of Unix sockets that have gone anew, so that they can be reached again; what is connected stays.

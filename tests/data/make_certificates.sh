@@ -21,3 +21,18 @@ issue() {
 issue curve ec -pkeyopt ec_paramgen_curve:P-256
 issue rsa rsa:2048
 rm -f ca.key ca.srl
+
+# Those that sign themselves with the curve's key: one is over, one has not begun, one is of the first version of X.509.
+dated() {
+    name=$1
+    : >index
+    printf '[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\npolicy=any\ndefault_md=sha256\n%b[any]\ncommonName=supplied\n[ext]\nbasicConstraints=CA:FALSE\n' "$4" >ca.cnf
+    openssl req -new -key curve.key -subj "/CN=$name" -out "$name.csr"
+    openssl ca -batch -notext -config ca.cnf -selfsign -keyfile curve.key -in "$name.csr" \
+        -startdate "$2" -enddate "$3" -out "$name.pem"
+    rm -f "$name.csr" index* ca.cnf ./[0-9A-F]*.pem
+}
+
+dated expired 20200101000000Z 20210101000000Z 'x509_extensions=ext\n'
+dated early 21000101000000Z 21010101000000Z 'x509_extensions=ext\n'
+dated version1 20200101000000Z 20210101000000Z ''

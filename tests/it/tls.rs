@@ -360,11 +360,27 @@ mod with_tls {
         // A bad one changes nothing.
         fs::write(server.path("server.key"), "nonsense").expect("the key can be written");
         server.signal("HUP");
-        eventually("the log says why", || server.log().contains("holds no private key in PEM form"));
+        eventually("the log says why", || server.log().contains("it holds no private key in PEM form"));
         assert!(server.log().contains("reload_failed"));
         assert!(shows(&server, "rsa"));
         old.send_text("still here");
         old.expect_text("still here");
+    }
+
+    /// It serves, since the clock may be the one that is wrong, but not without a word.
+    #[test]
+    fn an_expired_certificate_is_told() {
+        let setup = Setup::new().tls("curve");
+        fs::copy(data("expired.pem"), setup.path("server.pem")).expect("it can be copied");
+        let mut server = setup.start();
+        let told = fs::read_to_string(server.path("stderr.log")).expect("what it said");
+        assert!(told.contains("server.pem has expired on 2021-01-01: browsers refuse it"), "{told}");
+        assert_eq!(Backend::connect(&server).status().number("certificate_expiry"), 1_609_459_200);
+        // A renewed one is shown at once.
+        fs::copy(data("curve.pem"), server.path("server.pem")).expect("it can be copied");
+        server.signal("HUP");
+        eventually("it is reloaded", || server.log().contains("reloaded applied=tls "));
+        assert!(Backend::connect(&server).status().number("certificate_expiry") > 4_900_000_000);
     }
 
     #[test]
@@ -379,15 +395,15 @@ mod with_tls {
             let (code, told) = setup.refuses_to_start();
             assert!(code == 1 && told.contains(sentence), "{code}: {told}");
         };
-        check(&|setup| write(setup, "server.pem", ""), "server.pem holds no certificate in PEM form");
-        check(&|setup| write(setup, "server.key", ""), "server.key holds no private key in PEM form");
+        check(&|setup| write(setup, "server.pem", ""), "server.pem: it holds no certificate in PEM form");
+        check(&|setup| write(setup, "server.key", ""), "server.key: it holds no private key in PEM form");
         check(
             &|setup| write(setup, "server.key", &read("rsa.key")),
             "server.key does not belong to the certificate",
         );
         check(
             &|setup| write(setup, "server.pem", &read("curve.key")),
-            "server.pem holds no certificate in PEM form",
+            "server.pem: it holds no certificate in PEM form",
         );
         check(
             &|setup| fs::remove_file(setup.path("server.key")).expect("it is there"),
