@@ -202,6 +202,14 @@ fn users_have_logins_too() {
 }
 
 #[test]
+fn logins_are_those_of_the_scheme() {
+    let site = Site::started(TCP, "[auth]\nscheme = 'jwt'\nidentity = 'user'\n");
+    site.visit(site.port).is_well(&["a login is let in", "a message to this login arrives"]);
+    site.write("secret", "another-secret-for-doctor", 0o600);
+    site.visit(site.port).finds("403: wrong_signature", "wsson reload");
+}
+
+#[test]
 fn a_server_that_is_not_there() {
     let site = Site::new(TCP, "");
     site.doctor(&[]).finds("control.sock: no such file or directory", "wsson start");

@@ -214,6 +214,12 @@ pub fn verify<'h>(
 pub fn issue(rules: &Rules, token: &str, user: &str, issued_unix_s: i64) -> Vec<(String, String)> {
     let Some(secret) = rules.secrets.first() else { return Vec::new() };
     let user = (rules.identity == IdentityKind::User).then_some(user);
+    if rules.scheme == Scheme::Jwt {
+        let expires_unix_s = issued_unix_s.saturating_add(rules.lifetime_s);
+        let login = Identity { user: user.map(Into::into), ..Identity::new(token.to_owned()) };
+        let jwt = issue_jwt(secret, &login.with_times(issued_unix_s, expires_unix_s));
+        return vec![(rules.cookie_token.clone(), jwt)];
+    }
     let time = issued_unix_s.to_string();
     let signature = digest(rules.digest.signing(), secret, user, token, &time);
     let mut cookies = vec![

@@ -4,7 +4,7 @@
 //! the lines are written and read here, the file itself is for the process. It never touches a file and has no clock.
 //! Invariant: there are never more than `limits.revoked`, and none is dropped before its time: when there is no room for
 //! more, nothing more is revoked.
-//! design: control-protocol.md "Kick and revoke", threats.md row 28.
+//! design: COMMANDS.md, threats.md row 28.
 
 use super::cookies::{all_token, user};
 use super::{AHEAD_S_MAX, Identity};

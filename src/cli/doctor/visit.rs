@@ -291,7 +291,10 @@ fn of_rule(rule: &str) -> &'static str {
         "missing_origin" | "origin_not_allowed" | "bad_origin" | "duplicate_origin" => {
             "the proxy must pass Origin as the browser sent it; or a reload, when `origins` was changed"
         }
-        "wrong_digest" => "the server has another secret than this file: wsson reload",
+        "wrong_digest" | "wrong_signature" => "the server has another secret than this file: wsson reload",
+        "bad_jwt" | "bad_claim" | "wrong_algorithm" => {
+            "the proxy must pass Cookie as the browser sent it; or a restart, when auth.scheme was changed"
+        }
         "expired" | "future" => "the clocks of this host and of the server differ",
         "no_upgrade"
         | "no_connection_upgrade"
