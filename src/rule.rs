@@ -95,6 +95,7 @@ rules! {
     PlainHttpOnTls, "plain_http_on_tls", 400, "plain HTTP came where TLS is spoken";
     Revoked, "revoked", 403, "the login was revoked";
     Timeout, "timeout", 408, "the request was not complete within `timeouts.handshake`";
+    TooManyAddress, "too_many_address", 0, "`limits.handshakes_per_address` connections of one address have shown no login";
     TooManyGroups, "too_many_groups", 403, "the connection would be in more groups than `limits.groups_per_connection`";
     TooManyHeaders, "too_many_headers", 431, "the head has more than 64 fields";
     TooManyToken, "too_many_token", 429, "`limits.connections_per_token` connections of this token are open";

@@ -361,12 +361,18 @@ section! {
         "connections_per_token" => connections_per_token: u32 = 5, ANY_COUNT, Reload;
         /// Open connections of one user, with `identity = "user"` only. 5, for the same reason. Beyond: 429.
         "connections_per_user" => connections_per_user: u32 = 5, ANY_COUNT, Reload;
-        /// Connections that have not proved a login: those whose request is not complete. It leaves room for a mass
-        /// reconnect. Beyond: the oldest of them is dropped, whoever it is.
+        /// Connections that have not proved a login: those whose request is not complete, and those that are being told of a
+        /// refusal. Half of all, because a mass reconnect is no attack: phones take 300 to 600 ms from connecting to their
+        /// request. Beyond: of those that were refused the oldest is dropped, else the oldest if it has been there for a
+        /// second; if it has not, the others wait in the system's backlog.
         "unauthenticated" => unauthenticated: Option<usize> = None, CountOr {
             count: CLIENTS,
-            worked_out: "the larger of 1024 and a tenth of clients, at most a half of them",
+            worked_out: "a half of clients",
         }, Reload;
+        /// Connections of one address that have not proved a login; of IPv6, of one network of 64 bits. 256: a flood, not an
+        /// office. Unix sockets, the loopback and `trusted_proxies` are exempt: behind them one address is everybody.
+        /// Beyond: the address's oldest is dropped if it has been there for a second, else the new one.
+        "handshakes_per_address" => handshakes_per_address: usize = 256, CLIENTS, Reload;
         /// Request head. 8 KiB: what nginx and Apache let through, cookies of other programs included. Beyond: 431.
         "head" => head_bytes: usize = 8 * KIB, HEAD, Reload;
         /// A client's message or frame. 64 KiB: clients of a push server say little; it is stored whole until complete.

@@ -23,8 +23,10 @@ pub(super) enum Accepting {
     Waiting,
     /// Somebody may wait.
     Ready,
-    /// No descriptor or no slot is free: until one is, or until this moment.
+    /// No descriptor is free: until one is, or until this moment.
     Paused(u64),
+    /// There is no room for a connection without a login: until there is, or until this moment.
+    Crowded(u64),
 }
 
 impl Accepting {
@@ -33,7 +35,7 @@ impl Accepting {
         match self {
             Self::Waiting => u64::MAX,
             Self::Ready => 0,
-            Self::Paused(until_ms) => until_ms,
+            Self::Paused(until_ms) | Self::Crowded(until_ms) => until_ms,
         }
     }
 }
@@ -49,9 +51,25 @@ pub(super) struct Port<L> {
 impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     /// There is room, or may be.
     pub(super) fn accept_again(&mut self) {
-        let paused = |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_));
+        let paused =
+            |port: &&mut Port<L>| matches!(port.accepting, Accepting::Paused(_) | Accepting::Crowded(_));
         self.ports.iter_mut().filter(paused).for_each(|port| port.accepting = Accepting::Ready);
         self.accept_at_ms = 0;
+    }
+
+    /// Some who kept the others waiting may have shown their login, or be on their way out.
+    #[inline]
+    pub(super) fn accept_if_room(&mut self) {
+        if self.accept_at_ms != u64::MAX
+            && self.waits_for_room()
+            && self.hub.is_crowded(self.sockets_max).is_none()
+        {
+            self.accept_again();
+        }
+    }
+
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.ports.iter().any(|port| matches!(port.accepting, Accepting::Crowded(_)))
     }
 
     /// Most turns have nobody to accept, and see that without a look at the listeners.
@@ -67,7 +85,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     #[inline(never)]
     fn accept_from_all(&mut self, now: Now) {
         for place in 0..self.ports.len() {
-            if matches!(self.ports[place].accepting, Accepting::Paused(until_ms) if until_ms <= now.ms) {
+            if self.ports[place].accepting.at_ms() <= now.ms {
                 self.ports[place].accepting = Accepting::Ready;
             }
             for _ in 0..ACCEPTS_MAX {
@@ -81,9 +99,14 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     fn accept_one(&mut self, place: usize, now: Now) {
         let port = &mut self.ports[place];
-        if port.place.is_some() && self.hub.client_slots() >= self.sockets_max {
-            port.accepting = Accepting::Paused(u64::MAX); // until one leaves
-            return;
+        if port.place.is_some() {
+            // When one had to go for the last one, its descriptor comes free at the end of the turn.
+            let reaps = self.hub.client_slots() > self.sockets_max;
+            let until_ms = if reaps { Some(u64::MAX) } else { self.hub.is_crowded(self.sockets_max) };
+            if let Some(until_ms) = until_ms {
+                port.accepting = Accepting::Crowded(until_ms);
+                return;
+            }
         }
         let peer = match port.place {
             Some(_) => Peer::Client(self.hub.next_client()),
@@ -113,7 +136,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     }
 
     fn add_client(&mut self, stream: L::Stream, place: usize, peer: PeerAddr) {
-        let id = self.hub.add_client(place, peer);
+        let id = self.hub.add_client(place, peer, self.sockets_max);
         // A fresh socket can be written to.
         self.table.clients.put(id.key, Slot::new(stream, Write::Ready));
     }

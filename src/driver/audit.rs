@@ -92,9 +92,11 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             check(wakes_ms <= latest_ms, || format!("wakes at {wakes_ms}, a peer is due at {due_ms}"))?;
         }
         for port in &self.ports {
-            if let Accepting::Paused(until_ms) = port.accepting {
+            check(wakes_ms <= port.accepting.at_ms().max(now.ms), || {
+                "sleeps longer than accepting pauses".into()
+            })?;
+            if let Accepting::Crowded(until_ms) = port.accepting {
                 let full = self.hub.client_slots() >= self.sockets_max;
-                check(wakes_ms <= until_ms, || "sleeps longer than accepting pauses".into())?;
                 check(until_ms < u64::MAX || full, || "accepting pauses although there is room".into())?;
             }
         }

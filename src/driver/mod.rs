@@ -21,10 +21,12 @@
 //! | `node` | connections that wsson opens itself |
 //! | `stream` | what is asked of sockets, and how bytes are offered to one |
 //! | `accept` | accepting |
+//! | `late` | a turn that comes late, and what is forgiven for it |
 //! | `audit` | what must hold between two turns, for the tests |
 
 mod accept;
 mod audit;
+mod late;
 mod node;
 mod protocol;
 mod stream;
@@ -43,12 +45,16 @@ use crate::handler::{Handler, Spoke};
 use crate::hub::{After, Hub, READ_BYTES, drop_empty};
 use crate::key::{BackendKey, ClientKey, NodeKey};
 use accept::{Accepting, Port};
+use late::Lateness;
 use protocol::{Gate, Peers, Protocol, gate};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use stream::would_block;
 use table::{Place, Read, Slot, Table, Write};
 
+/// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
+/// are flushed soon.
+pub const EVENTS_MAX: usize = 512;
 /// Bytes read at once. One read of a connection is also its share of a turn.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 // What one read of a client broadcasts is offered to everybody in one round, which the throttle counts on.
@@ -123,7 +129,8 @@ pub struct Driver<L: Listen, H, N = NoNodes> {
     /// Sockets of clients in all states together; beyond it accepting pauses.
     sockets_max: usize,
     /// Deadlines are left over.
-    late: bool,
+    overdue: bool,
+    lateness: Lateness,
     drain_until_ms: Option<u64>,
     /// Asks the allocator for what it keeps of freed memory.
     give_back: fn(),
@@ -155,7 +162,8 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             urgent_soon: URGENT_SOON,
             batch: Vec::new(),
             sockets_max,
-            late: false,
+            overdue: false,
+            lateness: Lateness::default(),
             drain_until_ms: None,
             give_back: || {},
         }
@@ -246,15 +254,25 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.run_costly();
         self.run_leftovers();
         self.accept(now);
-        self.late = self.hub.expire(EXPIRES_MAX);
-        self.nodes.expire(&mut self.hub, now);
-        if self.drain_until_ms.is_some_and(|until_ms| now.ms >= until_ms) {
-            self.hub.end_all();
+        if self.lateness.may_expire(now, self.hub.client_slots() + self.hub.backends.len()) {
+            self.expire(now);
         }
         self.flush();
         self.reap();
+        self.accept_if_room();
         if self.hub.is_tidy_due() {
             self.tidy();
+        }
+        self.lateness.sleep(now, self.timeout_ms(now));
+    }
+
+    /// Deadlines that have come.
+    #[inline]
+    fn expire(&mut self, now: Now) {
+        self.overdue = self.hub.expire(EXPIRES_MAX);
+        self.nodes.expire(&mut self.hub, now);
+        if self.drain_until_ms.is_some_and(|until_ms| now.ms >= until_ms) {
+            self.hub.end_all();
         }
     }
 
@@ -273,7 +291,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     fn has_work(&self) -> bool {
         let runs = !self.run.is_empty() || !self.later.is_empty();
         let flushes = self.hub.floor.has_flush() || self.hub.backends.has_flush() || self.nodes.has_flush();
-        self.late || runs || flushes
+        self.overdue || runs || flushes || self.lateness.is_forgiving()
     }
 
     /// Those that waited come before those that the next events bring.
@@ -373,6 +391,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     // One connection.
 
+    #[inline]
     fn note<K: Protocol>(&mut self, key: K, ready: Ready) {
         let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
         if slot.note(ready) {

@@ -5,6 +5,7 @@
 
 use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
+use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
 use crate::roster::USER_BYTES_MAX;
@@ -12,6 +13,23 @@ use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
 use crate::wire::http::{self, Key, Request, Response};
 use log::{debug, info};
+
+/// How long a connection without a login is left alone although others wait: phones take 300 to 600 ms from connecting to
+/// their request.
+const GRACE_MS: u64 = 1000;
+/// Slots that have to be there for that: with fewer a browser would wait behind a crowd for many of these seconds.
+const CROWD_MIN: usize = 256;
+
+/// Whether there is room for one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Crowd {
+    /// There is.
+    No,
+    /// When one goes that has had its time.
+    Full,
+    /// When one goes, however young.
+    Narrow,
+}
 
 impl Hub {
     /// The key that [`add_client`](Self::add_client) will use, to register the socket under it.
@@ -24,18 +42,83 @@ impl Hub {
         self.roster().len()
     }
 
-    /// A connection that was accepted: it has `timeouts.handshake` to show its request. Over `limits.unauthenticated` the
-    /// oldest is dropped: a genuine browser is done long before.
-    pub(crate) fn add_client(&mut self, listener: usize, peer: PeerAddr) -> ClientId {
-        let id = self.floor.add(listener, peer, self.now);
-        let oldest = self.floor.oldest_stranger();
-        let max = self.rules.limits.unauthenticated.unwrap_or(usize::MAX);
-        if let Some(oldest) = oldest.filter(|_| self.roster().counts().waiting > max) {
-            let rule = Rule::OldestUnauthenticated;
-            info!("dropped rule={} peer={}", rule.name(), self.roster().peer(oldest.key));
-            self.settled().vanish(oldest.key, rule);
+    /// Until when no connection is to be accepted, because there is no room and none can be made: those that have no login
+    /// may be browsers that come back all at once, and get a second to show it. `u64::MAX`: until one leaves.
+    pub(crate) fn is_crowded(&mut self, slots_max: usize) -> Option<u64> {
+        let crowd = self.crowd(slots_max);
+        if crowd == Crowd::No || self.floor.oldest_refused().is_some() {
+            return None;
+        }
+        let Some(oldest) = self.floor.oldest_stranger() else { return Some(u64::MAX) };
+        let until_ms = self.grace_ends_ms(oldest, crowd);
+        (until_ms > self.now.ms).then_some(until_ms)
+    }
+
+    fn crowd(&self, slots_max: usize) -> Crowd {
+        let (counts, slots) = (self.roster().counts(), self.client_slots());
+        let left_for_strangers = slots_max.saturating_sub(slots - counts.strangers());
+        if slots >= slots_max {
+            if left_for_strangers < CROWD_MIN { Crowd::Narrow } else { Crowd::Full }
+        } else if counts.strangers() >= self.rules.limits.unauthenticated.unwrap_or(usize::MAX) {
+            Crowd::Full
+        } else {
+            Crowd::No
+        }
+    }
+
+    /// The moment from which on a connection without a login may be dropped for others.
+    fn grace_ends_ms(&self, id: ClientId, crowd: Crowd) -> u64 {
+        let since_ms = self.roster().find(id).map_or(0, |client| client.heard().ms());
+        if crowd == Crowd::Narrow { 0 } else { since_ms + GRACE_MS }
+    }
+
+    /// A connection that was accepted: it has `timeouts.handshake` to show its request. What is too many then goes: of those
+    /// that were refused the oldest, else the oldest that has had its second.
+    pub(crate) fn add_client(&mut self, listener: usize, peer: PeerAddr, slots_max: usize) -> ClientId {
+        let trusted = self.rules.trusted_proxies.iter().any(|network| network.contains(peer));
+        let sender = peer.sender().filter(|_| !trusted);
+        let crowd = self.crowd(slots_max);
+        let id = self.floor.add(listener, peer, sender, self.now);
+        if let Some(sender) = sender {
+            self.bound_sender(sender, id);
+        }
+        if crowd != Crowd::No && self.roster().is_handshaking(id) {
+            self.drop_oldest(crowd, id);
         }
         id
+    }
+
+    fn drop_oldest(&mut self, crowd: Crowd, new: ClientId) {
+        if let Some(oldest) = self.floor.oldest_refused() {
+            debug!(
+                "dropped rule={} peer={}",
+                Rule::OldestUnauthenticated.name(),
+                self.roster().peer(oldest.key)
+            );
+            return self.settled().lose(oldest.key);
+        }
+        let oldest = self.floor.oldest_stranger().filter(|oldest| *oldest != new);
+        if let Some(oldest) = oldest.filter(|oldest| self.grace_ends_ms(*oldest, crowd) <= self.now.ms) {
+            self.drop_stranger(oldest, Rule::OldestUnauthenticated);
+        }
+    }
+
+    /// Over `limits.handshakes_per_address` the sender's oldest goes, or the new one.
+    fn bound_sender(&mut self, sender: u64, new: ClientId) {
+        if self.roster().counted(sender) <= self.rules.limits.handshakes_per_address {
+            return;
+        }
+        let before = self.now.ms.checked_sub(GRACE_MS).map(Tick::at);
+        let going = self.roster().oldest_of(sender, before).unwrap_or(new);
+        match self.roster().is_handshaking(going) {
+            true => self.drop_stranger(going, Rule::TooManyAddress),
+            false => self.settled().lose(going.key),
+        }
+    }
+
+    fn drop_stranger(&mut self, id: ClientId, rule: Rule) {
+        info!("dropped rule={} peer={}", rule.name(), self.roster().peer(id.key));
+        self.settled().vanish(id.key, rule);
     }
 
     // Handshake.
@@ -190,4 +273,67 @@ pub(crate) enum Head {
     InInput(usize),
     /// It came in pieces: all of them and the end of the head in them.
     Gathered(Vec<u8>, usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Now;
+    use crate::config::Settings;
+    use crate::stats::Process;
+    use std::hash::RandomState;
+    use std::net::IpAddr;
+
+    fn hub() -> Hub {
+        let mut settings = Settings { trusted_proxies: vec!["198.51.100.1".into()], ..Settings::default() };
+        settings.limits.handshakes_per_address = 3;
+        let mut hub = Hub::new(&settings, RandomState::new(), Process::default);
+        hub.add_listener("tcp://192.0.2.7:80".into(), None);
+        hub
+    }
+
+    fn come(hub: &mut Hub, from: &str) -> ClientId {
+        let peer = PeerAddr::Ip(from.parse::<IpAddr>().unwrap(), 50_000);
+        hub.add_client(0, peer, usize::MAX)
+    }
+
+    fn reap(hub: &mut Hub) {
+        while let Some((id, _)) = hub.next_gone() {
+            hub.floor.remove(id);
+        }
+        hub.audit().unwrap();
+    }
+
+    #[test]
+    fn of_one_address_the_oldest_that_had_a_second_goes_else_the_new_one() {
+        let mut hub = hub();
+        let first: Vec<ClientId> = (0..3).map(|_| come(&mut hub, "192.0.2.1")).collect();
+        let young = come(&mut hub, "192.0.2.1");
+        assert!(!hub.is_handshaking(young), "the others had no time yet");
+        let other = come(&mut hub, "192.0.2.2");
+        assert!(hub.is_handshaking(other), "another one");
+        hub.set_now(Now { ms: 2000, unix_s: 0 });
+        let later = come(&mut hub, "192.0.2.1");
+        assert!(hub.is_handshaking(later) && !hub.is_handshaking(first[0]) && hub.is_handshaking(first[1]));
+        reap(&mut hub);
+        hub.refuse(first[2], Refusal::from(Rule::Timeout));
+        let next = come(&mut hub, "192.0.2.1");
+        assert!(hub.is_handshaking(next) && hub.is_handshaking(first[1]), "one that was refused goes before");
+        reap(&mut hub);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_sender_and_a_proxy_is_everybody() {
+        let mut hub = hub();
+        let all = |hub: &mut Hub, addresses: &[&str]| -> usize {
+            let ids: Vec<ClientId> = addresses.iter().map(|address| come(hub, address)).collect();
+            ids.iter().filter(|id| hub.is_handshaking(**id)).count()
+        };
+        assert_eq!(all(&mut hub, &["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::ffff:1"]), 3);
+        assert_eq!(all(&mut hub, &["2001:db8:0:1::1"]), 1);
+        assert_eq!(all(&mut hub, &["198.51.100.1"; 5]), 5);
+        assert_eq!(all(&mut hub, &["127.0.0.1"; 5]), 5);
+        assert_eq!(all(&mut hub, &["::1"; 5]), 5);
+        reap(&mut hub);
+    }
 }

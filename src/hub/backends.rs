@@ -145,7 +145,7 @@ impl Backends {
             let backend = self.get(key);
             backend.heard = now.tick();
             // The next ping may be due before what the wheel waits for.
-            if std::mem::take(&mut backend.pinged) {
+            if backend.pinged.take().is_some() {
                 self.rearm(key);
             }
         }
@@ -325,8 +325,8 @@ impl Backends {
     }
 
     /// No sign of life: it is asked for one.
-    fn ping(&mut self, key: BackendKey) {
-        self.get(key).pinged = true;
+    fn ping(&mut self, key: BackendKey, now: Tick) {
+        self.get(key).pinged = Some(now);
         self.tell(key, &Reply::Ping);
         self.rearm(key);
     }
@@ -532,7 +532,7 @@ impl Hub {
 
     fn backend_is_due(&mut self, key: BackendKey, due: Due) {
         match due {
-            Due::Ping => self.backends.ping(key),
+            Due::Ping => self.backends.ping(key, self.now.tick()),
             Due::Lock => self.lose_lock(key),
             Due::Dead => {
                 info!("backend_closed reason=silent");

@@ -80,7 +80,7 @@ mod tests {
     }
 
     fn crowd(hub: &mut Hub, count: usize) -> Vec<ClientId> {
-        (0..count).map(|_| hub.add_client(0, PeerAddr::default())).collect()
+        (0..count).map(|_| hub.add_client(0, PeerAddr::default(), usize::MAX)).collect()
     }
 
     /// They end, are reaped, and the tables are looked at when it is time.

@@ -61,7 +61,8 @@ pub(crate) struct Backend {
     pub(crate) lock: Option<Lock>,
     /// When it last gave a sign of life: bytes sent, or replies taken.
     pub(crate) heard: Tick,
-    pub(crate) pinged: bool,
+    /// When it was asked for a sign of life, while none came since.
+    pub(crate) pinged: Option<Tick>,
     /// Its side of the connection is shut down.
     pub(crate) eof: bool,
     /// It has closed its side for replies.
@@ -95,7 +96,7 @@ impl Backend {
             state: State::Open,
             lock: None,
             heard: now,
-            pinged: false,
+            pinged: None,
             eof: false,
             deaf: false,
             queued: false,
@@ -138,11 +139,14 @@ impl Backend {
         let silence = match self.state {
             State::Gone => return None,
             State::Lingering { until } => return Some((until.ms(), Due::Dead)),
-            State::Open if !self.pinged => (heard_ms + timeouts.control_ms, Due::Ping),
+            State::Open => match self.pinged {
+                None => (heard_ms + timeouts.control_ms, Due::Ping),
+                Some(since) => (since.ms().max(heard_ms) + timeouts.control_ms, Due::Dead),
+            },
             State::Ending if self.replies.waits() => {
                 (heard_ms + WAIT_MS_MAX + timeouts.control_ms, Due::Dead)
             }
-            State::Open | State::Ending => (heard_ms + 2 * timeouts.control_ms, Due::Dead),
+            State::Ending => (heard_ms + 2 * timeouts.control_ms, Due::Dead),
         };
         let lock_ms = heard_ms + timeouts.lock_ms;
         Some(if self.lock.is_some() && lock_ms < silence.0 { (lock_ms, Due::Lock) } else { silence })

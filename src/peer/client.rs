@@ -172,6 +172,16 @@ impl Client {
         self.expires.is_some()
     }
 
+    /// Whether it lingers so that a refusal reaches it.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Lingering { .. }) && !self.was_open()
+    }
+
+    /// When bytes came last; of one whose request is awaited, when it was accepted.
+    pub(crate) fn heard(&self) -> Tick {
+        self.heard
+    }
+
     /// Whether a message may be queued for it: the one predicate for direct messages and broadcasts. A locked
     /// client accepts, and holds.
     #[inline]

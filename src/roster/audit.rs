@@ -27,8 +27,11 @@ impl Roster {
             })?;
             let waits = matches!(client.state(), State::Handshaking { .. });
             let id = self.id(key).expect("it is here");
-            check(!waits || self.strangers.contains(&id), || {
+            check(!waits || self.strangers.waiting.contains(&id), || {
                 format!("client {key} is not among the strangers")
+            })?;
+            check(!client.is_refused() || self.strangers.refused.contains(&id), || {
+                format!("client {key} is not among the refused")
             })?;
             let due_ms = client.next_due(&self.timeouts).map(|(due_ms, _)| due_ms);
             audit_timer(key, self.wheel.armed_ms(key), due_ms, self.wheel.next_ms(), now)?;
@@ -43,8 +46,12 @@ impl Roster {
         let found = (waiting, open, self.len() - waiting - open);
         let counts = (self.counts.waiting, self.counts.open, self.counts.closing);
         check(found == counts, || format!("counters {counts:?}, found {found:?}"))?;
+        let refused = self.iter().filter(|(_, client)| client.is_refused()).count();
+        check(refused == self.counts.refused, || {
+            format!("{refused} were refused, not {}", self.counts.refused)
+        })?;
         for (place, listener) in self.listeners.iter().enumerate() {
-            let here = |key: ClientKey| usize::from(self.cold[key.index()].listener) == place;
+            let here = |key: ClientKey| self.cold[key.index()].place() == place;
             let found = self.iter().filter(|(key, client)| client.accepts_data() && here(*key)).count();
             check(listener.clients == found as u64, || format!("listener {place} has {found} clients"))?;
         }

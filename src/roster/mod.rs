@@ -22,6 +22,7 @@ mod groups;
 mod index;
 #[allow(dead_code)] // taken into use with `h`
 mod page;
+mod strangers;
 
 pub(crate) use audit::audit_timer;
 pub(crate) use behind::Selection;
@@ -37,14 +38,24 @@ use crate::wire::frame::Decoder;
 use crate::wire::http::forwarded::PeerAddr;
 use index::SPARSE;
 use slab::Slab;
-use std::collections::VecDeque;
 use std::hash::RandomState;
+use strangers::Strangers;
 
 /// What a broadcast never touches.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cold {
     peer: PeerAddr,
     listener: u16,
+}
+
+/// Marks the place of a listener: the connection is counted among those of its sender.
+const COUNTED: u16 = 1 << 15;
+
+impl Cold {
+    /// The place of its listener.
+    fn place(self) -> usize {
+        usize::from(self.listener & !COUNTED)
+    }
 }
 
 // `client` has the table of what a connection takes in all.
@@ -59,6 +70,15 @@ pub(crate) struct Counts {
     pub(crate) open: usize,
     /// On their way out.
     pub(crate) closing: usize,
+    /// Of those: they were refused, and linger so that the refusal reaches them.
+    pub(crate) refused: usize,
+}
+
+impl Counts {
+    /// Connections without a login, of which nobody knows whether they ever show one.
+    pub(crate) fn strangers(self) -> usize {
+        self.waiting + self.refused
+    }
 }
 
 /// Which names there are: it decides the shape of the indexes, for the life of the process.
@@ -89,9 +109,7 @@ pub(crate) struct Roster {
     timeouts: Timeouts,
     counts: Counts,
     listeners: Vec<ListenerReport>,
-    /// Handshakes in the order of their arrival; those that are over stay as stale ids until they are
-    /// the oldest.
-    strangers: VecDeque<ClientId>,
+    strangers: Strangers,
     gone: Vec<ClientKey>,
     generation: u32,
 }
@@ -103,12 +121,12 @@ impl Roster {
             clients: Slab::new(),
             cold: Vec::new(),
             tokens: Index::new(names.token_length, hasher.clone()),
-            users: names.users.then(|| Index::new(USER_BYTES_MAX, hasher)),
+            users: names.users.then(|| Index::new(USER_BYTES_MAX, hasher.clone())),
             wheel: Wheel::default(),
             timeouts,
             counts: Counts::default(),
             listeners: Vec::new(),
-            strangers: VecDeque::new(),
+            strangers: Strangers::new(hasher),
             gone: Vec::new(),
             generation: 0,
         }
@@ -191,12 +209,13 @@ impl Roster {
 
     /// A trusted proxy tells for whom it connects.
     pub(crate) fn set_peer(&mut self, key: ClientKey, peer: PeerAddr) {
+        self.uncount(key); // whoever connects for others is not counted, or was not trusted before
         self.cold[key.index()].peer = peer;
     }
 
     /// The listener that it came by.
     pub(crate) fn listener(&self, key: ClientKey) -> &ListenerReport {
-        &self.listeners[usize::from(self.cold[key.index()].listener)]
+        &self.listeners[self.cold[key.index()].place()]
     }
 
     /// All clients, for a look at each.
@@ -312,20 +331,23 @@ impl Roster {
 
     // Changes of state.
 
-    /// A connection that was accepted: it has `timeouts.handshake` to show its request.
-    pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, now: Now) -> ClientId {
+    /// A connection that was accepted: it has `timeouts.handshake` to show its request. If it has a `sender`, it counts
+    /// among that one's as long as it shows no login.
+    pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, sender: Option<u64>, now: Now) -> ClientId {
         self.generation = self.generation.wrapping_add(1);
         let until = Tick::at(now.ms + self.timeouts.handshake_ms);
         let key = ClientKey::at(self.clients.insert(Client::new(self.generation, now.tick(), until)));
         if self.cold.len() <= key.index() {
             self.cold.resize(key.index() + 1, Cold::default());
         }
-        self.cold[key.index()] = Cold { peer, listener: listener as u16 };
+        let counted = if sender.is_some() { COUNTED } else { 0 };
+        self.cold[key.index()] = Cold { peer, listener: listener as u16 | counted };
+        sender.map(|sender| self.strangers.count(sender));
         self.listeners[listener].accepted += 1;
         self.counts.waiting += 1;
         self.arm(key);
         let id = ClientId { key, generation: self.generation };
-        self.strangers.push_back(id);
+        self.strangers.waiting.push_back(id);
         id
     }
 
@@ -338,6 +360,7 @@ impl Roster {
         expires: Tick,
         now: Now,
     ) -> &mut Mailbox {
+        self.uncount(key);
         self.clients[key.index()].admit(now.tick(), expires);
         self.tokens.insert(key, token);
         if let Some(users) = &mut self.users {
@@ -345,7 +368,7 @@ impl Roster {
         }
         self.counts.waiting -= 1;
         self.counts.open += 1;
-        self.listeners[usize::from(self.cold[key.index()].listener)].clients += 1;
+        self.listeners[self.cold[key.index()].place()].clients += 1;
         self.arm(key);
         &mut self.clients[key.index()].mail
     }
@@ -359,7 +382,7 @@ impl Roster {
         }
         self.counts.open -= 1;
         self.counts.closing += 1;
-        self.listeners[usize::from(self.cold[key.index()].listener)].clients -= 1;
+        self.listeners[self.cold[key.index()].place()].clients -= 1;
         self.change(key, then, now)
     }
 
@@ -371,6 +394,12 @@ impl Roster {
         );
         self.counts.waiting -= 1;
         self.counts.closing += 1;
+        if then == Then::Linger {
+            self.counts.refused += 1;
+            let id = ClientId { key, generation: self.clients[key.index()].generation() };
+            let _ = self.oldest_refused(); // those that are not any more make room
+            self.strangers.refused.push_back(id);
+        }
         self.change(key, then, now)
     }
 
@@ -381,6 +410,7 @@ impl Roster {
             !matches!(state, State::Open { .. } | State::Handshaking { .. }),
             "it is on its way out"
         );
+        self.counts.refused -= usize::from(self.clients[key.index()].is_refused());
         self.change(key, then, now)
     }
 
@@ -389,6 +419,7 @@ impl Roster {
         self.clients[key.index()].change(then, until);
         if then == Then::End {
             self.gone.push(key);
+            self.uncount(key);
         }
         self.arm(key);
         &mut self.clients[key.index()].mail
@@ -411,13 +442,58 @@ impl Roster {
 
     /// The connection that has been without a login for longest.
     pub(crate) fn oldest_stranger(&mut self) -> Option<ClientId> {
-        while let Some(oldest) = self.strangers.front() {
+        while let Some(oldest) = self.strangers.waiting.front() {
             if self.is_handshaking(*oldest) {
                 return Some(*oldest);
             }
-            self.strangers.pop_front();
+            self.strangers.waiting.pop_front();
         }
         None
+    }
+
+    /// The connection that lingers after a refusal for longest.
+    pub(crate) fn oldest_refused(&mut self) -> Option<ClientId> {
+        while let Some(oldest) = self.strangers.refused.front() {
+            if self.is_refused(*oldest) {
+                return Some(*oldest);
+            }
+            self.strangers.refused.pop_front();
+        }
+        None
+    }
+
+    fn is_refused(&self, id: ClientId) -> bool {
+        self.find(id).is_some_and(Client::is_refused)
+    }
+
+    /// The oldest of a sender's that may go: one that was refused, or one that came before `before`.
+    pub(crate) fn oldest_of(&self, sender: u64, before: Option<Tick>) -> Option<ClientId> {
+        let is_theirs = |id: &ClientId| {
+            let cold = self.cold[id.key.index()];
+            cold.listener & COUNTED != 0 && cold.peer.sender() == Some(sender)
+        };
+        let refused = Strangers::oldest(&self.strangers.refused);
+        let waiting = Strangers::oldest(&self.strangers.waiting);
+        let waiting =
+            waiting.take_while(|id| self.find(*id).is_none_or(|client| Some(client.heard()) <= before));
+        let mut theirs =
+            refused.filter(|id| self.is_refused(*id)).chain(waiting.filter(|id| self.is_handshaking(*id)));
+        theirs.find(is_theirs)
+    }
+
+    /// Connections of a sender that have shown no login.
+    pub(crate) fn counted(&self, sender: u64) -> usize {
+        self.strangers.counted(sender)
+    }
+
+    /// It is not counted among its sender's any more.
+    fn uncount(&mut self, key: ClientKey) {
+        let cold = &mut self.cold[key.index()];
+        if cold.listener & COUNTED != 0 {
+            cold.listener &= !COUNTED;
+            let sender = cold.peer.sender().expect("it was counted under it");
+            self.strangers.uncount(sender);
+        }
     }
 
     // Deadlines.
@@ -468,9 +544,8 @@ impl Roster {
         }
         self.gone = Vec::new();
         let _ = self.oldest_stranger(); // those that are not any more make room
-        if self.strangers.is_empty() {
-            self.strangers = VecDeque::new();
-        }
+        let _ = self.oldest_refused();
+        self.strangers.shrink();
         Some(keys)
     }
 }

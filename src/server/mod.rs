@@ -6,7 +6,7 @@
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::delivery::SEGMENT_BYTES;
-use crate::driver::{Driver, Ready, Token};
+use crate::driver::{Driver, EVENTS_MAX, Ready, Token};
 use crate::handler::Handler;
 use crate::hub::Hub;
 use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_token, mio_token, tls};
@@ -23,9 +23,6 @@ use std::io;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
-/// are flushed soon.
-const EVENTS_MAX: usize = 512;
 /// Messages from other threads handled in a turn.
 const INBOX_MAX: usize = 1024;
 /// Descriptors that are not for clients: listeners, the log, the PID file, backends, and connections that
@@ -544,8 +541,7 @@ impl Capacity {
         let clients = limits.clients.unwrap_or(self.clients).min(self.clients);
         limits.clients = Some(clients);
         limits.backends = limits.backends.min(self.backends).max(1);
-        // At most a half: on a small server the silent must not keep the others out.
-        limits.unauthenticated.get_or_insert((clients / 10).max(1024).min((clients / 2).max(1)));
+        limits.unauthenticated.get_or_insert((clients / 2).max(1));
         settings
     }
 }

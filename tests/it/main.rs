@@ -14,6 +14,7 @@ mod addresses;
 mod auth;
 mod commands;
 mod control;
+mod crowds;
 mod frames;
 mod handshake;
 mod limits;

@@ -130,6 +130,11 @@ impl Browser {
         }
     }
 
+    /// It has shown no login, or none that counts.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         !self.ended && !self.left
     }
@@ -445,16 +450,19 @@ impl Browser {
         if self.left || cx.plan.can.stall || cx.draining || crammed {
             return Ok(());
         }
+        // Who lingers makes room for others, and so does who asks.
+        let crowded = cx.plan.settings.limits.unauthenticated.is_some_and(|max| max < 50)
+            || cx.crowd >= cx.plan.sockets_max;
         match self.phase {
             Phase::Open if self.close.is_some() => Ok(()),
             Phase::Open => Err("the connection ends without a close frame".into()),
+            _ if crowded => Ok(()),
             Phase::Refused(_) if !self.has_body() => Err("the response is cut".into()),
             Phase::Refused(_) => Ok(()),
             Phase::Asking if !self.head.is_empty() => Err("the head is cut".into()),
             Phase::Asking => {
-                let crowded = cx.plan.settings.limits.unauthenticated.is_some_and(|max| max < 50);
                 let aborted = cx.plan.faults.accept > 0;
-                if crowded || aborted { Ok(()) } else { Err("the connection ends without an answer".into()) }
+                if aborted { Ok(()) } else { Err("the connection ends without an answer".into()) }
             }
         }
     }

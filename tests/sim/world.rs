@@ -102,6 +102,8 @@ struct World {
     step: usize,
     jumps: usize,
     draining: Option<u64>,
+    /// When the process went on after it was stopped: what peers say counts from then on.
+    went_on_ms: u64,
     healing: bool,
     browsers: Vec<Browser>,
     backends: Vec<Backend>,
@@ -158,6 +160,7 @@ impl World {
             step: 0,
             jumps: 0,
             draining: None,
+            went_on_ms: 0,
             healing: false,
             browsers: Vec::new(),
             backends: Vec::new(),
@@ -190,7 +193,9 @@ impl World {
     fn is_full(&self) -> bool {
         let net = self.net.borrow();
         let here = |b: &&Browser| net.is_accepted(b.conn) && !net.server_closed(b.conn);
-        self.browsers.iter().filter(here).count() >= self.plan.sockets_max
+        let strangers = self.browsers.iter().filter(here).filter(|browser| browser.is_stranger()).count();
+        let strangers_max = self.plan.settings.limits.unauthenticated.unwrap_or(usize::MAX);
+        self.browsers.iter().filter(here).count() >= self.plan.sockets_max || strangers >= strangers_max
     }
 
     fn split(&mut self) -> (Context<'_>, &mut Vec<Browser>, &mut Vec<Backend>) {
@@ -388,7 +393,7 @@ impl World {
             if !net.is_accepted(conn) || net.server_closed(conn) || net.has_unread_input(conn) {
                 return 0;
             }
-            self.now.ms - net.conn(conn).last_read_ms
+            (self.now.ms - net.conn(conn).last_read_ms).min(self.now.ms - self.went_on_ms)
         };
         // A backend that takes its replies lives.
         let idle_ms = |conn: usize| silent_ms(conn).min(self.now.ms - net.conn(conn).last_write_ms);
@@ -491,6 +496,9 @@ impl World {
         self.plan.can.stall = true;
         for _ in 0..16 {
             self.pass(patience_ms / 3)?;
+            if self.rng.chance(20) {
+                self.stop()?;
+            }
             self.settle()?;
         }
         let after = open(self);
@@ -499,6 +507,17 @@ impl World {
             return Err(format!("of {before:?} only {after:?} are open after a time without traffic"));
         }
         Ok(())
+    }
+
+    /// The process is stopped for longer than any peer may be silent. They answer what they were asked, and go on.
+    fn stop(&mut self) -> Result<(), String> {
+        trace("stop", 0, 0);
+        self.net.borrow_mut().travel(true);
+        self.read()?;
+        self.net.borrow_mut().travel(true);
+        self.now.ms += self.rng.pick(&[2000, 31_000, 200_000]);
+        self.went_on_ms = self.now.ms;
+        self.turn()
     }
 
     /// Nobody says anything any more: everybody is gone in time.

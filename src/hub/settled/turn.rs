@@ -56,8 +56,8 @@ impl Hub {
 impl Floor {
     // Arrival.
 
-    pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, now: Now) -> ClientId {
-        self.roster.add(listener, peer, now)
+    pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, sender: Option<u64>, now: Now) -> ClientId {
+        self.roster.add(listener, peer, sender, now)
     }
 
     pub(crate) fn set_peer(&mut self, key: ClientKey, peer: PeerAddr) {
@@ -71,6 +71,10 @@ impl Floor {
     #[allow(clippy::box_collection)]
     pub(crate) fn head(&mut self, id: ClientId) -> Option<&mut Option<Box<Vec<u8>>>> {
         self.roster.head(id)
+    }
+
+    pub(crate) fn oldest_refused(&mut self) -> Option<ClientId> {
+        self.roster.oldest_refused()
     }
 
     // Input.

@@ -19,6 +19,20 @@ pub enum PeerAddr {
     Forwarded(IpAddr),
 }
 
+impl PeerAddr {
+    /// Who sends from there, as far as an address tells: the address, or an IPv6 network of 64 bits, as one customer has.
+    /// None where one address is everybody.
+    pub(crate) fn sender(self) -> Option<u64> {
+        match self {
+            Self::Ip(addr, _) if !addr.is_loopback() => Some(match addr {
+                IpAddr::V4(addr) => u64::from(addr.to_bits()),
+                IpAddr::V6(addr) => (addr.to_bits() >> 64) as u64,
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
