@@ -95,6 +95,7 @@ rules! {
     PlainHttpOnTls, "plain_http_on_tls", 400, "plain HTTP came where TLS is spoken";
     Revoked, "revoked", 403, "the login was revoked";
     Timeout, "timeout", 408, "the request was not complete within `timeouts.handshake`";
+    TlsFailed, "tls_failed", 0, "the TLS handshake failed, for the reason in the log: a visitor that does not trust the certificate, an old program, a scanner";
     TooManyAddress, "too_many_address", 0, "`limits.handshakes_per_address` connections of one address have shown no login";
     TooManyGroups, "too_many_groups", 403, "the connection would be in more groups than `limits.groups_per_connection`";
     TooManyHeaders, "too_many_headers", 431, "the head has more than 64 fields";

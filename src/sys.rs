@@ -451,6 +451,10 @@ pub(crate) fn listen_tcp(address: SocketAddr, reuseport: bool) -> io::Result<Tcp
     if reuseport {
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
+    if address.is_ipv6() {
+        // `[::]` is IPv6 alone, whatever the system's default, so that 0.0.0.0 has room on the same port beside it.
+        set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
     bind(socket.as_fd(), address)?;
     // SAFETY: an open, bound socket.
     check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;

@@ -1188,6 +1188,38 @@ fn a_server_that_hangs_is_told_within_seconds() {
     assert!(site.path("control.sock").exists(), "it is not taken for dead");
 }
 
+/// `[::]` is IPv6 alone, as nginx has it: before, the second was "another server".
+#[test]
+fn both_protocols_may_have_one_port() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return eprintln!("skipped: there is no IPv6 here");
+    }
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    for order in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {
+        let servers = order.map(|host| format!("\"tcp://{host}:{port}\"")).join(", ");
+        let site = Site::with(&format!("servers = [{servers}]")).started();
+        for host in ["127.0.0.1", "::1"] {
+            TcpStream::connect((host, port)).expect("it listens");
+        }
+        site.wsson("stop").is(0);
+    }
+}
+
+/// A log that nobody would read is no log: the start says so, as does `check`.
+#[test]
+fn without_a_syslog_it_does_not_start_in_silence() {
+    if Path::new("/dev/log").exists() {
+        return eprintln!("skipped: this host has a syslog");
+    }
+    for (log, checked) in [("syslog", 1), ("stderr", 0)] {
+        let site = Site::with(&format!("log = \"{log}\""));
+        site.wsson("check").is(checked);
+        let told = site.wsson("start").is(1).says("cannot log to syslog at /dev/log");
+        assert!(told.err.contains("try: log = \"PATH\""), "{}", told.err);
+        assert!(!site.path("wsson.pid").exists() && !site.path("control.sock").exists());
+    }
+}
+
 // ── SysV init ──
 
 #[test]

@@ -112,6 +112,11 @@ pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<Strin
         let bad_file = || bad_file("the PID file", pid, None, Access::ReadWrite);
         wrong.extend(bad_folder("the PID file", pid).or_else(bad_file));
     }
+    if settings.log == LogTarget::Syslog && !Path::new("/dev/log").exists() {
+        wrong.push(
+            "cannot log to syslog: this host has no /dev/log; log = \"PATH\" in the configuration".into(),
+        );
+    }
     if let LogTarget::File(log) = &settings.log {
         wrong.extend(bad_log(settings, log));
     }

@@ -282,7 +282,15 @@ impl Output {
         match target {
             Target::Stderr if journal_reads_stderr() => Ok(Self::Journal),
             Target::Stderr => Ok(Self::Stderr),
-            Target::Syslog => Ok(Self::Syslog { socket: None, path: "/dev/log" }),
+            Target::Syslog => {
+                let path = "/dev/log";
+                // A log that nobody takes is told now; one whose daemon is started anew later is found again.
+                let socket = connect(path).map_err(|e| {
+                    Failure::io(format!("cannot log to syslog at {path}"), &e)
+                        .or("log = \"PATH\" in the configuration, or wsson run, which logs to standard error")
+                })?;
+                Ok(Self::Syslog { socket: Some(socket), path })
+            }
             Target::File(path) => {
                 let failure = |e| {
                     let folder = path.parent().unwrap_or(path).display();
@@ -332,10 +340,14 @@ fn send(socket: &mut Option<UnixDatagram>, path: &str, bytes: &[u8]) -> io::Resu
     if let Some(Ok(sent)) = socket.as_ref().map(|s| s.send(bytes)) {
         return Ok(sent);
     }
-    let fresh = UnixDatagram::unbound()?;
-    fresh.set_nonblocking(true)?;
-    fresh.connect(path)?;
-    socket.insert(fresh).send(bytes)
+    socket.insert(connect(path)?).send(bytes)
+}
+
+fn connect(path: &str) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect(path)?;
+    Ok(socket)
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

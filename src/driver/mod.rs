@@ -484,6 +484,10 @@ fn read_failed<K: Protocol, S: Stream, H: Handler, N: Nodes>(
             key.refuse(peers, rule);
             Progress::More
         }
+        ReadError::Failed(rule, error) => {
+            key.fail(peers, rule, &error);
+            Progress::Waiting
+        }
         ReadError::Io(error) => match error.kind() {
             ErrorKind::WouldBlock => {
                 slot.read = Read::Drained;

@@ -82,6 +82,11 @@ pub(super) trait Protocol: Key {
     /// It is answered that what it speaks is not spoken here; what else it sends is discarded.
     fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule);
 
+    /// It cannot be understood, and breaks this rule before it is anybody.
+    fn fail<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _rule: Rule, error: &io::Error) {
+        self.break_off(peers, error);
+    }
+
     /// A read failed for good.
     fn break_off<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, error: &io::Error);
 
@@ -193,6 +198,12 @@ impl Protocol for ClientKey {
     fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule) {
         if let Some(id) = peers.hub.client_id(self) {
             peers.hub.refuse(id, rule);
+        }
+    }
+
+    fn fail<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule, error: &io::Error) {
+        if let Some(id) = peers.hub.client_id(self) {
+            peers.hub.handshake_failed(id, rule, error);
         }
     }
 

@@ -14,6 +14,8 @@ use std::io::{self, ErrorKind, IoSlice};
 pub enum ReadError {
     /// The peer speaks what is not spoken here, and gets this answer.
     Refused(Rule),
+    /// The peer cannot be understood, not even to be answered, and broke this rule.
+    Failed(Rule, io::Error),
     /// What the system said: `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. Anything
     /// else ends the connection.
     Io(io::Error),
@@ -23,7 +25,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(rule) => f.write_str(rule.name()),
-            Self::Io(error) => error.fmt(f),
+            Self::Failed(_, error) | Self::Io(error) => error.fmt(f),
         }
     }
 }

@@ -230,6 +230,20 @@ impl Hub {
         self.settled().answer(id.key, &refusal.response());
     }
 
+    /// A connection that ends before it could ask for anything, and without an answer.
+    pub(crate) fn handshake_failed(&mut self, id: ClientId, rule: Rule, why: &dyn std::fmt::Display) {
+        if !self.is_handshaking(id) {
+            return self.client_lost(id);
+        }
+        info!(
+            "refused rule={} peer={} listener={} reason=\"{why}\"",
+            rule.name(),
+            self.roster().peer(id.key),
+            self.roster().listener(id.key).address
+        );
+        self.settled().vanish(id.key, rule);
+    }
+
     /// Answers whoever asks how the server is: load balancers, every few seconds, so it is not logged.
     pub(crate) fn answer_health(&mut self, id: ClientId, request: &Request<'_>) -> bool {
         if !request.asks_health(&self.rules.health) || !self.is_handshaking(id) {

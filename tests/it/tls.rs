@@ -241,6 +241,27 @@ mod with_tls {
         client.expect_text("unharmed");
     }
 
+    /// README says that what is not in the log has not reached wsson.
+    #[test]
+    fn a_handshake_that_fails_is_logged_and_counted() {
+        let server = Setup::new().tls("curve").start();
+        for opener in [&[0; 300][..], &[22, 3, 1, 0, 5, 1, 0, 0, 1, 0]] {
+            let mut socket = bare(&server);
+            let _ = socket.write_all(opener);
+            let _ = socket.read_to_end(&mut Vec::new());
+        }
+        // A visitor that does not trust the certificate says so in an alert.
+        let mut hello = Vec::new();
+        let mut tls = Tls::connect(&server, &trusting(TLS13));
+        tls.connection.write_tls(&mut hello).expect("a Vec takes all");
+        tls.socket.write_all(&hello).expect("the server reads");
+        tls.socket.write_all(&[21, 3, 3, 0, 2, 2, 48]).expect("the server reads");
+        let _ = tls.socket.read_to_end(&mut Vec::new());
+        eventually("all three are there", || server.log().matches("refused rule=tls_failed ").count() == 3);
+        assert!(server.log().contains("reason=\"received fatal alert: "), "{}", server.log());
+        assert_eq!(Backend::connect(&server).status().number("tls_failed"), 3);
+    }
+
     #[test]
     fn a_record_that_was_changed_ends_the_connection() {
         let server = Setup::new().tls("curve").echo().start();

@@ -88,7 +88,7 @@ impl Session {
         let begin = PLAIN_MAX;
         let held = self.incoming.len();
         let Some(room) = buffer.get_mut(begin + held..).filter(|room| !room.is_empty()) else {
-            return Err(too_long().into());
+            return Err(ReadError::Failed(Rule::TlsFailed, too_long()));
         };
         let len = self.socket.read(room)?;
         self.more = len == room.len();
@@ -99,7 +99,11 @@ impl Session {
         self.listen(buffer[begin + held])?;
         buffer[begin..begin + held].copy_from_slice(&self.incoming);
         let end = begin + held + len;
-        let (used, plain) = self.decrypt(buffer, begin, end)?;
+        let handshaking = self.tls.is_handshaking();
+        let (used, plain) = self.decrypt(buffer, begin, end).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData if handshaking => ReadError::Failed(Rule::TlsFailed, error),
+            _ => error.into(),
+        })?;
         self.incoming = match self.ended {
             true => Vec::new(), // RFC 8446, 6.1: what follows a closure alert is ignored
             false => buffer[used..end].to_vec(),
