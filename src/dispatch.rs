@@ -6,11 +6,15 @@
 //! frame is left there.
 
 use crate::auth::Whose;
-use crate::hub::Hub;
+use crate::hub::{Hub, Reached};
 use crate::key::BackendKey;
 use crate::peer::backend::State;
-use crate::wire::command::{self, Address, Addresses, Answer, Command, Error, Refused, Reply, Verb, Written};
-use crate::wire::frame::{CloseCode, Kind};
+use crate::peer::client::ClientId;
+use crate::roster::{Address, NameKind, Sign};
+use crate::wire::command::{
+    self, Addresses, Answer, Command, Error, Here, Refused, Reply, Target, Verb, Who, Written,
+};
+use crate::wire::frame::Kind;
 use std::collections::HashSet;
 
 /// Work one backend may cause in one turn, in touched client records: a broadcast touches all of them.
@@ -169,9 +173,9 @@ fn execute<'b>(
             return Ok(None);
         }
         Command::Write(kind, to, message) => {
-            match to.is_all() {
-                true => drop(execute(hub, key, Command::Broadcast(kind, message), share)?),
-                false => drop(write(hub, kind, &to, message, share)),
+            if !message.is_empty() {
+                let Reached { connections, refused, .. } = hub.write(items(&to), kind, message);
+                spend(share, to.len() + connections + refused);
             }
             return Ok(None);
         }
@@ -180,11 +184,24 @@ fn execute<'b>(
         }
         Command::Kick(who, reason) => Reply::Answer(Answer::Closed(kick(hub, &who, reason, share))),
         Command::Revoke(who, reason) => Reply::Answer(revoke(hub, &who, reason, share)),
-        Command::Count(items) => Reply::Answer(Answer::Online(count(hub, &items, share))),
-        Command::Here(address, cursor) => {
-            let (here, touched) = hub.roster().names_behind(address, cursor);
-            spend(share, 4 * touched); // a look at each, in a tree
-            Reply::Answer(Answer::Here(here))
+        Command::Join(groups, who) => {
+            let (joined, error) = hub.join_all(items(&who), groups);
+            spend(share, who.len() + groups.iter().count() * joined);
+            Reply::Answer(Answer::Moved(joined, error.map(|error| error.to_string())))
+        }
+        Command::Leave(groups, who) => {
+            let left = hub.leave_all(items(&who), groups);
+            spend(share, who.len() + groups.iter().count() * left);
+            Reply::Answer(Answer::Moved(left, None))
+        }
+        Command::Count(items) => {
+            spend(share, items.len());
+            Reply::Answer(Answer::Online(count(hub, &items)))
+        }
+        Command::Here(target, cursor) => {
+            let address = address(target);
+            spend(share, 4 * hub.online(address)); // a look at each, in a tree
+            Reply::Answer(Answer::Here(here(hub, address, cursor)))
         }
         Command::Refused(verb, why) => {
             Reply::Answer(Answer::Refused(Refused { verb, error: why.to_string() }))
@@ -196,14 +213,34 @@ fn spend(share: &mut usize, touched: usize) {
     *share = share.saturating_sub(touched);
 }
 
+fn address(target: Target<'_>) -> Address<'_> {
+    match target {
+        Target::All => Address::All,
+        Target::Token(token) => Address::Token(token),
+        Target::User(user) => Address::User(user),
+        Target::Group(group) => Address::Group(group),
+        Target::Connection(name) => {
+            Address::Connection(ClientId::parse(name).unwrap_or_else(ClientId::nobody))
+        }
+    }
+}
+
+fn items<'a>(list: &Addresses<'a>) -> impl Iterator<Item = (Sign, Address<'a>)> + Clone + use<'a> {
+    let sign = |except| if except { Sign::Without } else { Sign::With };
+    list.iter().map(move |item| (sign(item.except), address(item.target)))
+}
+
 fn write(hub: &mut Hub, kind: Kind, to: &Addresses<'_>, message: &[u8], share: &mut usize) -> Written {
-    let written = hub.write(to, kind, message);
-    spend(share, to.len() + written.connections + written.refused);
-    written
+    let Reached { connections, away, refused, absent } = hub.write(items(to), kind, message);
+    spend(share, to.len() + connections + refused);
+    let mut places = absent.into_iter().peekable();
+    let named_nobody = to.iter().enumerate().filter(|(place, _)| places.next_if_eq(place).is_some());
+    let absent = named_nobody.map(|(_, item)| item.text.to_owned()).collect();
+    Written { connections, away, absent, refused }
 }
 
 fn kick(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut usize) -> usize {
-    let closed = hub.settled().close_all(who, CloseCode::LOGGED_OUT, reason.unwrap_or("logged out"));
+    let closed = hub.kick_all(items(who), reason.unwrap_or("logged out"));
     spend(share, who.len() + closed);
     closed
 }
@@ -211,9 +248,9 @@ fn kick(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut us
 /// Refuses logins, and then closes their connections: as a whole or not at all.
 fn revoke(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut usize) -> Answer {
     spend(share, SHARE); // it may have waited for a disk
-    let whose = who.iter().map(|item| match item.address {
-        Address::Token(token) => Whose::Token(String::from_utf8_lossy(token).into()),
-        Address::User(user) => Whose::User(user.into(), hub.now.unix_s),
+    let whose = who.iter().map(|item| match item.target {
+        Target::Token(token) => Whose::Token(String::from_utf8_lossy(token).into()),
+        Target::User(user) => Whose::User(user.into(), hub.now.unix_s),
         other => unreachable!("{other:?} is no login"),
     });
     match hub.refuse_logins(whose.collect()) {
@@ -223,13 +260,19 @@ fn revoke(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut 
 }
 
 /// The connections behind each item. What is written twice is told once.
-fn count(hub: &Hub, items: &Addresses<'_>, share: &mut usize) -> Vec<(String, usize)> {
+fn count(hub: &Hub, items: &Addresses<'_>) -> Vec<(String, usize)> {
     let mut seen = HashSet::new();
     let items = items.iter().filter(|item| seen.insert(item.text));
-    let counted: Vec<(String, usize)> =
-        items.map(|item| (item.text.to_owned(), hub.roster().count_behind(item.address))).collect();
-    spend(share, counted.iter().map(|(_, connections)| 1 + connections).sum());
-    counted
+    items.map(|item| (item.text.to_owned(), hub.online(address(item.target)))).collect()
+}
+
+fn here(hub: &Hub, address: Address<'_>, cursor: Option<u64>) -> Here {
+    let page = hub.here(address, cursor);
+    let kind = match page.of {
+        NameKind::User => Who::Users,
+        NameKind::Token => Who::Tokens,
+    };
+    Here { kind, names: page.names, cursor: page.cursor }
 }
 
 fn confirmed(hub: &mut Hub, kind: Kind, token: &[u8], message: &[u8]) -> bool {

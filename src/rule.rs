@@ -94,6 +94,7 @@ rules! {
     OtherUpgrade, "other_upgrade", 400, "the Upgrade field does not name `websocket`";
     PlainHttpOnTls, "plain_http_on_tls", 400, "plain HTTP came where TLS is spoken";
     Revoked, "revoked", 403, "the login was revoked";
+    ReceivedFull, "received_full", 0, "`limits.received` bytes of heads and messages that are not complete were kept, and this connection had the longest head";
     Timeout, "timeout", 408, "the request was not complete within `timeouts.handshake`";
     TlsFailed, "tls_failed", 0, "the TLS handshake failed, for the reason in the log: a visitor that does not trust the certificate, an old program, a scanner";
     TooManyAddress, "too_many_address", 0, "`limits.handshakes_per_address` connections of one address have shown no login";

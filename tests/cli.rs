@@ -146,7 +146,7 @@ fn bad_arguments_end_with_2_and_the_way_out() {
         (&["status", "--json=yes"], "--json takes no value"),
         (&["status", "now"], "status does not take \"now\""),
         (&["send", "--all", "a", "b"], "send does not take \"b\"; put a message with blanks in quotes"),
-        (&["send", "hi"], "send needs --token TOKEN or --all"),
+        (&["send", "hi"], "send needs to know to whom: --token, --user"),
         (&["send", "--all", "--token", TOKEN, "hi"], "contradict each other"),
         (&["send", "--all", "--confirm", "hi"], "a broadcast has no answer"),
         (&["send", "--token", "short", "hi"], "\"short\" is not a token: 32 letters"),
@@ -403,6 +403,10 @@ fn messages_become_the_frames_of_the_protocol() {
         (&["--all", "Hello"], "5bHello".into(), b""),
         (&["--all", "--binary", "Hello"], "5BHello".into(), b""),
         (&["--all", "--", "-x"], "2b-x".into(), b""),
+        (&["--user", "44", "hi"], "7wu:44 hi".into(), b""),
+        (&["--group", "shop/7", "hi"], "11wg:shop/7 hi".into(), b""),
+        (&["--to", "u:44,-c:5f.1", "--binary", "hi"], "15Wu:44,-c:5f.1 hi".into(), b""),
+        (&["--user", "44", "--confirm", "hi"], "7xu:44 hi".into(), object('X', r#"{"connections":2}"#)),
         (&["--all", "é"], "2bé".into(), b"0p"),
         (&["--token", TOKEN, "hi"], to("34d", "hi"), b""),
         (&["--token", TOKEN, "--binary", "hi"], to("34D", "hi"), b""),
@@ -426,6 +430,18 @@ fn what_is_not_acknowledged_ends_with_1() {
         (&["--token", TOKEN, "--confirm", "hi"], b"", "closed without an answer"),
         (&["--token", TOKEN, "--confirm", "hi"], b"32A", "the answer was cut off"),
         (&["--all", "hi"], b"0E", "the server refused the command"),
+        (
+            &["--user", "4", "--confirm", "hi"],
+            object('X', r#"{"connections":0,"absent":["u:4"]}"#),
+            "nobody is connected as u:4",
+        ),
+        (
+            &["--to", "u:4", "--confirm", "hi"],
+            object('X', r#"{"error":"no list"}"#),
+            "refused the command: no list",
+        ),
+        (&["--to", "u:4", "--confirm", "hi"], b"0E", "the server refused the command"),
+        (&["--to", "u:4", "--confirm", "hi"], b"", "closed without an answer"),
         (&["--all", "hi"], b"HTTP/1.1 400 Bad Request\r\n\r\n", "is this wsson's control socket?"),
     ];
     for (line, answer, words) in table {
@@ -515,6 +531,78 @@ fn send_reads_no_secret() {
     let server = site.serve(b"");
     site.run(&["send", "--all", "hi"]).with(0);
     assert_eq!(server.join().expect("the server's thread"), b"2bhi");
+}
+
+/// A half of them is enough; who is not there is told.
+#[test]
+fn addresses_that_name_nobody_are_told() {
+    let site = Site::new("");
+    let server = site.serve(object('X', r#"{"connections":1,"absent":["g:a/b"]}"#));
+    let ended = site.run(&["send", "--to", "u:44,g:a/b", "--confirm", "hi"]).with(0);
+    assert_eq!(ended.err, "wsson: nobody is connected as g:a/b\n");
+    assert_eq!(server.join().expect("the server's thread"), b"13xu:44,g:a/b hi");
+    for line in [
+        &["--user", "44", "--group", "a"][..],
+        &["--all", "--to", "u:44"],
+        &["--to", "u:44 u:45"],
+        &["--user", ""],
+    ] {
+        site.run(&[&["send"], line, &["hi"]].concat()).failed(2, "--");
+    }
+}
+
+// ── online, here, kick ──
+
+fn object(letter: char, json: &str) -> &'static [u8] {
+    format!("{}{letter}{json}", json.len()).into_bytes().leak()
+}
+
+#[test]
+fn who_is_connected_is_a_table_or_the_servers_own_json() {
+    const COUNTS: &str = r#"{"u:44":2,"g:room":17}"#;
+    for (line, shown) in [
+        (&["online", "u:44,g:room"][..], "g:room  17\nu:44    2\n".to_owned()),
+        (&["online", "u:44,g:room", "--json"], format!("{COUNTS}\n")),
+    ] {
+        let site = Site::new("");
+        let server = site.serve(object('O', COUNTS));
+        assert_eq!(site.run(line).with(0).out, shown);
+        assert_eq!(server.join().expect("the server's thread"), b"11ou:44,g:room");
+    }
+    let site = Site::new("");
+    let server = site.serve(object('O', r#"{"error":"an item with - is not counted, at byte 0"}"#));
+    site.run(&["online", "--", "-u:44"]).failed(1, "refused the command: an item with -");
+    server.join().expect("the server's thread");
+    site.run(&["online", "u:44 u:45"]).failed(2, "is no list of addresses");
+    site.run(&["online"]).failed(7, "cannot connect");
+}
+
+/// As many answers as it takes, each from where the last one ended.
+#[test]
+fn here_turns_the_pages() {
+    let site = Site::new("");
+    let listener = UnixListener::bind(site.path("control.sock")).expect("the path is free");
+    let server = std::thread::spawn(move || {
+        let answers = [
+            r#"{"users":[{"name":"anna","connections":2}],"cursor":"anna"}"#,
+            r#"{"users":[{"name":"b","connections":1}]}"#,
+        ];
+        answers.map(|answer| {
+            let (mut peer, _) = listener.accept().expect("the command connects");
+            play(&mut peer, object('H', answer))
+        })
+    });
+    assert_eq!(site.run(&["here"]).with(0).out, "anna  2\nb  1\n");
+    assert_eq!(server.join().expect("the server's thread"), [&b"1h*"[..], b"6h* anna"]);
+}
+
+#[test]
+fn kick_tells_how_many() {
+    let site = Site::new("");
+    let server = site.serve(object('K', r#"{"connections":3}"#));
+    assert_eq!(site.run(&["kick", "u:44", "--reason", "see you"]).with(0).out, "3 connections closed\n");
+    assert_eq!(server.join().expect("the server's thread"), b"12ku:44 see you");
+    site.run(&["kick"]).failed(2, "kick needs to know whom");
 }
 
 // ── status ──

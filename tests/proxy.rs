@@ -75,7 +75,7 @@ const SHIPPED: [Shipped; 8] = [
         file: "haproxy/wsson.cfg",
         host: "ws1.example.com",
         path: "/",
-        ways: ["server ws1 unix@/run/wsson/server.sock", "server ws1 127.0.0.1:8099"],
+        ways: ["server ws1 unix@/run/wsson/server.sock check", "server ws1 127.0.0.1:8099 check"],
         whole: haproxy,
     },
     Shipped {
@@ -83,7 +83,7 @@ const SHIPPED: [Shipped; 8] = [
         file: "haproxy/wsson-path.cfg",
         host: "www.example.com",
         path: "/ws",
-        ways: ["server ws1 unix@/run/wsson/server.sock", "server ws1 127.0.0.1:8099"],
+        ways: ["server ws1 unix@/run/wsson/server.sock check", "server ws1 127.0.0.1:8099 check"],
         whole: haproxy_site,
     },
     Shipped {

@@ -9,7 +9,9 @@ _wsson_options() {
         reload) echo "--config --allow-weak --help" ;;
         check) echo "--config --allow-weak --bind --help" ;;
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
-        send) echo "--config --control --token --all --binary --confirm --help" ;;
+        send) echo "--config --control --token --user --group --to --all --binary --confirm --help" ;;
+        online | here) echo "--config --control --json --help" ;;
+        kick) echo "--config --control --json --reason --help" ;;
         init) echo "--config --origin --proxy --language --server --help" ;;
         doctor) echo "--config --allow-weak --quick --help" ;;
         demo) echo "--port --help" ;;
@@ -19,7 +21,7 @@ _wsson_options() {
 }
 
 _wsson() {
-    local commands="run start stop restart reload status check cookie send init doctor demo help version"
+    local commands="run start stop restart reload status check cookie send online here kick init doctor demo help version"
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
@@ -35,7 +37,7 @@ _wsson() {
         --proxy) mapfile -t COMPREPLY < <(compgen -W "nginx apache haproxy caddy none" -- "$word"); return ;;
         --language) mapfile -t COMPREPLY < <(compgen -W "php python node" -- "$word"); return ;;
         --server) mapfile -t COMPREPLY < <(compgen -W "tcp:// unix:// tls://" -- "$word"); return ;;
-        --port | --origin | --token | --user | --time | --verify) return ;;
+        --port | --origin | --reason | --group | --to | --token | --user | --time | --verify) return ;;
     esac
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_wsson_options "$command")" -- "$word")

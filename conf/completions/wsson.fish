@@ -1,6 +1,6 @@
 # fish completion of wsson(8). Held against "wsson help" by tests/manual.rs.
 
-set -l commands run start stop restart reload status check cookie send init doctor demo help version
+set -l commands run start stop restart reload status check cookie send online here kick init doctor demo help version
 set -l before "not __fish_seen_subcommand_from $commands"
 
 complete -c wsson -f
@@ -13,6 +13,9 @@ complete -c wsson -n "$before" -a status -d 'Show what the server does'
 complete -c wsson -n "$before" -a check -d 'Verify the configuration'
 complete -c wsson -n "$before" -a cookie -d 'Issue the cookies of a login'
 complete -c wsson -n "$before" -a send -d 'Send a message'
+complete -c wsson -n "$before" -a online -d 'Count the connections of users, tokens, groups'
+complete -c wsson -n "$before" -a here -d 'List the users, or tokens, behind an address'
+complete -c wsson -n "$before" -a kick -d 'Close the connections of users, tokens, groups'
 complete -c wsson -n "$before" -a init -d 'Write a configuration and a secret'
 complete -c wsson -n "$before" -a doctor -d 'Look at everything that could be wrong'
 complete -c wsson -n "$before" -a demo -d 'Show everything at work in a browser'
@@ -27,11 +30,11 @@ complete -c wsson -n "__fish_seen_subcommand_from run start restart" -s v -l ver
 complete -c wsson -n "__fish_seen_subcommand_from run" -l keep -r -F -d 'Keep the configuration that served'
 complete -c wsson -n "__fish_seen_subcommand_from stop" -l now -d 'Kill it, clients or not'
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bind -d 'Try the addresses as well'
-complete -c wsson -n "__fish_seen_subcommand_from status send" -l control -x -a 'unix:// tcp://' -d 'The control socket'
-complete -c wsson -n "__fish_seen_subcommand_from status" -l json -d 'One JSON object'
+complete -c wsson -n "__fish_seen_subcommand_from status send online here kick" -l control -x -a 'unix:// tcp://' -d 'The control socket'
+complete -c wsson -n "__fish_seen_subcommand_from status online here kick" -l json -d 'One JSON object'
 complete -c wsson -n "__fish_seen_subcommand_from status" -l watch -d 'Again every second'
 complete -c wsson -n "__fish_seen_subcommand_from cookie send" -l token -x -d 'The token'
-complete -c wsson -n "__fish_seen_subcommand_from cookie" -l user -x -d 'The user'
+complete -c wsson -n "__fish_seen_subcommand_from cookie send" -l user -x -d 'The user'
 complete -c wsson -n "__fish_seen_subcommand_from cookie" -l time -x -d 'The unix time of issue'
 complete -c wsson -n "__fish_seen_subcommand_from cookie" -l format -x -a 'js header curl json' -d 'The form'
 complete -c wsson -n "__fish_seen_subcommand_from cookie" -l verify -x -d 'Judge a Cookie header'
@@ -45,3 +48,6 @@ complete -c wsson -n "__fish_seen_subcommand_from init" -l proxy -x -a 'nginx ap
 complete -c wsson -n "__fish_seen_subcommand_from init" -l language -x -a 'php python node' -d 'What the site is written in'
 complete -c wsson -n "__fish_seen_subcommand_from init" -l server -x -a 'tcp:// unix:// tls://' -d 'Where wsson listens'
 complete -c wsson -n "__fish_seen_subcommand_from doctor" -l quick -d 'Do not wait for the ping'
+complete -c wsson -n "__fish_seen_subcommand_from send" -l group -x -d 'Send to this group'
+complete -c wsson -n "__fish_seen_subcommand_from send" -l to -x -d 'Send to these addresses'
+complete -c wsson -n "__fish_seen_subcommand_from kick" -l reason -x -d 'What the page is told'

@@ -3,7 +3,7 @@
 //! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, demo, doctor, init, reload, send, service, status};
+use super::{Exit, Failure, Outcome, check, cookie, demo, doctor, init, reload, send, service, status, who};
 use crate::config::nearest;
 use crate::daemon::CONFIG_DEFAULT;
 use lexopt::Arg;
@@ -91,11 +91,14 @@ const SEND_OPTIONS: &[&Opt] = &[
     &CONFIG,
     &CONTROL,
     &Opt::with("token", "TOKEN", "send to the client with this token"),
+    &Opt::with("user", "USER", "send to all connections of this user"),
+    &Opt::with("group", "GROUP", "send to all connections in this group"),
+    &Opt::with("to", "ADDRESSES", "send to all that these name: u:44,g:shop/7,t:TOKEN,c:CONNECTION,*,-u:45"),
     &Opt::flag("all", "send to every client"),
     &Opt::flag("binary", "as a binary message; otherwise it is text, in UTF-8"),
     &Opt::flag(
         "confirm",
-        "with --token: wait for the answer whether the client is there and the message queued",
+        "wait for the answer whether somebody is there and the message is queued; not with --all",
     ),
 ];
 
@@ -175,7 +178,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "send",
-        summary: "send a message to one client or to all",
+        summary: "send a message to those that are named, or to all",
         words: "[MESSAGE]",
         options: SEND_OPTIONS,
         details: "Without MESSAGE the message is read from standard input. A message that starts with a hyphen\n\
@@ -183,6 +186,36 @@ const COMMANDS: &[Command] = &[
             An empty message is not sent: with --confirm it asks whether the client is there.\n\
             Exit codes: 0 sent or acknowledged, 1 not acknowledged, 2 nothing to send, 7 there is no server.\n",
         run: send::run,
+    },
+    Command {
+        name: "online",
+        summary: "count the connections of users, tokens, groups",
+        words: "[ADDRESSES]",
+        options: &[&CONFIG, &CONTROL, &JSON],
+        details: "ADDRESSES are separated by commas: u:USER, t:TOKEN, g:GROUP, c:CONNECTION, or * for all, which is meant\n\
+            when there are none.\n",
+        run: who::online,
+    },
+    Command {
+        name: "here",
+        summary: "list the users, or tokens, behind an address",
+        words: "[ADDRESS]",
+        options: &[&CONFIG, &CONTROL, &JSON],
+        details: "ADDRESS is one of u:USER, t:TOKEN, g:GROUP, c:CONNECTION, or * for all, which is meant when there is none.\n",
+        run: who::here,
+    },
+    Command {
+        name: "kick",
+        summary: "close the connections of users, tokens, groups",
+        words: "ADDRESSES",
+        options: &[
+            &CONFIG,
+            &CONTROL,
+            &JSON,
+            &Opt::with("reason", "TEXT", "what the page is told; logged out by default"),
+        ],
+        details: "The close code is 4001. Whoever still has the cookies can come back.\n",
+        run: who::kick,
     },
     Command {
         name: "init",

@@ -19,6 +19,7 @@ mod send;
 mod service;
 mod source;
 mod status;
+mod who;
 
 use args::{Args, Wanted};
 use std::fmt::Display;

@@ -1,9 +1,13 @@
-//! `wsson send`: one message to one client or to all, through the control socket.
+//! `wsson send`: one message to those that a token, a user, a group or a list of addresses names, or to all.
+//!
+//! What the letters of ws(s)on can say is said with them, so that it works with every server; anything else with the letters
+//! for addresses. It never sends an empty message.
 
 use super::args::Args;
 use super::link::{self, Frame};
-use super::{Exit, Failure, Outcome, load};
+use super::{Exit, Failure, Outcome, load, warn, who};
 use crate::config::Settings;
+use crate::wire::json;
 use std::io::Read;
 
 pub(crate) fn run(args: &Args) -> Outcome {
@@ -11,52 +15,106 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let address = load::control_address(args, &settings)?;
     let command = Command::read(args, &settings)?;
     let message = message(args, &command, &settings)?;
+    if command.to_addresses && command.confirmed {
+        return delivered(&who::ask(&address, command.letter, &command.payload(&message))?);
+    }
     let frames = link::exchange(&address, &command.frame(&message))?;
     judge(&command, &frames)
 }
 
 /// To whom and how.
-struct Command<'a> {
+struct Command {
     letter: u8,
-    /// Empty for a broadcast.
-    token: &'a str,
+    /// What stands before the message: a token, addresses and a space, or nothing.
+    head: String,
+    to_addresses: bool,
     text: bool,
     confirmed: bool,
 }
 
-impl<'a> Command<'a> {
-    fn read(args: &'a Args, settings: &Settings) -> Result<Self, Failure> {
-        let usage = |text: &str| super::usage(args, text);
+impl Command {
+    fn read(args: &Args, settings: &Settings) -> Result<Self, Failure> {
+        let usage = |text: String| super::usage(args, text);
         let (text, confirmed) = (!args.has("binary"), args.has("confirm"));
-        let (letter, token) = match (args.value("token")?, args.has("all")) {
-            (None, false) => return Err(usage("send needs --token TOKEN or --all")),
-            (Some(_), true) => return Err(usage("--token and --all contradict each other")),
-            (None, true) if confirmed => {
-                return Err(usage("--confirm goes with --token: a broadcast has no answer"));
+        let mut given = Vec::new();
+        for option in ["token", "user", "group", "to"] {
+            given.extend(args.value(option)?.map(|value| (option, value)));
+        }
+        given.extend(args.has("all").then_some(("all", "")));
+        let (option, value) = match given[..] {
+            [one] => one,
+            [] => {
+                return Err(usage(
+                    "send needs to know to whom: --token, --user, --group, --to, or --all".into(),
+                ));
             }
-            (None, true) => (b'b', ""),
-            (Some(token), false) => (if confirmed { b'c' } else { b'd' }, token),
+            [(one, _), (other, _), ..] => {
+                return Err(usage(format!(
+                    "--{one} and --{other} contradict each other; --to u:44,g:shop/7 takes several"
+                )));
+            }
         };
         let length = settings.auth.token_length;
-        if letter != b'b' && !settings.auth.is_token(token) {
-            return Err(usage(&format!(
-                "{token:?} is not a token: {length} letters, digits, commas or hyphens"
-            )));
-        }
+        let (letter, head) = match option {
+            "all" if confirmed => {
+                return Err(usage(
+                    "--confirm goes with --token, --user, --group or --to: a broadcast has no answer".into(),
+                ));
+            }
+            "all" => (b'b', String::new()),
+            "token" if !settings.auth.is_token(value) => {
+                return Err(usage(format!(
+                    "{value:?} is not a token: {length} letters, digits, commas or hyphens"
+                )));
+            }
+            "token" => (if confirmed { b'c' } else { b'd' }, value.to_owned()),
+            _ if value.is_empty() || value.contains([' ', '\r', '\n']) => {
+                return Err(usage(format!("--{option} {value:?} names nobody: u:44,g:shop/7 would")));
+            }
+            "to" => (if confirmed { b'x' } else { b'w' }, format!("{value} ")),
+            user_or_group => {
+                (if confirmed { b'x' } else { b'w' }, format!("{}:{value} ", &user_or_group[..1]))
+            }
+        };
         let letter = if text { letter } else { letter.to_ascii_uppercase() };
-        Ok(Self { letter, token, text, confirmed })
+        let to_addresses = matches!(letter.to_ascii_lowercase(), b'w' | b'x');
+        Ok(Self { letter, head, to_addresses, text, confirmed })
+    }
+
+    fn payload(&self, message: &[u8]) -> Vec<u8> {
+        [self.head.as_bytes(), message].concat()
     }
 
     fn frame(&self, message: &[u8]) -> Vec<u8> {
-        let length = self.token.len() + message.len();
-        let mut frame = format!("{length}{}{}", char::from(self.letter), self.token).into_bytes();
-        frame.extend_from_slice(message);
+        let length = self.head.len() + message.len();
+        let mut frame = format!("{length}{}", char::from(self.letter)).into_bytes();
+        frame.extend_from_slice(&self.payload(message));
         frame
     }
 }
 
-fn message(args: &Args, command: &Command<'_>, settings: &Settings) -> Result<Vec<u8>, Failure> {
-    let bytes_max = settings.limits.control_payload_bytes.saturating_sub(command.token.len());
+/// One connection is enough; which addresses named nobody is told.
+fn delivered(answer: &who::Answer) -> Outcome {
+    let absent: Vec<&str> =
+        json::items(&answer.value, "absent").iter().filter_map(|item| item.as_str()).collect();
+    let absent = absent.join(", ");
+    let taken =
+        ["connections", "away"].into_iter().filter_map(|field| answer.value[field].as_u64()).sum::<u64>();
+    match taken {
+        0 if absent.is_empty() => {
+            Err(Failure::new(Exit::Failed, "not acknowledged: no connection could take it"))
+        }
+        0 => Err(Failure::new(Exit::Failed, format!("not acknowledged: nobody is connected as {absent}"))),
+        _ if absent.is_empty() => Ok(Exit::Done),
+        _ => {
+            warn(&format_args!("wsson: nobody is connected as {absent}"));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn message(args: &Args, command: &Command, settings: &Settings) -> Result<Vec<u8>, Failure> {
+    let bytes_max = settings.limits.control_payload_bytes.saturating_sub(command.head.len());
     let message = match args.words.first() {
         Some(word) => word.clone().into_bytes(),
         None => standard_input(bytes_max)?,
@@ -72,11 +130,12 @@ fn message(args: &Args, command: &Command<'_>, settings: &Settings) -> Result<Ve
     if message.is_empty() && !command.confirmed {
         let text = "the message is empty, so nothing is sent";
         let failure = super::usage(args, text);
-        return Err(match command.token {
-            "" => failure,
-            token => failure.or(format!(
-                "wsson send --token {token} --confirm '', which asks whether the client is there"
+        return Err(match command.letter.to_ascii_lowercase() {
+            b'd' => failure.or(format!(
+                "wsson send --token {} --confirm '', which asks whether the client is there",
+                command.head
             )),
+            _ => failure,
         });
     }
     Ok(message)
@@ -94,7 +153,7 @@ fn standard_input(bytes_max: usize) -> Result<Vec<u8>, Failure> {
     Ok(message)
 }
 
-fn judge(command: &Command<'_>, frames: &[Frame]) -> Outcome {
+fn judge(command: &Command, frames: &[Frame]) -> Outcome {
     if frames.iter().any(|frame| frame.command == b'E') {
         let text = "the server refused the command: it breaks the protocol or a limit";
         return Err(Failure::new(Exit::Failed, text).or("the server's log, which has the reason"));
@@ -103,12 +162,12 @@ fn judge(command: &Command<'_>, frames: &[Frame]) -> Outcome {
         return Ok(Exit::Done);
     }
     let answer =
-        frames.iter().find(|frame| frame.payload == command.token.as_bytes()).map(|frame| frame.command);
+        frames.iter().find(|frame| frame.payload == command.head.as_bytes()).map(|frame| frame.command);
     match answer {
         Some(b'A') => Ok(Exit::Done),
         Some(b'N') => {
             let text =
-                format!("not acknowledged: no open client of {}, or it could not take it", command.token);
+                format!("not acknowledged: no open client of {}, or it could not take it", command.head);
             Err(Failure::new(Exit::Failed, text))
         }
         _ => Err(Failure::new(Exit::Failed, "not acknowledged: the server closed without an answer")),

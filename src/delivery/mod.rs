@@ -157,17 +157,32 @@ impl Delivery {
         &mut self,
         key: ClientKey,
         to: &mut Mailbox,
-        line: Line,
         range: Range,
+        line: Line,
     ) -> Result<(), Full> {
-        if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
+        let waiting = if to.is_plain() { to.outbox.bytes() } else { to.waiting_bytes() };
+        if is_over(waiting, range.len(), self.outbox_bytes_max) {
             return Err(Full);
         }
+        if to.is_plain() {
+            to.outbox.push(range, &mut self.spool);
+        } else {
+            self.push_behind(key, to, range);
+        }
+        self.lines.join(line, key, to);
+        Ok(())
+    }
+
+    #[cold]
+    fn push_behind(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) {
         let range = self.for_itself(to, range);
         to.receiving().push(range, &mut self.spool);
-        self.lines.join(line, key, to);
         self.rank(key, to);
-        Ok(())
+    }
+
+    /// A message for many was encoded: broadcasts and their like wait until those that read were offered it.
+    pub(crate) fn note_burst(&mut self, range: Range) {
+        self.lines.note_broadcast(range.len());
     }
 
     /// Queues a fragment, which passes the lock that it belongs to.
@@ -266,11 +281,6 @@ impl Delivery {
     /// Ends the hold of broadcasts that were handed out.
     pub(crate) fn handed_out(&mut self, pending: Pending) {
         self.spool.give_back(pending.held);
-    }
-
-    /// A message that is not a broadcast, and went to as many as one.
-    pub(crate) fn note_burst(&mut self, len: usize) {
-        self.lines.note_broadcast(len as u32);
     }
 
     /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first;

@@ -7,12 +7,13 @@ use super::{Hub, Refusal};
 use crate::auth::{self, Identity};
 use crate::clock::Tick;
 use crate::key::ClientKey;
-use crate::peer::client::ClientId;
-use crate::roster::USER_BYTES_MAX;
+use crate::peer::client::{Client, ClientId, State};
+use crate::roster::{Address, Space, USER_BYTES_MAX};
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
 use crate::wire::http::{self, Key, Request, Response};
 use log::{debug, info};
+use std::collections::BTreeSet;
 
 /// How long a connection without a login is left alone although others wait: phones take 300 to 600 ms from connecting to
 /// their request.
@@ -128,9 +129,12 @@ impl Hub {
     }
 
     /// As much of the first input as a request head may be; nothing when some of the head came before, or none is awaited.
-    pub(crate) fn head_part<'i>(&mut self, id: ClientId, input: &'i [u8]) -> &'i [u8] {
-        match self.floor.head(id) {
-            Some(None) => &input[..input.len().min(self.rules.limits.head_bytes)],
+    #[inline]
+    pub(crate) fn head_part<'i>(&self, id: ClientId, input: &'i [u8]) -> &'i [u8] {
+        match self.roster().find(id).map(Client::state) {
+            Some(State::Handshaking { head: None, .. }) => {
+                &input[..input.len().min(self.rules.limits.head_bytes)]
+            }
             _ => &[],
         }
     }
@@ -139,23 +143,29 @@ impl Hub {
     /// alone, nothing is stored: that is what a browser does.
     pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Refusal> {
         let head_bytes_max = self.rules.limits.head_bytes;
-        let Some(slot) = self.floor.head(id) else { return Ok(None) };
-        let before = slot.as_ref().map_or(0, |head| head.len());
-        if let Some(head) = slot {
-            head.extend_from_slice(input);
+        if !self.is_handshaking(id) {
+            return Ok(None);
         }
-        let all = slot.as_ref().map_or(input, |head| &head[..]);
-        match http::scan(&all[..all.len().min(head_bytes_max)], before)? {
-            Some(end) => Ok(Some(match slot.take() {
-                Some(head) => Head::Gathered(*head, end),
-                None => Head::InInput(end),
-            })),
-            None if all.len() > head_bytes_max => Err(Rule::HeadTooLarge.into()),
-            None => {
-                slot.get_or_insert_with(|| Box::new(input.to_vec()));
-                Ok(None)
-            }
+        let Some(kept) = self.roster().kept_head(id) else {
+            // Nearly always: nothing is stored.
+            return match scan_within(input, 0, head_bytes_max)? {
+                Some(end) => Ok(Some(Head::InInput(end))),
+                None => self.keep_head(id, input),
+            };
+        };
+        let before = kept.len();
+        self.floor.keep_head(id, input);
+        let all = self.roster().kept_head(id).unwrap_or_default();
+        match scan_within(all, before, head_bytes_max)? {
+            Some(end) => Ok(Some(Head::Gathered(self.floor.take_head(id), end))),
+            None => self.keep_head(id, b""),
         }
+    }
+
+    fn keep_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Refusal> {
+        self.floor.keep_head(id, input);
+        self.relieve_input();
+        Ok(None)
     }
 
     /// The default of [`crate::handler::Handler::authorize`].
@@ -192,9 +202,17 @@ impl Hub {
             return Err(Rule::TooManyToken.into());
         }
         if let Some(user) = &identity.user {
-            if roster.of_user(user.as_bytes()).count() >= limits.connections_per_user as usize {
+            if roster.count(Address::User(user)) >= limits.connections_per_user as usize {
                 return Err(Rule::TooManyUser.into());
             }
+        }
+        let groups: BTreeSet<&str> = identity.groups.iter().map(AsRef::as_ref).collect();
+        if groups.len() > limits.groups_per_connection {
+            return Err(Rule::TooManyGroups.into());
+        }
+        let new = groups.iter().filter(|group| roster.count(Address::Group(group)) == 0).count();
+        if new > 0 && roster.names(Space::Group) + new > limits.groups {
+            return Err(Rule::GroupsFull.into());
         }
         if roster.counts().open >= limits.clients.unwrap_or(usize::MAX) {
             return Err(Rule::Full.into());
@@ -277,6 +295,14 @@ impl Hub {
         if self.is_handshaking(id) {
             self.settled().answer(id.key, response);
         }
+    }
+}
+
+/// The end of the head in `all`, of which the first `before` bytes were looked at.
+fn scan_within(all: &[u8], before: usize, head_bytes_max: usize) -> Result<Option<usize>, Refusal> {
+    match http::scan(&all[..all.len().min(head_bytes_max)], before)? {
+        None if all.len() > head_bytes_max => Err(Rule::HeadTooLarge.into()),
+        end => Ok(end),
     }
 }
 

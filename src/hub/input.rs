@@ -3,10 +3,14 @@
 //! It never stores a message (the decoder does) and never looks into one. Invariant: nothing of a client's is decoded
 //! after it broke the protocol.
 
-use super::Hub;
-use crate::peer::client::{ClientId, Messages};
+use super::{Hub, Leave};
+use crate::key::ClientKey;
+use crate::peer::client::{Client, ClientId, Messages, State};
 use crate::roster::Heard;
-use crate::wire::frame::Event;
+use crate::rule::Rule;
+use crate::wire::frame::{CloseCode, Event};
+use log::info;
+use std::cmp::Reverse;
 
 impl Hub {
     /// Bytes came: the client is alive. [`Heard::Stranger`] while it is in its handshake.
@@ -22,9 +26,12 @@ impl Hub {
     pub(crate) fn receive<'b>(&mut self, id: ClientId, input: &mut &'b mut [u8]) -> Option<Event<'b>> {
         while !input.is_empty() {
             let message_bytes_max = self.rules.limits.message_bytes;
-            let (decoder, messages) = self.floor.decoder(id)?;
-            match decoder.decode(input, message_bytes_max) {
-                Ok(None) => return None,
+            let (decoder, messages, held) = self.floor.decoder(id)?;
+            match decoder.decode_counted(input, message_bytes_max, held) {
+                Ok(None) => {
+                    self.relieve_input();
+                    return None;
+                }
                 Ok(Some(message @ (Event::Text(_) | Event::Binary(_)))) => {
                     if messages == Messages::Wanted {
                         self.stats.messages_in += 1;
@@ -36,6 +43,36 @@ impl Hub {
             }
         }
         None
+    }
+
+    /// Over `limits.received`, connections whose heads or messages are not complete are closed until seven eighths of it
+    /// are kept: those without a login first, then those that have most. So a look at all of them is paid by an eighth.
+    pub(crate) fn relieve_input(&mut self) {
+        let received_bytes_max = self.rules.limits.received_bytes;
+        if self.roster().input_bytes() <= received_bytes_max {
+            return;
+        }
+        let all = self.roster().iter();
+        let mut kept: Vec<(bool, Reverse<usize>, ClientKey)> = all
+            .filter(|(_, client)| client.input_bytes() > 0)
+            .map(|(key, client)| (client.was_open(), Reverse(client.input_bytes()), key))
+            .collect();
+        kept.sort_unstable();
+        for (was_open, Reverse(bytes), key) in kept {
+            if self.roster().input_bytes() <= received_bytes_max / 8 * 7 {
+                break;
+            }
+            info!("input_dropped bytes={bytes} login={was_open} peer={}", self.roster().peer(key));
+            let _ = self.settled(); // which may close it
+            match self.roster().get(key).map(Client::state) {
+                Some(State::Handshaking { .. }) => self.settled().vanish(key, Rule::ReceivedFull),
+                Some(State::Open { .. }) => {
+                    let how = Leave::Dismissed(CloseCode::TRY_AGAIN_LATER, "server is full");
+                    self.settled().leave(key, how);
+                }
+                _ => self.settled().lose(key),
+            }
+        }
     }
 
     #[inline(never)]

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `mod` | the façade |
 //! | `settled` | the floor, and the only place that delivers, admits, locks and closes |
+//! | `audience` | writing to lists of addresses, groups, kicks |
 //! | `arrival` | accepting, the request head, refusals |
 //! | `refusal` | why somebody may not come in, and the answer |
 //! | `revoke` | logins that are refused although they are right |
@@ -24,6 +25,7 @@
 //! | `audit` | everything recounted from scratch, for the tests |
 
 mod arrival;
+mod audience;
 mod audit;
 mod backends;
 mod input;
@@ -40,9 +42,8 @@ use crate::config::{Limits, Settings, Timeouts};
 use crate::delivery::Throttled;
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
-use crate::roster::{Names, Roster};
+use crate::roster::{Bounds, Roster};
 use crate::stats::{Outside, Process, Reload, Report, Stats};
-use crate::wire::command::{Addresses, Written};
 use crate::wire::frame::{CloseCode, Kind};
 use crate::wire::http::forwarded::Network;
 use backends::Backends;
@@ -51,6 +52,7 @@ use settled::Floor;
 use std::hash::RandomState;
 
 pub(crate) use arrival::Head;
+pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
 pub use refusal::Refusal;
 pub(crate) use revoke::Journal;
@@ -90,11 +92,7 @@ pub(crate) struct HubRules {
 impl Hub {
     /// A hub without peers. The hasher is keyed by the caller, `probe` tells what only the process knows.
     pub fn new(settings: &Settings, hasher: RandomState, probe: fn() -> Process) -> Self {
-        let names = Names {
-            token_length: settings.auth.token_length,
-            users: settings.auth.identity == auth::IdentityKind::User,
-        };
-        let roster = Roster::new(names, settings.timeouts.clone(), hasher.clone());
+        let roster = Roster::new(settings.auth.token_length, settings.timeouts.clone(), hasher.clone());
         Self {
             floor: Floor::new(roster, settings.limits.outbox_bytes),
             backends: Backends::new(&settings.timeouts),
@@ -172,9 +170,9 @@ impl Hub {
         std::str::from_utf8(self.roster().token(id)?).ok()
     }
 
-    /// The user that an open client proved, with `identity = "user"`.
+    /// The user that an open client proved, if its login names one.
     pub fn user(&self, id: ClientId) -> Option<&str> {
-        std::str::from_utf8(self.roster().user(id)?).ok()
+        self.roster().user(id)
     }
 
     /// Ids of all open clients of a token.
@@ -210,12 +208,6 @@ impl Hub {
             self.broadcast(kind.opcode(), message);
         }
         open
-    }
-
-    /// Queues a message for every open client that the list names; of an empty one it only counts them.
-    pub(crate) fn write(&mut self, to: &Addresses<'_>, kind: Kind, message: &[u8]) -> Written {
-        self.stats.directs += 1;
-        self.settled().write(to, kind.opcode(), message)
     }
 
     /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first.
@@ -269,6 +261,13 @@ impl Hub {
 /// A limit as the status shows it; one that nobody has set yet is none.
 fn most(limit: Option<usize>) -> u64 {
     limit.map_or(u64::MAX, |limit| limit as u64)
+}
+
+impl HubRules {
+    /// The bounds of groups.
+    fn bounds(&self) -> Bounds {
+        Bounds { groups: self.limits.groups, groups_per_connection: self.limits.groups_per_connection }
+    }
 }
 
 impl From<&Settings> for HubRules {

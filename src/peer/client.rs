@@ -51,6 +51,11 @@ impl fmt::Display for ClientId {
 }
 
 impl ClientId {
+    /// A name that no client ever has.
+    pub(crate) fn nobody() -> Self {
+        Self { key: ClientKey::at(u32::MAX as usize - 1), generation: 0 }
+    }
+
     /// Reads what [`Display`](fmt::Display) writes, and nothing else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (key, generation) = text.split_once('-')?;
@@ -217,6 +222,15 @@ impl Client {
         match &mut self.state {
             State::Handshaking { head, .. } => Some(head),
             _ => None,
+        }
+    }
+
+    /// What is kept of its input: of a request head, or of a message that is not complete.
+    pub(crate) fn input_bytes(&self) -> usize {
+        match &self.state {
+            State::Handshaking { head, .. } => head.as_ref().map_or(0, |head| head.capacity()),
+            State::Open { decoder } | State::Closing { decoder, .. } => decoder.held_bytes(),
+            _ => 0,
         }
     }
 

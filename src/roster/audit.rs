@@ -50,6 +50,8 @@ impl Roster {
         check(refused == self.counts.refused, || {
             format!("{refused} were refused, not {}", self.counts.refused)
         })?;
+        let kept: usize = self.iter().map(|(_, client)| client.input_bytes()).sum();
+        check(kept == self.input_bytes, || format!("{} bytes of input, {kept} kept", self.input_bytes))?;
         for (place, listener) in self.listeners.iter().enumerate() {
             let here = |key: ClientKey| self.cold[key.index()].place() == place;
             let found = self.iter().filter(|(key, client)| client.accepts_data() && here(*key)).count();
@@ -62,16 +64,17 @@ impl Roster {
     fn audit_names(&self) -> Verdict {
         let open: BTreeSet<ClientKey> =
             self.iter().filter(|(_, client)| client.accepts_data()).map(|(key, _)| key).collect();
-        for index in std::iter::once(&self.tokens).chain(&self.users) {
-            let indexed: Vec<ClientKey> = index.keys().collect();
-            let distinct: BTreeSet<ClientKey> = indexed.iter().copied().collect();
-            check(distinct == open && indexed.len() == open.len(), || {
-                format!("indexed {indexed:?}, open {open:?}")
-            })?;
-            let found = |key: &ClientKey| index.of(index.name(*key)).any(|other| other == *key);
-            check(open.iter().all(found), || "an open client is not found by its name".into())?;
-        }
-        Ok(())
+        let index = &self.tokens;
+        let indexed: Vec<ClientKey> = index.keys().collect();
+        let distinct: BTreeSet<ClientKey> = indexed.iter().copied().collect();
+        check(distinct == open && indexed.len() == open.len(), || {
+            format!("indexed {indexed:?}, open {open:?}")
+        })?;
+        let found = |key: &ClientKey| index.of(index.name(*key)).any(|other| other == *key);
+        check(open.iter().all(found), || "an open client is not found by its name".into())?;
+        self.names.audit()?;
+        let is_open = |key: ClientKey| open.contains(&key);
+        check(self.names.audit_keys().all(is_open), || "one who is not open is in a group".into())
     }
 
     /// Open connections of the token that has most.

@@ -9,23 +9,24 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `index` | from a name (a token, a user) to the open clients that carry it |
-//! | `behind` | from addresses to clients, each once |
+//! | `index` | from a token to the open clients that carry it |
+//! | `groups` | users and groups: the open clients under a name |
+//! | `audience` | whom a list of addresses names |
 //! | `groups` | the connections of a group, and those of a user |
 //! | `page` | who is here, a thousand names at a time |
 //! | `audit` | everything recounted, for the tests |
 
+mod audience;
 mod audit;
-mod behind;
-#[allow(dead_code)] // taken into use with the commands for groups
 mod groups;
 mod index;
-#[allow(dead_code)] // taken into use with `h`
 mod page;
 mod strangers;
 
+pub use audience::Address;
+pub(crate) use audience::{Here, NameKind, Selection, Sign};
 pub(crate) use audit::audit_timer;
-pub(crate) use behind::Selection;
+pub(crate) use groups::{Bounds, Space, TooMany};
 pub(crate) use index::{Index, USER_BYTES_MAX};
 
 use crate::clock::{Now, Tick, Wheel};
@@ -36,6 +37,7 @@ use crate::peer::client::{Client, ClientId, Due, Messages, State, Then};
 use crate::stats::ListenerReport;
 use crate::wire::frame::Decoder;
 use crate::wire::http::forwarded::PeerAddr;
+use groups::Groups;
 use index::SPARSE;
 use slab::Slab;
 use std::hash::RandomState;
@@ -81,14 +83,6 @@ impl Counts {
     }
 }
 
-/// Which names there are: it decides the shape of the indexes, for the life of the process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Names {
-    pub(crate) token_length: usize,
-    /// Clients carry a user beside the token.
-    pub(crate) users: bool,
-}
-
 /// Who was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -104,7 +98,8 @@ pub(crate) struct Roster {
     clients: Slab<Client>,
     cold: Vec<Cold>,
     tokens: Index,
-    users: Option<Index>,
+    /// Users and groups.
+    names: Groups,
     wheel: Wheel<ClientKey>,
     timeouts: Timeouts,
     counts: Counts,
@@ -112,16 +107,18 @@ pub(crate) struct Roster {
     strangers: Strangers,
     gone: Vec<ClientKey>,
     generation: u32,
+    /// What is kept of all clients' input.
+    input_bytes: usize,
 }
 
 impl Roster {
     /// Without anybody. The hasher is keyed by the caller.
-    pub(crate) fn new(names: Names, timeouts: Timeouts, hasher: RandomState) -> Self {
+    pub(crate) fn new(token_length: usize, timeouts: Timeouts, hasher: RandomState) -> Self {
         Self {
             clients: Slab::new(),
             cold: Vec::new(),
-            tokens: Index::new(names.token_length, hasher.clone()),
-            users: names.users.then(|| Index::new(USER_BYTES_MAX, hasher.clone())),
+            tokens: Index::new(token_length, hasher.clone()),
+            names: Groups::new(hasher.clone()),
             wheel: Wheel::default(),
             timeouts,
             counts: Counts::default(),
@@ -129,6 +126,7 @@ impl Roster {
             strangers: Strangers::new(hasher),
             gone: Vec::new(),
             generation: 0,
+            input_bytes: 0,
         }
     }
 
@@ -242,20 +240,31 @@ impl Roster {
         self.tokens.of(token).filter_map(|key| self.id(key))
     }
 
-    /// The open clients of a user.
-    pub(crate) fn of_user<'a>(&'a self, user: &'a [u8]) -> impl Iterator<Item = ClientId> + 'a {
-        self.users.iter().flat_map(move |users| users.of(user)).filter_map(|key| self.id(key))
-    }
-
     /// The token that an open client proved.
     pub(crate) fn token(&self, id: ClientId) -> Option<&[u8]> {
         self.is_open(id).then(|| self.tokens.name(id.key))
     }
 
     /// The user that an open client proved.
-    pub(crate) fn user(&self, id: ClientId) -> Option<&[u8]> {
-        let users = self.users.as_ref().filter(|_| self.is_open(id))?;
-        Some(users.name(id.key))
+    pub(crate) fn user(&self, id: ClientId) -> Option<&str> {
+        self.names.user(id.key).filter(|_| self.is_open(id))
+    }
+
+    /// The groups of an open client.
+    pub(crate) fn groups_of(&self, id: ClientId) -> impl Iterator<Item = &str> {
+        let key = self.is_open(id).then_some(id.key);
+        key.into_iter().flat_map(|key| self.names.groups_of(key))
+    }
+
+    /// How many names there are.
+    pub(crate) fn names(&self, space: Space) -> usize {
+        self.names.count(space)
+    }
+
+    #[allow(dead_code)] // until the status shows them
+    /// The groups with most members and how many these are, at most this many.
+    pub(crate) fn largest_groups(&self, max: usize) -> Vec<(&str, usize)> {
+        self.names.largest(max)
     }
 
     pub(crate) fn token_bytes_max(&self) -> usize {
@@ -292,16 +301,45 @@ impl Roster {
         all.filter_map(|(key, client)| client.receiving().map(|mail| (ClientKey::at(key), mail)))
     }
 
-    /// What decodes the frames of a client, and whether its messages count.
-    #[inline]
-    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages)> {
-        self.find_mut(id)?.decoder()
+    /// What decodes the frames of a client, whether its messages count, and where what it keeps is counted.
+    #[inline(always)]
+    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages, &mut usize)> {
+        let client =
+            self.clients.get_mut(id.key.index()).filter(|client| client.generation() == id.generation);
+        let (decoder, messages) = client?.decoder()?;
+        Some((decoder, messages, &mut self.input_bytes))
     }
 
-    /// What came of a request head so far.
-    #[allow(clippy::box_collection)]
-    pub(crate) fn head(&mut self, id: ClientId) -> Option<&mut Option<Box<Vec<u8>>>> {
-        self.find_mut(id)?.head()
+    /// Puts more of a request head to what came of it; gives all of it out.
+    pub(crate) fn keep_head(&mut self, id: ClientId, input: &[u8]) {
+        let client =
+            self.clients.get_mut(id.key.index()).filter(|client| client.generation() == id.generation);
+        let Some(head) = client.and_then(Client::head) else { return };
+        let before = head.as_ref().map_or(0, |head| head.capacity());
+        head.get_or_insert_default().extend_from_slice(input);
+        self.input_bytes += head.as_ref().map_or(0, |head| head.capacity()) - before;
+    }
+
+    /// What came of a request head so far; `None` when nothing is kept, or none is awaited.
+    pub(crate) fn kept_head(&self, id: ClientId) -> Option<&[u8]> {
+        match self.find(id)?.state() {
+            State::Handshaking { head: Some(head), .. } => Some(head),
+            _ => None,
+        }
+    }
+
+    /// Gives out what came of a request head, which is complete.
+    pub(crate) fn take_head(&mut self, id: ClientId) -> Vec<u8> {
+        let head = self.find_mut(id).and_then(Client::head).and_then(Option::take);
+        let head = head.map_or_else(Vec::new, |head| *head);
+        self.input_bytes -= head.capacity();
+        head
+    }
+
+    /// What is kept of all clients' input: of request heads, and of messages that are not complete.
+    #[inline]
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.input_bytes
     }
 
     /// Bytes came.
@@ -356,15 +394,16 @@ impl Roster {
         &mut self,
         key: ClientKey,
         token: &[u8],
-        user: Option<&[u8]>,
+        user: Option<&str>,
         expires: Tick,
         now: Now,
     ) -> &mut Mailbox {
         self.uncount(key);
+        self.input_bytes -= self.clients[key.index()].input_bytes();
         self.clients[key.index()].admit(now.tick(), expires);
         self.tokens.insert(key, token);
-        if let Some(users) = &mut self.users {
-            users.insert(key, user.unwrap_or_default());
+        if let Some(user) = user {
+            self.names.set_user(key, user);
         }
         self.counts.waiting -= 1;
         self.counts.open += 1;
@@ -377,13 +416,25 @@ impl Roster {
     pub(crate) fn leave(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
         debug_assert!(self.clients[key.index()].accepts_data(), "a client leaves once");
         self.tokens.remove(key);
-        if let Some(users) = &mut self.users {
-            users.remove(key);
-        }
+        self.names.leave_all(key);
         self.counts.open -= 1;
         self.counts.closing += 1;
         self.listeners[self.cold[key.index()].place()].clients -= 1;
         self.change(key, then, now)
+    }
+
+    /// Puts an open client into a group. Whether it was not in it before.
+    ///
+    /// # Errors
+    /// The bound that is in the way.
+    pub(crate) fn join(&mut self, key: ClientKey, group: &str, bounds: Bounds) -> Result<bool, TooMany> {
+        debug_assert!(self.clients[key.index()].accepts_data(), "only an open client is in a group");
+        self.names.join(key, group, bounds)
+    }
+
+    /// Takes a client out of a group. Whether it was in it.
+    pub(crate) fn leave_group(&mut self, key: ClientKey, group: &str) -> bool {
+        self.names.leave(key, group)
     }
 
     /// A connection without a login stops to be one.
@@ -416,7 +467,10 @@ impl Roster {
 
     fn change(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
         let until = Tick::at(now.ms + self.timeouts.close_ms);
-        self.clients[key.index()].change(then, until);
+        let client = &mut self.clients[key.index()];
+        let before = client.input_bytes();
+        client.change(then, until);
+        self.input_bytes = self.input_bytes + client.input_bytes() - before;
         if then == Then::End {
             self.gone.push(key);
             self.uncount(key);
@@ -539,9 +593,7 @@ impl Roster {
         self.cold.shrink_to_fit();
         self.wheel.shrink(keys);
         self.tokens.shrink(keys);
-        if let Some(users) = &mut self.users {
-            users.shrink(keys);
-        }
+        self.names.shrink(keys);
         self.gone = Vec::new();
         let _ = self.oldest_stranger(); // those that are not any more make room
         let _ = self.oldest_refused();

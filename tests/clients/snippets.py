@@ -64,6 +64,8 @@ EXPECTED = {
     "w-sh": (["Hello, you", b"\x00\xff"], ""),
     "x-php": (["New order"], "1 got it, not there: u:44\n"),
     "x-sh": (["New order!!"], '56X{"connections":1,"away":0,"absent":["u:44"],"refused":0}'),
+    "j-php": (["welcome"], "11"),
+    "j-sh": (["welcome"], '17J{"connections":1}17J{"connections":1}'),
     "o-php": ([], f"* 1\nt:{TOKEN} 1\nu:44 0\n"),
     "o-sh": ([], '16O{"*":1,"u:44":0}'),
     "h-php": ([], f"{TOKEN} 1\n"),
@@ -74,8 +76,8 @@ EXPECTED = {
     "push-python": (WHOLE, ""),
     "push-node": (WHOLE, ""),
 }
-# Tested by others: in survive.py and hints.py.
-ELSEWHERE = {"browser"}
+# Tested in hints.py, and by `users`.
+ELSEWHERE = {"browser", "user-wsson", "user-php", "ask-php", "kick-php"}
 RUNNERS = {"sh": ["sh", "-ec"], "python": [sys.executable, "-c"], "js": ["node", "-e"]}
 
 
@@ -230,6 +232,47 @@ def login(place, name, fields):
         not_ok(f"snippet {name}: they log in", error)
 
 
+def user_cookies(user):
+    values = {**cookies(TOKEN), "user": user}
+    signed = SECRET + user + values["token"] + values["time"]
+    return {**values, "digest": hashlib.md5(signed.encode()).hexdigest()}
+
+
+def users():
+    """The blocks about users, on a server whose logins have one. `push` is that of its own block."""
+    marked = blocks("run")
+    head = marked["push-php"][1]
+    head = head[: head.index("\npush(")]
+    ask = marked["ask-php"][1]
+    asking = ask[: ask.index("\necho ask(") + 1]
+    with Server([ORIGIN], top=["[auth]", 'identity = "user"']) as server:
+        place = Place(server)
+
+        def run_block(name, code):
+            done = place.run(marked[name][0], code)
+            check(f"snippet {name}: it ends well", (done.returncode, done.stderr.decode()), (0, ""))
+            return done.stdout.decode()
+
+        with place.client(cookie_header(user_cookies("44"))) as client:
+            check("snippet user-wsson: it prints", run_block("user-wsson", marked["user-wsson"][1]), "u:44  1\n44  1\n")
+            check("snippet user-wsson: it sends", client.recv(timeout=PATIENCE_S), "Hello, you")
+            run_block("user-php", f"{head}\n{marked['user-php'][1]}")
+            got = [client.recv(timeout=PATIENCE_S) for _ in range(3)]
+            check("snippet user-php: it sends", got, ["Hello, you", "Three new orders", "Everybody but one"])
+            check("snippet ask-php: it prints", run_block("ask-php", ask), "1 connections\n44 is there\n")
+            code = f"{asking}$token = '{TOKEN}';\n{marked['kick-php'][1]}"
+            check("snippet kick-php: it prints", run_block("kick-php", code), "1 closed\n")
+            try:
+                client.recv(timeout=PATIENCE_S)
+                not_ok("snippet kick-php: the page is closed", "a message came")
+            except ConnectionClosed as closed:
+                found = (closed.rcvd.code, closed.rcvd.reason)
+                check("snippet kick-php: the page is closed", found, (4001, "you have logged out"))
+        server.stop()
+        check("snippet ask-php: without wsson", run_block("ask-php", ask), "0 connections\n")
+        server.again()
+
+
 def logins(place):
     marked = blocks("run")
     login(place, "login-php", served_by_php(place.code(marked["login-php"][1])))
@@ -378,6 +421,7 @@ def test():
     for name, outcome in REVOCATIONS.items():
         with Server([ORIGIN]) as server:
             kicks(Place(server), {name: outcome})
+    users()
     digests()
     init()
     tour()

@@ -3,7 +3,7 @@
 //!
 //! Input: a byte for the length of tokens, a byte for the most items, then the list.
 
-use wsson::testing::control::{Address, AddressError, Addresses, Groups, ListRules};
+use wsson::testing::control::{AddressError, Addresses, Groups, ListRules, Target};
 
 /// An item as it is written: with `-` or not, its kind, its name.
 type Heard = (bool, char, String);
@@ -34,12 +34,12 @@ fn written_down(list: &Addresses<'_>) -> Vec<Heard> {
     let items: Vec<Heard> = list
         .iter()
         .map(|item| {
-            let (kind, name) = match item.address {
-                Address::All => ('*', ""),
-                Address::Token(token) => ('t', std::str::from_utf8(token).expect("a token is ASCII")),
-                Address::User(user) => ('u', user),
-                Address::Group(group) => ('g', group),
-                Address::Connection(connection) => ('c', connection),
+            let (kind, name) = match item.target {
+                Target::All => ('*', ""),
+                Target::Token(token) => ('t', std::str::from_utf8(token).expect("a token is ASCII")),
+                Target::User(user) => ('u', user),
+                Target::Group(group) => ('g', group),
+                Target::Connection(connection) => ('c', connection),
             };
             let text = if kind == '*' { "*".to_owned() } else { format!("{kind}:{name}") };
             assert_eq!(item.text, text);

@@ -6,7 +6,7 @@
 //! over the wire.
 
 use wsson::testing::control::{
-    Address, Addresses, Command, Error, ListRules, Place, Reply, Rules, blank, decode,
+    Addresses, Command, Error, Groups, ListRules, Place, Reply, Rules, Target, blank, decode,
 };
 use wsson::testing::frame::Kind;
 
@@ -77,18 +77,21 @@ fn write_down(command: Command<'_>) -> Heard {
         Command::Kick(who, None) => (b'k', who.text().into()),
         Command::Kick(who, Some(reason)) => (b'k', format!("{} {reason}", who.text()).into()),
         Command::Count(items) => (b'o', items.text().into()),
-        Command::Here(address, cursor) => (b'h', format!("{} {cursor}", address_text(address)).into()),
-        Command::Refused(verb, _) => (b'?', vec![verb.row().letter]),
+        Command::Here(target, None) => (b'h', target_text(target).into()),
+        Command::Here(target, Some(cursor)) => (b'h', format!("{} {cursor}", target_text(target)).into()),
+        Command::Join(groups, who) => (b'j', format!("{} {}", groups.text(), who.text()).into()),
+        Command::Leave(groups, who) => (b'J', format!("{} {}", groups.text(), who.text()).into()),
+        Command::Refused(verb, _) => (b'?', vec![verb.row().letter.to_ascii_lowercase()]),
     }
 }
 
-fn address_text(address: Address<'_>) -> String {
-    match address {
-        Address::All => "*".into(),
-        Address::Token(token) => format!("t:{}", std::str::from_utf8(token).expect("a token is ASCII")),
-        Address::User(name) => format!("u:{name}"),
-        Address::Group(name) => format!("g:{name}"),
-        Address::Connection(name) => format!("c:{name}"),
+fn target_text(target: Target<'_>) -> String {
+    match target {
+        Target::All => "*".into(),
+        Target::Token(token) => format!("t:{}", std::str::from_utf8(token).expect("a token is ASCII")),
+        Target::User(name) => format!("u:{name}"),
+        Target::Group(name) => format!("g:{name}"),
+        Target::Connection(name) => format!("c:{name}"),
     }
 }
 
@@ -99,6 +102,11 @@ fn addressed_plainly(letter: u8, payload: &[u8], rules: Rules) -> Option<Vec<u8>
         None => (payload, None),
     };
     let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
+    if letter == b'j' || letter == b'J' {
+        let good =
+            Groups::parse(list, rules.addresses_max).is_ok() && Addresses::parse(rest?, list_rules).is_ok();
+        return good.then(|| payload.to_vec());
+    }
     let items = Addresses::parse(list, list_rules).ok()?;
     let is_text = std::str::from_utf8(rest.unwrap_or_default()).is_ok();
     let exceptions = items.iter().filter(|item| item.except).count();
@@ -110,8 +118,15 @@ fn addressed_plainly(letter: u8, payload: &[u8], rules: Rules) -> Option<Vec<u8>
         b'k' | b'r' if rest.is_some_and(<[u8]>::is_empty) => Some(list.to_vec()),
         b'k' | b'r' => Some(payload.to_vec()),
         b'o' => (exceptions == 0).then(|| list.to_vec()),
-        _ if !is_text || exceptions > 0 || items.len() > 1 => None,
-        _ => Some([list, b" ", rest.unwrap_or_default()].concat()),
+        _ if exceptions > 0 || items.len() > 1 => None,
+        _ => match rest.unwrap_or_default() {
+            b"" => Some(list.to_vec()),
+            digits if digits.iter().all(u8::is_ascii_digit) => {
+                let cursor: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+                Some([list, b" ", cursor.to_string().as_bytes()].concat())
+            }
+            _ => None,
+        },
     }
 }
 
@@ -133,7 +148,7 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
             b'l' => length != rules.token_length,
             _ => false,
         };
-        let addressed = b"wWxXkroh".contains(&letter);
+        let addressed = b"wWxXkrjJoh".contains(&letter);
         let known = addressed || b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
         if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);

@@ -258,15 +258,13 @@ fn connections_are_counted_for_each_item() {
 #[test]
 fn who_is_here_is_told_by_name() {
     let (server, mut backend) = users();
-    ask(&mut backend, 'h', "*", r#"{"users":[]}"#);
+    ask(&mut backend, 'h', "*", r#"{"tokens":[]}"#);
     let _open = [client(&server, "bob"), client(&server, "ann"), client(&server, "bob")];
-    ask(
-        &mut backend,
-        'h',
-        "*",
-        r#"{"users":[{"name":"ann","connections":1},{"name":"bob","connections":2}]}"#,
-    );
-    ask(&mut backend, 'h', "* ann", r#"{"users":[{"name":"bob","connections":2}]}"#);
+    assert_eq!(names(&mut backend, "*"), [("ann".to_owned(), 1), ("bob".to_owned(), 2)]);
+    ask(&mut backend, 'j', "room u:bob", r#"{"connections":2}"#);
+    ask(&mut backend, 'h', "g:room", r#"{"users":[{"name":"bob","connections":2}]}"#);
+    backend.command('h', "* x");
+    backend.expect('H', r#"{"error":"this is not the cursor of an earlier answer"}"#);
     ask(&mut backend, 'h', "u:ann", r#"{"users":[{"name":"ann","connections":1}]}"#);
     // Where there are no users, by token.
     let server = Setup::new().start();
@@ -277,21 +275,14 @@ fn who_is_here_is_told_by_name() {
     ask(&mut backend, 'h', "u:44", r#"{"tokens":[]}"#);
 }
 
-#[test]
-fn a_long_list_of_names_comes_in_parts() {
-    let (server, mut backend) = users();
-    let open: Vec<Client> = (0..1005).map(|index| client(&server, &format!("user{index:04}"))).collect();
-    let mut cursor = String::new();
-    let mut names = Vec::new();
+/// All names behind an address with their connections, in order.
+fn names(backend: &mut Backend, address: &str) -> Vec<(String, u64)> {
+    let (mut cursor, mut names) = (String::new(), Vec::new());
     loop {
-        backend.command('h', format!("*{cursor}"));
+        backend.command('h', format!("{address}{cursor}"));
         let (_, answer) = backend.receive();
-        let found: Vec<String> = answer
-            .split("\"name\":\"")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .map(String::from)
-            .collect();
+        let parts = answer.split("{\"name\":\"").skip(1);
+        let found: Vec<(String, u64)> = parts.map(name).collect();
         assert!(found.len() <= 1000, "{} names", found.len());
         names.extend(found);
         match answer.split_once("\"cursor\":\"") {
@@ -299,8 +290,78 @@ fn a_long_list_of_names_comes_in_parts() {
             None => break,
         }
     }
-    let expected: Vec<String> = (0..open.len()).map(|index| format!("user{index:04}")).collect();
-    assert_eq!(names, expected);
+    names.sort();
+    names
+}
+
+fn name(text: &str) -> (String, u64) {
+    let (name, rest) = text.split_once("\",\"connections\":").expect("a name and a number");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (name.to_owned(), digits.parse().expect("a number"))
+}
+
+#[test]
+fn a_long_list_of_names_comes_in_parts() {
+    let (server, mut backend) = users();
+    let open: Vec<Client> = (0..1005).map(|index| client(&server, &format!("user{index:04}"))).collect();
+    let expected: Vec<(String, u64)> = (0..open.len()).map(|index| (format!("user{index:04}"), 1)).collect();
+    assert_eq!(names(&mut backend, "*"), expected);
+    ask(&mut backend, 'j', "room *", r#"{"connections":1005}"#);
+    assert_eq!(names(&mut backend, "g:room"), expected);
+}
+
+#[test]
+fn groups_are_joined_written_to_and_left() {
+    let (server, mut backend) = users();
+    let (mut ann, mut bob, mut carl) =
+        (client(&server, "ann"), client(&server, "bob"), client(&server, "carl"));
+    let nobody = r#"{"connections":0,"away":0,"absent":["g:room"],"refused":0}"#;
+    ask(&mut backend, 'x', "g:room nobody", nobody);
+    ask(&mut backend, 'j', "room,shop/7 u:ann,u:bob,u:nobody", r#"{"connections":2}"#);
+    ask(&mut backend, 'j', "room u:ann", r#"{"connections":0}"#);
+    ask(&mut backend, 'j', "room *,-u:carl,-u:bob", r#"{"connections":0}"#);
+    backend.command('w', "g:room,u:ann to the room");
+    backend.command('w', "g:room,-u:ann but ann");
+    backend.command('w', "g:Room another group");
+    ask(&mut backend, 'o', "g:room,g:shop/7,g:no", r#"{"g:room":2,"g:shop/7":2,"g:no":0}"#);
+    ask(&mut backend, 'J', "room,no g:shop/7,-u:ann", r#"{"connections":1}"#);
+    ask(&mut backend, 'J', "room u:bob", r#"{"connections":0}"#);
+    backend.command('w', "g:room only ann");
+    backend.done();
+    ["to the room", "only ann"].iter().for_each(|text| ann.expect_text(text));
+    ["to the room", "but ann"].iter().for_each(|text| bob.expect_text(text));
+    expect_nothing(&mut [&mut ann, &mut bob, &mut carl]);
+    // A group lives as long as somebody is in it.
+    ask(&mut backend, 'k', "g:room,g:shop/7", r#"{"connections":2}"#);
+    ask(&mut backend, 'o', "g:room,g:shop/7,*", r#"{"g:room":0,"g:shop/7":0,"*":1}"#);
+    for wrong in ["room", "a,, u:ann", "room u:", ""] {
+        backend.command('j', wrong);
+        let (letter, answer) = backend.receive();
+        assert!(letter == 'J' && answer.starts_with(r#"{"error":""#), "{wrong}: {answer}");
+    }
+}
+
+#[test]
+fn groups_have_bounds_that_are_told() {
+    let server = Setup::new().limit("groups = 3").limit("groups_per_connection = 2").start();
+    let mut backend = Backend::connect(&server);
+    let _open = [Client::connect(&server), Client::connect(&server)];
+    ask(&mut backend, 'j', "a,b *", r#"{"connections":2}"#);
+    ask(
+        &mut backend,
+        'j',
+        "c *",
+        r#"{"connections":0,"error":"the connection is in as many groups as limits.groups_per_connection allows"}"#,
+    );
+    ask(&mut backend, 'J', "a,b c:0-1", r#"{"connections":1}"#);
+    ask(&mut backend, 'o', "g:a,g:b", r#"{"g:a":1,"g:b":1}"#);
+    ask(
+        &mut backend,
+        'j',
+        "c,d c:0-1",
+        r#"{"connections":1,"error":"there are as many groups as limits.groups allows"}"#,
+    );
+    ask(&mut backend, 'o', "g:c,g:d", r#"{"g:c":1,"g:d":0}"#);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `limits.queued`: nobody pays for what a slow reader holds back, and what the server keeps for one is counted.
 
 use crate::backend::{Backend, to};
-use crate::client::{Client, Frame};
+use crate::client::{Client, Frame, frame};
 use crate::server::{Server, Setup, eventually};
 
 /// Gives a client that does not read more than the kernel takes for it, so that the server keeps the rest.
@@ -109,4 +109,34 @@ fn who_is_on_his_way_out_goes_first() {
     }
     open.expect_nothing();
     assert!(backend.status().number("queued_bytes") <= 3_000_000 + 1_000_000);
+}
+
+/// Heads that are not complete, of connections without a login, go before messages of clients.
+#[test]
+fn what_is_begun_and_not_ended_stays_within_its_limit() {
+    let server = Setup::new().limit("received = 1000000").limit("message = 64000").start();
+    let mut backend = Backend::connect(&server);
+    let mut genuine = Client::connect(&server);
+    let before_kib = server.rss_kib();
+    let strangers: Vec<_> = (0..300)
+        .map(|_| {
+            let mut socket = server.connect();
+            socket.send(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(7000)).as_bytes());
+            socket
+        })
+        .collect();
+    eventually("strangers are dropped", || !backend.status().numbers("received_full").is_empty());
+    let clients: Vec<Client> = (0..40)
+        .map(|_| {
+            let mut client = Client::connect(&server);
+            client.send(&frame(0x81, &[b'm'; 60_000])[..50_000]);
+            client
+        })
+        .collect();
+    eventually("clients are closed", || !backend.status().numbers("1013").is_empty());
+    let grown_kib = server.rss_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 6000, "RSS grew by {grown_kib} KiB");
+    backend.confirm('c', &genuine.token.clone(), "still here", 'A');
+    genuine.expect_text("still here");
+    drop((strangers, clients));
 }

@@ -52,7 +52,7 @@ const PROXIES: [Proxy; 4] = [
     Proxy {
         name: "haproxy",
         snippet: include_str!("../../../conf/haproxy/wsson-path.cfg"),
-        ways: ["server ws1 unix@/run/wsson/server.sock", "server ws1 127.0.0.1:8099"],
+        ways: ["server ws1 unix@/run/wsson/server.sock check", "server ws1 127.0.0.1:8099 check"],
         place: "the lines of the frontend into the site's own frontend",
     },
     Proxy {

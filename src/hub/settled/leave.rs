@@ -19,6 +19,8 @@ use log::{debug, info};
 pub(crate) enum Leave<'r> {
     /// We close, for this reason.
     Closing(CloseCode, &'r str),
+    /// We close, and discard what the client says meanwhile: what it began is given up.
+    Dismissed(CloseCode, &'r str),
     /// The client closes, and gets its code back.
     Answering(Option<CloseCode>),
     /// The client broke the protocol: nothing that it says later can be understood.
@@ -33,7 +35,7 @@ impl Leave<'_> {
     /// The code that is counted; 1005 and 1006 are RFC 6455's for none and for a broken connection.
     fn counted(self) -> u16 {
         match self {
-            Self::Closing(code, _) => code.0,
+            Self::Closing(code, _) | Self::Dismissed(code, _) => code.0,
             Self::Answering(code) => code.map_or(1005, |code| code.0),
             Self::Failed(error) => error.close_code().0,
             Self::Overflown => CloseCode::TRY_AGAIN_LATER.0,
@@ -45,7 +47,7 @@ impl Leave<'_> {
         match self {
             Self::Closing(..) | Self::Overflown => Then::Close,
             Self::Answering(_) => Then::Finish,
-            Self::Failed(_) => Then::Linger,
+            Self::Failed(_) | Self::Dismissed(..) => Then::Linger,
             Self::Lost => Then::End,
         }
     }
@@ -59,12 +61,17 @@ impl Settled<'_> {
         }
         let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
         let expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
-        let user = identity.user.as_deref().map(str::as_bytes);
         let Floor { roster, delivery, .. } = &mut *self.floor;
-        let mail = roster.admit(id.key, identity.token.as_bytes(), user, expires, self.now);
+        let mail =
+            roster.admit(id.key, identity.token.as_bytes(), identity.user.as_deref(), expires, self.now);
         let mut response = Vec::with_capacity(256);
         http::append_upgrade(&mut response, key);
         delivery.response(id.key, mail, &response);
+        let bounds = self.rules.bounds();
+        for group in &identity.groups {
+            let joined = roster.join(id.key, group, bounds);
+            debug_assert!(joined.is_ok(), "there was room for the groups of the login");
+        }
         let open = self.floor.roster.counts().open as u64;
         self.stats.clients_peak = self.stats.clients_peak.max(open);
         debug!("opened peer={} token={:.8}", self.floor.roster.peer(id.key), identity.token);
@@ -77,7 +84,9 @@ impl Settled<'_> {
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let mail = roster.leave(key, how.then(), self.now);
         match how {
-            Leave::Closing(code, reason) => delivery.close(key, mail, Some(code), reason),
+            Leave::Closing(code, reason) | Leave::Dismissed(code, reason) => {
+                delivery.close(key, mail, Some(code), reason);
+            }
             Leave::Answering(code) => delivery.close(key, mail, code, ""),
             Leave::Failed(error) => delivery.close(key, mail, Some(error.close_code()), error.reason()),
             Leave::Overflown => {

@@ -12,12 +12,10 @@
 //! | file | holds |
 //! |---|---|
 //! | `mod` | the door, the hand-out, messages |
-//! | `addressed` | what is done to all that a list of addresses names |
 //! | `leave` | how a client comes in and goes |
 //! | `turn` | what the driver asks: flush, reaping, input, deadlines |
 //! | `audit` | the floor recounted |
 
-mod addressed;
 mod audit;
 mod leave;
 mod turn;
@@ -32,7 +30,7 @@ use crate::config::{Limits, Timeouts};
 use crate::delivery::{Delivery, Line, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
-use crate::roster::{Roster, Selection};
+use crate::roster::{Address, Bounds, Roster, Selection, Sign, TooMany};
 use crate::stats::Stats;
 use crate::wire::frame::Opcode;
 use log::info;
@@ -44,9 +42,12 @@ pub(crate) struct Floor {
     delivery: Delivery,
     /// Scratch of the hand-out: clients that could not take it.
     full: Vec<ClientKey>,
-    /// Scratch of commands with addresses: clients that are named.
+    /// Scratch of the lists of addresses.
     selection: Selection,
 }
+
+/// Receivers of a write that are flushed with what is urgent; more of them are as many as a broadcast's.
+const URGENT_MAX: usize = 64;
 
 /// A floor on which no broadcast is pending.
 #[derive(Debug)]
@@ -90,6 +91,20 @@ impl Floor {
     #[inline]
     pub(crate) fn burst_bytes(&self) -> usize {
         self.delivery.burst_bytes()
+    }
+
+    /// The open connections that a list names, each once, and the places of the items that named nobody.
+    pub(crate) fn select<'a>(
+        &mut self,
+        items: impl Iterator<Item = (Sign, Address<'a>)> + Clone,
+    ) -> (Vec<ClientKey>, Vec<usize>) {
+        self.roster.select(items, &mut self.selection);
+        (std::mem::take(&mut self.selection.keys), std::mem::take(&mut self.selection.absent))
+    }
+
+    /// The keys of a selection come back, for the next one.
+    pub(crate) fn give_back(&mut self, keys: Vec<ClientKey>) {
+        self.selection.keys = keys;
     }
 
     pub(crate) fn throttle(&mut self, len: usize) -> Throttled {
@@ -184,7 +199,7 @@ impl Settled<'_> {
             let (mut next, mut taken) = (Some(first), 0);
             while let Some(key) = next {
                 next = settled.floor.roster.after_of_token(key); // before it may leave the chain
-                taken += u64::from(settled.offer(key, Line::Urgent, range));
+                taken += u64::from(settled.offer(key, range, Line::Urgent));
             }
             taken
         });
@@ -192,10 +207,28 @@ impl Settled<'_> {
         taken > 0
     }
 
-    fn offer(&mut self, key: ClientKey, line: Line, range: Range) -> bool {
+    /// Encodes a message once and queues it for the clients of a selection; returns how many took it.
+    pub(crate) fn deliver_to(&mut self, keys: &[ClientKey], opcode: Opcode, message: &[u8]) -> usize {
+        if let [only] = keys {
+            return usize::from(self.deliver(*only, opcode, message));
+        }
+        self.make_room(message.len());
+        let line = if keys.len() > URGENT_MAX { Line::Bulk } else { Line::Urgent };
+        let taken = self.share(true, opcode, message, |settled, range| {
+            if line == Line::Bulk {
+                settled.floor.delivery.note_burst(range);
+            }
+            keys.iter().filter(|key| settled.offer(**key, range, line)).count()
+        });
+        self.stats.messages_out += taken as u64;
+        taken
+    }
+
+    #[inline]
+    fn offer(&mut self, key: ClientKey, range: Range, line: Line) -> bool {
         let Floor { roster, delivery, .. } = &mut *self.floor;
         let Some(to) = roster.receiving(key) else { return false };
-        let taken = delivery.offer_range(key, to, line, range).is_ok();
+        let taken = delivery.offer_range(key, to, range, line).is_ok();
         if !taken {
             self.leave(key, Leave::Overflown);
         }
@@ -214,6 +247,21 @@ impl Settled<'_> {
         let result = hand_out(self, held.range());
         self.floor.delivery.give_back(held);
         result
+    }
+
+    // Groups.
+
+    /// Puts an open client into a group. Whether it was not in it before.
+    ///
+    /// # Errors
+    /// The bound that is in the way.
+    pub(crate) fn join(&mut self, key: ClientKey, group: &str, bounds: Bounds) -> Result<bool, TooMany> {
+        self.floor.roster.join(key, group, bounds)
+    }
+
+    /// Takes a client out of a group. Whether it was in it.
+    pub(crate) fn leave_group(&mut self, key: ClientKey, group: &str) -> bool {
+        self.floor.roster.leave_group(key, group)
     }
 
     // Locks.

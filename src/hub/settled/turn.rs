@@ -68,9 +68,12 @@ impl Floor {
         self.roster.oldest_stranger()
     }
 
-    #[allow(clippy::box_collection)]
-    pub(crate) fn head(&mut self, id: ClientId) -> Option<&mut Option<Box<Vec<u8>>>> {
-        self.roster.head(id)
+    pub(crate) fn keep_head(&mut self, id: ClientId, input: &[u8]) {
+        self.roster.keep_head(id, input);
+    }
+
+    pub(crate) fn take_head(&mut self, id: ClientId) -> Vec<u8> {
+        self.roster.take_head(id)
     }
 
     pub(crate) fn oldest_refused(&mut self) -> Option<ClientId> {
@@ -84,8 +87,8 @@ impl Floor {
         self.roster.hear(id, now)
     }
 
-    #[inline]
-    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages)> {
+    #[inline(always)]
+    pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages, &mut usize)> {
         self.roster.decoder(id)
     }
 
@@ -185,6 +188,7 @@ impl Floor {
     pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
         let keys = self.roster.shrink(slots_min)?;
         self.full = Vec::new();
+        self.selection.shrink();
         self.delivery.shrink();
         Some(keys)
     }

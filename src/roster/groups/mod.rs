@@ -181,6 +181,7 @@ impl Groups {
     }
 
     /// Whether a connection is under a name.
+    #[cfg(test)]
     pub(crate) fn is_member(&self, key: ClientKey, space: Space, name: &str) -> bool {
         let Some(name) = self.find(space, name) else { return false };
         self.chain(key).any(|membership| membership.name == name)
@@ -464,6 +465,12 @@ fn hash_of(hasher: &RandomState, space: Space, text: &[u8]) -> u64 {
 
 /// What a test or the audit recounts.
 impl Groups {
+    /// The connections that are in a group or have a user.
+    pub(crate) fn audit_keys(&self) -> impl Iterator<Item = ClientKey> {
+        let chains = self.chains.iter().enumerate().filter(|(_, first)| **first != NIL);
+        chains.map(|(key, _)| ClientKey::at(key))
+    }
+
     /// Recounts everything.
     ///
     /// # Errors

@@ -12,9 +12,9 @@ const GROUP_BYTES_MAX: usize = 64;
 /// The longest name of a connection.
 const CONNECTION_BYTES_MAX: usize = 40;
 
-/// Whom an item of a list names.
+/// Whom an item of a list names, as it is written: whether there is such a connection is for the hub to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address<'a> {
+pub enum Target<'a> {
     /// `*`: every open connection.
     All,
     /// `t:` the connections of a login.
@@ -35,7 +35,7 @@ pub struct Item<'a> {
     /// With a `-` before it: all but these.
     pub except: bool,
     /// Whom it names.
-    pub address: Address<'a>,
+    pub target: Target<'a>,
 }
 
 /// What the reading of a list must know of the settings. A token has at most 255 bytes.
@@ -65,7 +65,7 @@ impl<'a> Addresses<'a> {
         let (mut len, mut at, mut may_be_many) = (0, 0, false);
         loop {
             let (item, next) = item(text, at, rules.token_length)?;
-            may_be_many |= matches!(item.address, Address::All | Address::Group(_));
+            may_be_many |= matches!(item.target, Target::All | Target::Group(_));
             len += 1;
             if len > rules.items_max {
                 return Err(AddressError { at, fault: Fault::TooMany(rules.items_max) });
@@ -95,7 +95,7 @@ impl<'a> Addresses<'a> {
     }
 
     /// The items in their order.
-    pub fn iter(&self) -> impl Iterator<Item = Item<'a>> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = Item<'a>> + Clone + use<'a> {
         let Self { text, token_length, .. } = *self;
         let mut at = Some(0);
         std::iter::from_fn(move || {
@@ -142,6 +142,11 @@ impl<'a> Groups<'a> {
     pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.0.split(',')
     }
+
+    /// The list as it was written.
+    pub fn text(&self) -> &'a str {
+        self.0
+    }
 }
 
 /// The item that begins at `at`, and where the next one begins.
@@ -163,14 +168,14 @@ fn item(text: &[u8], at: usize, token_length: usize) -> Result<(Item<'_>, Option
     };
     let next = behind(text, end)?;
     let text = |from: usize| std::str::from_utf8(&text[from..end]).expect("it was checked to be ASCII");
-    let address = match rest[0] {
-        b'*' => Address::All,
-        b't' => Address::Token(text(value).as_bytes()),
-        b'u' => Address::User(text(value)),
-        b'g' => Address::Group(text(value)),
-        _ => Address::Connection(text(value)),
+    let target = match rest[0] {
+        b'*' => Target::All,
+        b't' => Target::Token(text(value).as_bytes()),
+        b'u' => Target::User(text(value)),
+        b'g' => Target::Group(text(value)),
+        _ => Target::Connection(text(value)),
     };
-    Ok((Item { text: text(begin), except, address }, next))
+    Ok((Item { text: text(begin), except, target }, next))
 }
 
 /// Where the item behind a comma begins; none at the end of the list.
@@ -321,16 +326,16 @@ mod tests {
 
     const RULES: ListRules = ListRules { token_length: 4, items_max: 5 };
 
-    fn read(text: &str) -> Result<Vec<(bool, Address<'_>)>, AddressError> {
+    fn read(text: &str) -> Result<Vec<(bool, Target<'_>)>, AddressError> {
         let list = Addresses::parse(text.as_bytes(), RULES)?;
-        let items: Vec<_> = list.iter().map(|item| (item.except, item.address)).collect();
+        let items: Vec<_> = list.iter().map(|item| (item.except, item.target)).collect();
         assert_eq!(items.len(), list.len());
         Ok(items)
     }
 
     #[test]
     fn every_kind_of_address() {
-        use Address::*;
+        use Target::*;
         assert_eq!(read("*"), Ok(vec![(false, All)]));
         assert_eq!(read("u:44,u:a.b+c@x_y-z"), Ok(vec![(false, User("44")), (false, User("a.b+c@x_y-z"))]));
         assert_eq!(
@@ -344,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_token_ends_nothing() {
-        use Address::{Token, User};
+        use Target::{Token, User};
         assert_eq!(read("t:a,-b"), Ok(vec![(false, Token(b"a,-b"))]));
         assert_eq!(read("t:,,,,,u:1"), Ok(vec![(false, Token(b",,,,")), (false, User("1"))]));
         assert_eq!(read("-t:----,-t:abcd"), Ok(vec![(true, Token(b"----")), (true, Token(b"abcd"))]));

@@ -12,6 +12,8 @@ pub enum Answer {
     Written(Written),
     /// `K`: connections that were closed.
     Closed(usize),
+    /// `J`: connections that joined or left, and what was in the way of others.
+    Moved(usize, Option<String>),
     /// `O`: connections behind each item, as it was written.
     Online(Vec<(String, usize)>),
     /// `H`: who is here.
@@ -41,7 +43,7 @@ pub struct Here {
     /// Each with its number of connections.
     pub names: Vec<(String, usize)>,
     /// What is to be given back for those that come next; none when these are all.
-    pub cursor: Option<String>,
+    pub cursor: Option<u64>,
 }
 
 /// By which names connections are told apart.
@@ -68,6 +70,7 @@ impl Answer {
         match self {
             Self::Written(_) => b'X',
             Self::Closed(_) => b'K',
+            Self::Moved(..) => b'J',
             Self::Online(_) => b'O',
             Self::Here(_) => b'H',
             Self::Refused(refused) => refused.verb.reply(),
@@ -92,14 +95,22 @@ impl Serialize for Answer {
                 map.end()
             }
             Self::Closed(connections) => to.collect_map([("connections", connections)]),
+            Self::Moved(connections, error) => {
+                let mut map = to.serialize_map(None)?;
+                map.serialize_entry("connections", connections)?;
+                if let Some(error) = error {
+                    map.serialize_entry("error", error)?;
+                }
+                map.end()
+            }
             Self::Online(items) => {
                 to.collect_map(items.iter().map(|(item, connections)| (item, connections)))
             }
             Self::Here(here) => {
                 let mut map = to.serialize_map(None)?;
                 map.serialize_entry(here.kind.key(), &Names(&here.names))?;
-                if let Some(cursor) = &here.cursor {
-                    map.serialize_entry("cursor", cursor)?;
+                if let Some(cursor) = here.cursor {
+                    map.serialize_entry("cursor", &cursor.to_string())?;
                 }
                 map.end()
             }
@@ -157,13 +168,15 @@ mod tests {
             r#"{"connections":2,"away":0,"absent":["u:45","g:shop/7"],"refused":1}"#,
         );
         check(Answer::Closed(3), b'K', r#"{"connections":3}"#);
+        check(Answer::Moved(3, None), b'J', r#"{"connections":3}"#);
+        check(Answer::Moved(3, Some("full".into())), b'J', r#"{"connections":3,"error":"full"}"#);
         let items = vec![("u:44".to_owned(), 2), ("g:room".to_owned(), 17)];
         check(Answer::Online(items), b'O', r#"{"u:44":2,"g:room":17}"#);
         let names = vec![("44".to_owned(), 2), ("a\"b".to_owned(), 1)];
         check(
-            Answer::Here(Here { kind: Who::Users, names, cursor: Some("a\"b".into()) }),
+            Answer::Here(Here { kind: Who::Users, names, cursor: Some(17) }),
             b'H',
-            r#"{"users":[{"name":"44","connections":2},{"name":"a\"b","connections":1}],"cursor":"a\"b"}"#,
+            r#"{"users":[{"name":"44","connections":2},{"name":"a\"b","connections":1}],"cursor":"17"}"#,
         );
         check(
             Answer::Here(Here { kind: Who::Tokens, names: vec![], cursor: None }),

@@ -40,6 +40,10 @@ pub enum Verb {
     Kick,
     /// `r`
     Revoke,
+    /// `j`
+    Join,
+    /// `J`
+    Leave,
     /// `o`
     Count,
     /// `h`
@@ -74,6 +78,8 @@ pub enum Payload {
     AddressesMessage,
     /// A list of addresses, and perhaps a space and a text.
     AddressesText,
+    /// A list of groups, a space, and a list of addresses.
+    GroupsAddresses,
     /// An address, and perhaps a space and a cursor.
     AddressCursor,
 }
@@ -116,6 +122,7 @@ const TOKEN_MESSAGE: (Payload, &str) = (Payload::TokenMessage, "token, message")
 const ADDRESSES: (Payload, &str) = (Payload::Addresses, "addresses");
 const ADDRESSES_MESSAGE: (Payload, &str) = (Payload::AddressesMessage, "addresses, SP, message");
 const ADDRESSES_REASON: (Payload, &str) = (Payload::AddressesText, "addresses [SP reason]");
+const GROUPS_ADDRESSES: (Payload, &str) = (Payload::GroupsAddresses, "groups, SP, addresses");
 const ADDRESS_CURSOR: (Payload, &str) = (Payload::AddressCursor, "address [SP cursor]");
 
 /// Every command there is, in the order of the manual.
@@ -153,6 +160,10 @@ pub const LETTERS: &[Letter] = &[
         "close these connections with 4001 and the reason *(new)*"),
     row(b'r', Capital::Other, Verb::Revoke, ADDRESSES_REASON, "K",
         "the same, and refuse these logins from now on *(new)*"),
+    row(b'j', Capital::Other, Verb::Join, GROUPS_ADDRESSES, "J",
+        "these connections join groups *(new)*"),
+    row(b'J', Capital::Other, Verb::Leave, GROUPS_ADDRESSES, "J",
+        "these connections leave groups *(new)*"),
     row(b'o', Capital::Other, Verb::Count, ADDRESSES, "O",
         "how many connections each of the addresses names *(new)*"),
     row(b'h', Capital::Other, Verb::Here, ADDRESS_CURSOR, "H",

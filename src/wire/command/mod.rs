@@ -12,7 +12,7 @@ mod letters;
 mod reply;
 
 use crate::wire::frame::Kind;
-pub use address::{Address, AddressError, Addresses, Fault, Groups, Item, ListRules, Name};
+pub use address::{AddressError, Addresses, Fault, Groups, Item, ListRules, Name, Target};
 pub use answer::{Answer, Here, Refused, Who, Written};
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
 use letters::{Meaning, meaning};
@@ -54,8 +54,12 @@ pub enum Command<'b> {
     Revoke(Addresses<'b>, Option<&'b str>),
     /// `o`: how many connections each item names.
     Count(Addresses<'b>),
+    /// `j`: their connections join groups.
+    Join(Groups<'b>, Addresses<'b>),
+    /// `J`: they leave them.
+    Leave(Groups<'b>, Addresses<'b>),
     /// `h`: who is behind an address, from a cursor on.
-    Here(Address<'b>, &'b str),
+    Here(Target<'b>, Option<u64>),
     /// A command that is answered and can not be understood: the answer says so, and the conversation goes on.
     Refused(Verb, Unreadable),
 }
@@ -75,12 +79,20 @@ pub enum Unreadable {
     Exception,
     /// Something else than tokens and users where logins are asked for.
     NotALogin,
+    /// Not what an earlier answer had as its cursor.
+    NotACursor,
+    /// The groups are malformed.
+    Groups(AddressError),
+    /// There is no space behind the groups, and so no addresses.
+    NoAddresses,
 }
 
 impl std::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Addresses(error) => error.fmt(f),
+            Self::Addresses(error) | Self::Groups(error) => error.fmt(f),
+            Self::NoAddresses => f.write_str("a space and the addresses must stand behind the groups"),
+            Self::NotACursor => f.write_str("this is not the cursor of an earlier answer"),
             Self::NoMessage => f.write_str("a space and the message must stand behind the addresses"),
             Self::NotText => f.write_str("the text is not UTF-8"),
             Self::NotOneAddress => f.write_str("one address is asked for, and there are several"),
@@ -223,7 +235,14 @@ fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>
         Verb::Ping => Command::Ping,
         Verb::Pong => Command::Pong,
         Verb::Quit => Command::Quit,
-        Verb::Write | Verb::WriteAnswered | Verb::Kick | Verb::Revoke | Verb::Count | Verb::Here => {
+        Verb::Write
+        | Verb::WriteAnswered
+        | Verb::Kick
+        | Verb::Revoke
+        | Verb::Join
+        | Verb::Leave
+        | Verb::Count
+        | Verb::Here => {
             return addressed(meaning, payload, rules);
         }
     })
@@ -236,6 +255,9 @@ fn addressed(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'
     let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
     let read = || {
         let (list, rest) = split(payload);
+        if let Verb::Join | Verb::Leave = verb {
+            return groups(verb, list, rest, list_rules);
+        }
         let list = Addresses::parse(list, list_rules).map_err(Unreadable::Addresses)?;
         Ok(match verb {
             Verb::Revoke if !list.iter().all(is_login) => return Err(Unreadable::NotALogin),
@@ -243,7 +265,7 @@ fn addressed(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'
                 let reason = rest.map(text).transpose()?.filter(|reason| !reason.is_empty());
                 if verb == Verb::Kick { Command::Kick(list, reason) } else { Command::Revoke(list, reason) }
             }
-            Verb::Here => Command::Here(one(&list)?, text(rest.unwrap_or_default())?),
+            Verb::Here => Command::Here(one(&list)?, cursor(rest.unwrap_or_default())?),
             Verb::Count if list.iter().any(|item| item.except) => return Err(Unreadable::Exception),
             Verb::Count => Command::Count(list),
             _ => {
@@ -285,13 +307,35 @@ fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
 
 /// Whether an item names logins by themselves, and not the connections that they have at the moment.
 fn is_login(item: Item<'_>) -> bool {
-    !item.except && matches!(item.address, Address::Token(_) | Address::User(_))
+    !item.except && matches!(item.target, Target::Token(_) | Target::User(_))
 }
 
-fn one<'a>(list: &Addresses<'a>) -> Result<Address<'a>, Unreadable> {
+/// Groups, a space, and who is to be in them or not.
+fn groups<'b>(
+    verb: Verb,
+    list: &'b [u8],
+    rest: Option<&'b [u8]>,
+    rules: ListRules,
+) -> Result<Command<'b>, Unreadable> {
+    let groups = Groups::parse(list, rules.items_max).map_err(Unreadable::Groups)?;
+    let who = Addresses::parse(rest.ok_or(Unreadable::NoAddresses)?, rules).map_err(Unreadable::Addresses)?;
+    Ok(if verb == Verb::Join { Command::Join(groups, who) } else { Command::Leave(groups, who) })
+}
+
+/// A number that an earlier answer gave.
+fn cursor(bytes: &[u8]) -> Result<Option<u64>, Unreadable> {
+    let digits = text(bytes)?;
+    match digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        true if digits.is_empty() => Ok(None),
+        true => digits.parse().map(Some).map_err(|_| Unreadable::NotACursor),
+        false => Err(Unreadable::NotACursor),
+    }
+}
+
+fn one<'a>(list: &Addresses<'a>) -> Result<Target<'a>, Unreadable> {
     let mut items = list.iter();
     match (items.next(), items.next()) {
-        (Some(item), None) if !item.except => Ok(item.address),
+        (Some(item), None) if !item.except => Ok(item.target),
         (Some(_), None) => Err(Unreadable::Exception),
         _ => Err(Unreadable::NotOneAddress),
     }
@@ -358,8 +402,12 @@ mod tests {
             good('r', other, Refused(Verb::Revoke, Unreadable::NotALogin));
         }
         good('o', "*,u:1", Count(list("*,u:1")));
-        good('h', "g:room a", Here(Address::Group("room"), "a"));
-        good('h', "*", Here(Address::All, ""));
+        good('h', "g:room 17", Here(Target::Group("room"), Some(17)));
+        good('h', "*", Here(Target::All, None));
+        good('h', "* ", Here(Target::All, None));
+        let groups = Groups::parse(b"room,a", 2).unwrap();
+        good('j', "room,a u:1,c:5f-1", Join(groups, list("u:1,c:5f-1")));
+        good('J', "room,a *", Leave(groups, list("*")));
         let unreadable = Unreadable::Addresses(AddressError { at: 6, fault: Fault::NoAddress });
         good('o', "*,u:1,", Refused(Verb::Count, unreadable));
     }
@@ -387,6 +435,12 @@ mod tests {
         for (letter, payload, why) in [
             (b'h', &b"*,u:1 "[..], Unreadable::NotOneAddress),
             (b'h', b"-*", Unreadable::Exception),
+            (b'h', b"* x", Unreadable::NotACursor),
+            (b'h', b"* -1", Unreadable::NotACursor),
+            (b'h', b"* 99999999999999999999", Unreadable::NotACursor),
+            (b'j', b"room", Unreadable::NoAddresses),
+            (b'J', b"a,, u:1", Unreadable::Groups(AddressError { at: 2, fault: Fault::Empty(Name::Group) })),
+            (b'j', b"a u:", Unreadable::Addresses(AddressError { at: 2, fault: Fault::Empty(Name::User) })),
             (b'o', b"-u:1", Unreadable::Exception),
             (b'k', b"u:1 \xff", Unreadable::NotText),
             (b'x', b"* \xff", Unreadable::NotText),

@@ -40,12 +40,26 @@ impl Decoder {
         input: &mut &'b mut [u8],
         message_bytes_max: usize,
     ) -> Result<Option<Event<'b>>, DecodeError> {
+        self.decode_counted(input, message_bytes_max, &mut 0)
+    }
+
+    /// The same; `held` follows [`held_bytes`](Self::held_bytes) of all decoders that are given it.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    #[inline(always)]
+    pub fn decode_counted<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        message_bytes_max: usize,
+        held: &mut usize,
+    ) -> Result<Option<Event<'b>>, DecodeError> {
         if self.partial.is_none() {
             if let Some(head) = Head::short_message(input, message_bytes_max) {
                 return whole_frame(&head, input);
             }
         }
-        self.decode_any(input, message_bytes_max)
+        self.decode_any(input, message_bytes_max, held)
     }
 
     #[inline(never)]
@@ -53,6 +67,7 @@ impl Decoder {
         &mut self,
         input: &mut &'b mut [u8],
         message_bytes_max: usize,
+        held: &mut usize,
     ) -> Result<Option<Event<'b>>, DecodeError> {
         if input.is_empty() {
             return Ok(None);
@@ -64,7 +79,7 @@ impl Decoder {
                 }
             }
         }
-        self.gather(input, message_bytes_max)
+        self.gather(input, message_bytes_max, held)
     }
 
     /// Whether nothing is kept: no cut frame, no unfinished message.
@@ -85,12 +100,15 @@ impl Decoder {
         &mut self,
         input: &mut &'b mut [u8],
         message_bytes_max: usize,
+        held: &mut usize,
     ) -> Result<Option<Event<'b>>, DecodeError> {
+        let before = self.held_bytes();
         let partial = self.partial.get_or_insert_default();
         let result = partial.decode(input, message_bytes_max);
         if result.is_err() || partial.is_empty() {
             self.partial = None;
         }
+        *held = held.wrapping_sub(before).wrapping_add(self.held_bytes());
         result
     }
 }

@@ -103,7 +103,7 @@ impl CloseCode {
     pub const INTERNAL: Self = Self(1011);
     /// 1013: overloaded; come back later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
-    /// 4001: the site has ended this login, as far as this page is concerned.
+    /// 4001, of our own: logged out. The page should not come back.
     pub const LOGGED_OUT: Self = Self(4001);
 
     /// Whether a close frame may carry this code. 1004 to 1006 and 1015 are names for what was never sent,
