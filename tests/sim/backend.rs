@@ -23,6 +23,10 @@ enum Expect {
         refuse: bool,
         last: bool,
     },
+    /// To `x`.
+    Written {
+        message: usize,
+    },
     Letter(u8),
 }
 
@@ -172,18 +176,42 @@ impl Backend {
         let number = cx.compose(Party::Backend(self.me), Target::All, b'n', text, len);
         let bytes = cx.messages[number].bytes.clone();
         *cx.broadcast_bytes += bytes.len() + 14;
+        if cx.plan.addresses {
+            // Alone everybody is a broadcast. With an exception each of them is looked for, and so few receivers are no crowd
+            // for which a backend is held back.
+            let alone = number % 2 == 0 || cx.plan.can.quiet;
+            let list = if alone { "* " } else { "*,-t:nobody-x,* " };
+            return self.command(cx, if text { b'w' } else { b'W' }, &[list.as_bytes(), &bytes].concat());
+        }
         self.command(cx, if text { b'b' } else { b'B' }, &bytes);
     }
 
     fn direct(&mut self, cx: &mut Context<'_>, confirmed: bool) {
         let (text, len, token) = (cx.rng.chance(70), cx.size(), cx.rng.below(cx.plan.tokens));
         let number = cx.compose(Party::Backend(self.me), Target::Token(token), b'n', text, len);
+        if cx.plan.addresses {
+            return self.addressed(cx, token, number, confirmed);
+        }
         let mut payload = cx.plan.token(token).into_bytes();
         payload.extend_from_slice(&cx.messages[number].bytes);
         let letter = if confirmed { b'c' } else { b'd' };
         self.command(cx, if text { letter } else { letter.to_ascii_uppercase() }, &payload);
         if confirmed {
             self.expects.push_back(Expect::Confirm { token, message: Some(number) });
+        }
+    }
+
+    /// To a token that stands in the list more than once.
+    fn addressed(&mut self, cx: &mut Context<'_>, token: usize, number: usize, confirmed: bool) {
+        let (name, message) = (cx.plan.token(token), &cx.messages[number]);
+        let list =
+            if number % 2 == 0 { format!("t:{name} ") } else { format!("t:{name},u:nobody,-c:0,t:{name} ") };
+        let payload = [list.as_bytes(), &message.bytes].concat();
+        let letter = if confirmed { b'x' } else { b'w' };
+        let letter = if message.text { letter } else { letter.to_ascii_uppercase() };
+        self.command(cx, letter, &payload);
+        if confirmed {
+            self.expects.push_back(Expect::Written { message: number });
         }
     }
 
@@ -363,6 +391,12 @@ impl Backend {
                 }
                 matches!(letter, b'A' | b'N') && payload == cx.plan.token(token).as_bytes()
             }
+            Expect::Written { message } => {
+                let taken = payload.strip_prefix(b"{\"connections\":").filter(|_| letter == b'X');
+                let some = taken.is_some_and(|rest| rest[0] != b'0');
+                cx.messages[message].fate = if some { Fate::Acked } else { Fate::Refused };
+                taken.is_some()
+            }
             Expect::Lock { token, message, second } => {
                 let fits = matches!(letter, b'A' | b'N') && payload == cx.plan.token(token).as_bytes();
                 self.locked(cx, message, second, letter == b'A')? && fits
@@ -499,7 +533,7 @@ fn next_reply(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, String> {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| format!("not a reply: {:x?}", &buffer[..buffer.len().min(40)]))?;
-    if !b"ANanMTpPE".contains(&letter) {
+    if !b"ANanMTpPEX".contains(&letter) {
         return Err(format!("the letter {letter:x}"));
     }
     if buffer.len() < digits + 1 + len {

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     /// Lengths of messages.
     pub(crate) sizes: &'static [usize],
     pub(crate) can: Can,
+    /// Backends send by lists of addresses. By the seed alone, so that what the others draw stays as it was.
+    pub(crate) addresses: bool,
     /// Seconds a fresh login is still good for.
     pub(crate) login_s: i64,
 }
@@ -68,6 +70,7 @@ impl Plan {
             sockets_max: rng.pick(&[2, 5, 1000, 1000]),
             sizes: rng.pick(&[&[10, 20], &[10, 100, 130, 400], &[10, 3000], &[10, 500, 70_000]]),
             can,
+            addresses: false,
             login_s: if can.expire { rng.between(1, 20) as i64 } else { 80_000 },
         }
     }
@@ -89,6 +92,7 @@ impl Plan {
             lazy: 10,
             sizes: &[10, 3000],
             can,
+            addresses: false,
             login_s: 80_000,
         }
     }
