@@ -105,6 +105,24 @@ fn the_manual_has_every_key_of_the_configuration() {
     assert_eq!(named, known);
 }
 
+/// The README names what a reload applies, key by key or by whole sections.
+#[test]
+fn the_readme_has_what_a_reload_applies() {
+    let page = document("README.md");
+    let (_, list) = page.split_once("\n`reload` applies ").expect("the README says what a reload applies");
+    let (list, _) = list.split_once("; everything else needs a restart").expect("and what it does not");
+    let named: Words = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let applied = |key: &&config::Key| key.effect == Effect::Reload;
+    let is_whole = |section: &str| {
+        !section.is_empty() && config::keys().filter(|key| key.section == section).all(|key| applied(&key))
+    };
+    let known = config::keys().filter(applied).map(|key| match is_whole(key.section) {
+        true => format!("[{}]", key.section),
+        false => key.name.to_owned(),
+    });
+    assert_eq!(named, known.collect::<Words>());
+}
+
 /// docs/settings.md is written from the rows of the keys: with `WSSON_BLESS=1` by this test.
 #[test]
 fn the_table_of_settings_is_that_of_the_rows() {

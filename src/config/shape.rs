@@ -330,7 +330,10 @@ impl<T> Shape<Vec<T>> for List<T> {
         for entry in entries {
             match entry.as_str().map(|text| (self.read)(text, reader.base_dir)) {
                 Some(Ok(read)) => list.push(read),
-                Some(Err(why)) => reader.fail_at(Some(entry.span.start), format!("\"{name}\": {why}")),
+                Some(Err(why)) => {
+                    let why = entry.as_str().and_then(|text| self.several(reader, text)).unwrap_or(why);
+                    reader.fail_at(Some(entry.span.start), format!("\"{name}\": {why}"));
+                }
                 None => reader.wrong_kind(name, entry, "a string or a list of strings"),
             }
         }
@@ -343,6 +346,19 @@ impl<T> Shape<Vec<T>> for List<T> {
         let Some(entries) = (self.show)(value) else { return Shown::Unset };
         let entries: Vec<String> = entries.iter().map(|entry| quote(entry)).collect();
         Shown::Value(format!("[{}]", entries.join(", ")))
+    }
+}
+
+impl<T> List<T> {
+    /// The sentence for a list that was written into one string, if that is what this is.
+    fn several(&self, reader: &Reader<'_>, text: &str) -> Option<String> {
+        let parts: Vec<&str> =
+            text.split([',', ';', ' ', '|']).map(str::trim).filter(|part| !part.is_empty()).collect();
+        let are_entries = parts.iter().all(|part| (self.read)(part, reader.base_dir).is_ok());
+        (parts.len() > 1 && are_entries).then(|| {
+            let list: Vec<String> = parts.iter().map(|part| quote(part)).collect();
+            format!("{text:?} are {} entries in one string; a list is [{}]", parts.len(), list.join(", "))
+        })
     }
 }
 

@@ -129,7 +129,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("domains = ['a:1', 'b:1']", "line 1: \"domains\" has 2 entries, but there are 1 servers"),
     ("domains = 'wss://a.example.com'", "must be a host and port without a scheme"),
-    ("domains = 'a b'", "must be a host and port"),
+    ("domains = 'a b'", "are 2 entries in one string"),
     (
         "servers = 'tls://127.0.0.1:1'",
         if cfg!(feature = "tls") {
@@ -140,6 +140,15 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("[tls]\nkey = 'k.pem'", "[tls] needs \"certificate\", the path of a PEM file"),
     ("[tls]\ncertificate = 'c.pem'", "[tls] needs \"key\", the path of a PEM file"),
+    // Lists in one string.
+    (
+        "origins = 'https://a.com, https://b.com'",
+        "line 1: \"origins\": \"https://a.com, https://b.com\" are 2 entries in one string; a list is [\"https://a.com\", \"https://b.com\"]",
+    ),
+    ("origins = ['https://a.com;https://b.com']", "a list is [\"https://a.com\", \"https://b.com\"]"),
+    ("servers = 'tcp://127.0.0.1:1 unix:///s'", "a list is [\"tcp://127.0.0.1:1\", \"unix:///s\"]"),
+    ("trusted_proxies = '10.0.0.0/8,::1,unix'", "a list is [\"10.0.0.0/8\", \"::1\", \"unix\"]"),
+    ("origins = 'https://a.com, b'", "is no origin like https://example.com"),
     // Origins.
     (
         "origins = 'example.com'",

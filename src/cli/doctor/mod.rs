@@ -76,7 +76,7 @@ fn configuration(args: &Args, settings: &Settings, findings: &mut Findings) {
     for problem in &wrong {
         findings.wrong(problem, "wsson check, after the change");
     }
-    for warning in settings.warnings() {
+    for warning in settings.warnings().into_iter().chain(check::certificate_warnings(settings)) {
         findings.note(&warning);
     }
     if wrong.is_empty() {
@@ -163,6 +163,9 @@ fn answers(settings: &Settings, report: &Value, findings: &mut Findings) {
         findings.wrong(&format!("a change waits for a restart: {}", waiting.join(", ")), "wsson restart");
     }
     let number = |field| report.get(field).and_then(Value::as_u64);
+    if let Some(expires) = number("certificate_expiry").and_then(|expires| i64::try_from(expires).ok()) {
+        certificate(expires, findings);
+    }
     if let (Some(fds), Some(fds_max)) = (number("fds"), number("fds_max")) {
         match fds * 10 >= fds_max * 9 {
             true => findings.wrong(
@@ -171,6 +174,23 @@ fn answers(settings: &Settings, report: &Value, findings: &mut Findings) {
             ),
             false => findings.ok(&format!("{fds} of {fds_max} descriptors are open")),
         }
+    }
+}
+
+/// Authorities renew a month before the end; what is left when that has failed for two weeks is not much.
+const DAYS_LEFT_MIN: i64 = 14;
+
+fn certificate(expires_unix_s: i64, findings: &mut Findings) {
+    let date = crate::date::show(expires_unix_s);
+    let days = (expires_unix_s - crate::daemon::log::now_unix_s()).div_euclid(86_400);
+    match days {
+        ..0 => findings
+            .wrong(&format!("the server's certificate has expired on {date}"), "renew it, then wsson reload"),
+        0..DAYS_LEFT_MIN => findings.wrong(
+            &format!("the server's certificate ends on {date}, in {days} days"),
+            "renew it, then wsson reload, which a renewal should do by itself",
+        ),
+        _ => findings.ok(&format!("the server's certificate holds until {date}")),
     }
 }
 
