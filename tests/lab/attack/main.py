@@ -7,6 +7,8 @@ import sys
 import time
 
 import report
+import rows_budget
+import rows_doors
 import rows_flood
 import rows_frames
 import rows_process
@@ -16,7 +18,7 @@ import rows_streams
 HERE = os.path.dirname(os.path.abspath(__file__))
 # None: a figure to compare with, that nothing bounds.
 VERDICTS = {True: "ok", False: "**no**", None: "info"}
-MODULES = (rows_strangers, rows_frames, rows_flood, rows_process, rows_streams)
+MODULES = (rows_strangers, rows_frames, rows_flood, rows_process, rows_streams, rows_budget, rows_doors)
 
 
 def wait_for_quiet():

@@ -64,14 +64,14 @@ def drained(client):
 class Slow:
     """Connections that send one byte of a head each second and note when they are answered and cut off."""
 
-    def __init__(self, server, stubborn_each):
-        self.server, self.poll, self.stubborn_each = server, select.epoll(), stubborn_each
+    def __init__(self, server, stubborn_each, source=None):
+        self.server, self.poll, self.stubborn_each, self.source = server, select.epoll(), stubborn_each, source
         self.open, self.due, self.turn = {}, collections.deque(), 0
         self.answered, self.ended, self.silent_ends, self.told = [], [], 0, set()
         self.head = head(more="X: " + "y" * 200 + "\r\n")
 
     def add(self):
-        connection = dial(self.server)
+        connection = dial(self.server, source=self.source)
         connection.setblocking(False)
         now, self.turn = time.monotonic(), self.turn + 1
         number = connection.fileno()

@@ -38,12 +38,14 @@ def frame(first, payload=b"", claim=None):
     return bytes([first]) + size + MASK + masked(payload)
 
 
-def dial(server, shallow=False, receive_buffer=None):
+def dial(server, shallow=False, receive_buffer=None, source=None):
     """`shallow`: over a Unix socket, of which the kernel keeps 200 kB; of TCP it would keep megabytes."""
     connection = socket.socket(socket.AF_UNIX if shallow else socket.AF_INET)
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(PATIENCE_S)
+    if source:
+        connection.bind((source, 0))
     connection.connect(server.local if shallow else ("127.0.0.1", server.port))
     return connection
 
