@@ -318,6 +318,7 @@ impl Backend {
         let message = &mut cx.messages[held.message];
         message.text = text;
         message.bytes.extend_from_slice(&bytes);
+        message.headers += 4;
         message.whole = last;
         self.expects.push_back(Expect::Fragment { message: Some(held.message), refuse: false, last });
         if !last {

@@ -35,6 +35,12 @@ pub(crate) struct Browser {
     reader: Reader,
     pub(crate) got: BTreeSet<usize>,
     last: BTreeMap<Party, usize>,
+    /// Bytes of the message that came last.
+    last_bytes: usize,
+    /// Bytes of pongs that it has asked for and not got.
+    unanswered: usize,
+    /// What had gone through the server before it asked.
+    before: BTreeMap<Party, usize>,
     /// Step and time at which its 101 was read.
     pub(crate) opened: Option<(usize, u64)>,
     asked: (u64, usize),
@@ -58,7 +64,7 @@ pub(crate) struct Browser {
 
 /// The smallest segment of a client that is behind (delivery/spool.rs).
 const OWN_BYTES_MIN: usize = 256;
-/// Bytes of the 101 and of pongs, which fill an outbox too.
+/// Bytes of the 101 and of the server's pings, which fill an outbox too.
 const ANSWERS: usize = 400;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; // RFC 6455, section 1.3
@@ -78,6 +84,9 @@ impl Browser {
             reader: Reader::default(),
             got: BTreeSet::new(),
             last: BTreeMap::new(),
+            last_bytes: 0,
+            unanswered: 0,
+            before: cx.executed.clone(),
             opened: None,
             asked: (cx.now.ms, cx.jumps),
             stopped: false,
@@ -238,6 +247,7 @@ impl Browser {
         let payload = vec![cx.rng.next() as u8; len];
         self.frame(cx, first, &payload);
         if first == 0x89 {
+            self.unanswered += len + 2;
             self.pinged = Some(payload);
         }
     }
@@ -369,6 +379,7 @@ impl Browser {
                 Ok(())
             }
             Incoming::Pong(payload) => {
+                self.unanswered = self.unanswered.saturating_sub(payload.len() + 2);
                 self.ponged = Some(payload);
                 Ok(())
             }
@@ -384,18 +395,16 @@ impl Browser {
         let number = number.ok_or_else(|| format!("a message of nobody: {bytes:x?}"))?;
         let message: &Message = &cx.messages[number];
         trace("gets", self.me, number as u64);
-        let mine = match message.target {
-            Target::All => true,
-            Target::Token(token) => token == self.token,
-            Target::Browser(me) => me == self.me,
-        };
-        if !mine || message.text != text || message.bytes != bytes || !message.whole {
+        if !self.is_for_me(message) || message.text != text || message.bytes != bytes || !message.whole {
             return Err(format!("message {number} is not what was sent: {message:?}, {bytes:x?}"));
         }
+        let from = message.from;
+        self.last_bytes = message.waits();
+        cx.executed(number);
         if !self.got.insert(number) {
             return Err(format!("message {number} comes twice"));
         }
-        match self.last.insert(message.from, number) {
+        match self.last.insert(from, number) {
             Some(last) if last > number => Err(format!("message {number} comes behind {last}")),
             _ => Ok(()),
         }
@@ -424,15 +433,43 @@ impl Browser {
         Ok(())
     }
 
-    /// Who takes everything at once is never closed for what backends broadcast: they are held back.
+    fn is_for_me(&self, message: &Message) -> bool {
+        match message.target {
+            Target::All => true,
+            Target::Token(token) => token == self.token,
+            Target::Browser(me) => me == self.me,
+        }
+    }
+
+    /// Whether it can have been behind. What waited for it is what it has not got by now, as a close drops it, and one
+    /// frame that was under way, which is finished: not more than was sent since it asked. What waits for others is not
+    /// its concern, unless all of it together is too much: then it goes if something waits for it.
     fn may_overflow(&self, cx: &Context<'_>) -> bool {
         let limits = &cx.plan.settings.limits;
-        let answers = ANSWERS * cx.crowd;
-        let outbox_bytes = limits.outbox_bytes as usize;
-        if cx.plan.can.quiet {
-            return *cx.bytes - *cx.broadcast_bytes + answers > outbox_bytes / 4;
-        }
-        *cx.bytes + answers > outbox_bytes
+        // Who takes everything at once is never closed for what backends broadcast: they are held back.
+        let quiet = cx.plan.can.quiet;
+        let held_back = |message: &Message| quiet && message.target == Target::All;
+        let missed = cx.messages.iter().enumerate().filter(|(number, message)| {
+            self.before.get(&message.from).is_none_or(|last| number > last)
+                && self.is_for_me(message)
+                && !held_back(message)
+                && !self.got.contains(number)
+        });
+        let farewells = if cx.plan.can.farewell { 10 * cx.crowd } else { 0 };
+        let waited = missed.map(|(_, message)| message.waits()).sum::<usize>()
+            + self.last_bytes
+            + self.unanswered
+            + farewells;
+        let outbox_bytes = limits.outbox_bytes as usize / if quiet { 4 } else { 1 };
+        // `limits.queued` is never below `limits.outbox`.
+        let all = *cx.bytes + ANSWERS * cx.crowd;
+        waited + ANSWERS > outbox_bytes || waited > 0 && all > outbox_bytes && self.is_crammed(cx)
+    }
+
+    /// Whether all that waits may be more than `limits.queued`. The room to grow and the ranges of those that are behind
+    /// count too: at most as much again, and a smallest segment for each.
+    fn is_crammed(&self, cx: &Context<'_>) -> bool {
+        2 * *cx.bytes + (ANSWERS + OWN_BYTES_MIN) * cx.crowd > cx.plan.settings.limits.queued_bytes
     }
 
     /// The server's side is at its end.
@@ -443,10 +480,8 @@ impl Browser {
             self.fin = true;
             cx.net.borrow_mut().shut_down(self.conn);
         }
-        // Over `limits.queued` even what is in flight is not finished. The room to grow and the ranges of those that are
-        // behind count too: at most as much again, and a smallest segment for each.
-        let kept = 2 * *cx.bytes + (ANSWERS + OWN_BYTES_MIN) * cx.crowd;
-        let crammed = kept > cx.plan.settings.limits.queued_bytes;
+        // Over `limits.queued` even what is in flight is not finished.
+        let crammed = self.is_crammed(cx);
         if self.left || cx.plan.can.stall || cx.draining || crammed {
             return Ok(());
         }

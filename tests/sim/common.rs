@@ -3,6 +3,7 @@
 use crate::net::Shared;
 use crate::plan::Plan;
 use crate::rng::Rng;
+use std::collections::BTreeMap;
 use wsson::testing::timers::Now;
 
 /// Who sent a message.
@@ -36,11 +37,21 @@ pub(crate) struct Message {
     pub(crate) target: Target,
     pub(crate) text: bool,
     pub(crate) bytes: Vec<u8>,
+    /// What its frames have in front of that, at most.
+    pub(crate) headers: usize,
     /// When it began to be sent.
     pub(crate) step: usize,
     pub(crate) fate: Fate,
     /// Whether all of it was sent.
     pub(crate) whole: bool,
+}
+
+impl Message {
+    /// Bytes that it takes in the outbox of each client that it is for; a browser's own come back only on its wish.
+    pub(crate) fn waits(&self) -> usize {
+        let comes = matches!(self.from, Party::Backend(_)) || matches!(self.bytes.get(8), Some(b'e' | b'b'));
+        if comes { self.bytes.len() + self.headers } else { 0 }
+    }
 }
 
 /// What an actor sees of its world.
@@ -62,6 +73,8 @@ pub(crate) struct Context<'w> {
     pub(crate) bytes: &'w mut usize,
     /// Bytes that backends broadcast.
     pub(crate) broadcast_bytes: &'w mut usize,
+    /// The last message of each that is known to have gone through the server. What comes before it has as well.
+    pub(crate) executed: &'w mut BTreeMap<Party, usize>,
     /// Tokens that were ever locked.
     pub(crate) locked: &'w mut [bool],
     /// The faults are over: nothing new is begun.
@@ -78,8 +91,14 @@ impl Context<'_> {
         bytes.extend(if text { self.text(tail) } else { self.binary(tail) });
         *self.bytes += bytes.len() + 14;
         let (step, fate) = (self.step, Fate::Unknown);
-        self.messages.push(Message { from, target, text, bytes, step, fate, whole: true });
+        self.messages.push(Message { from, target, text, bytes, headers: 14, step, fate, whole: true });
         number
+    }
+
+    /// Somebody got this message, or was told what became of it.
+    pub(crate) fn executed(&mut self, number: usize) {
+        let last = self.executed.entry(self.messages[number].from).or_default();
+        *last = number.max(*last);
     }
 
     pub(crate) fn text(&mut self, len: usize) -> Vec<u8> {

@@ -110,6 +110,7 @@ struct World {
     messages: Vec<Message>,
     bytes: usize,
     broadcast_bytes: usize,
+    executed: BTreeMap<Party, usize>,
     locked: Vec<bool>,
 }
 
@@ -152,6 +153,7 @@ impl World {
         let now = Now { ms: 5, unix_s: 1_700_000_000 };
         driver.start(now);
         Self {
+            executed: BTreeMap::new(),
             locked: vec![false; plan.tokens],
             plan,
             rng,
@@ -214,6 +216,7 @@ impl World {
             draining: self.draining.is_some(),
             bytes: &mut self.bytes,
             broadcast_bytes: &mut self.broadcast_bytes,
+            executed: &mut self.executed,
             locked: &mut self.locked,
             healing: self.healing,
         };
