@@ -21,8 +21,8 @@ pub trait Handler {
         hub.is_own_origin(origin)
     }
 
-    /// Who connects. Default: the signed cookies (endpoint.md, "Authorisation"). A token may have up to
-    /// `auth.token_length` bytes, a user 64; a longer one is refused.
+    /// Who connects. Default: the signed cookies (endpoint.md, "Authorisation"). A token and
+    /// a user are judged by the grammar of that page wherever they come from, but a token may be shorter.
     ///
     /// # Errors
     /// The refusal that the client is answered with.
@@ -191,13 +191,62 @@ fn answer<H: Handler>(
     Ok(())
 }
 
-/// For programs that trust whoever reaches them: an identity that proves nothing and never expires. It is
-/// the key of the request, which browsers draw at random, and has 24 bytes.
+/// For programs that trust whoever reaches them: an identity that proves nothing and never expires. Its token is the key
+/// of the request, which browsers draw at random: 22 letters, digits, `,` and `-`.
 ///
 /// # Errors
 /// When the request has no key, which a request to upgrade always has.
 pub fn anybody<'r>(request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
-    let key = request.header("sec-websocket-key").and_then(|key| std::str::from_utf8(key).ok());
-    let token = key.ok_or(Rule::NoUpgrade)?;
-    Ok(Identity::new(token))
+    let key = request.header("sec-websocket-key").ok_or(Rule::NoUpgrade)?;
+    let token = |digit: &u8| match digit {
+        b'+' => '-',
+        b'/' => ',',
+        digit => char::from(*digit),
+    };
+    Ok(Identity::new(key.iter().take_while(|digit| **digit != b'=').map(token).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::stats::Process;
+    use crate::wire::http::forwarded::PeerAddr;
+    use std::hash::RandomState;
+
+    /// An application that lets everybody in under one name.
+    struct Named(&'static str, Option<&'static str>);
+
+    impl Handler for Named {
+        fn check_origin(&mut self, _: &Hub, _: &str) -> bool {
+            true
+        }
+
+        fn authorize<'r>(&mut self, _: &Hub, _: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
+            Ok(Identity { user: self.1.map(Into::into), ..Identity::new(self.0) })
+        }
+    }
+
+    /// Whether a browser that is given this name comes in.
+    fn is_admitted(token: &'static str, user: Option<&'static str>) -> bool {
+        let mut hub = Hub::new(&Settings::default(), RandomState::new(), Process::default);
+        hub.add_listener("test".into(), None);
+        let id = hub.add_client(0, PeerAddr::Unix);
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC==\r\n\r\n";
+        pump(&mut hub, &mut Named(token, user), id, &mut head.as_bytes().to_vec());
+        hub.is_open(id)
+    }
+
+    /// Names end in NULs where they are kept, so that `bob\0` would be sent what is for `bob`.
+    #[test]
+    fn a_name_of_an_application_fits_the_grammar() {
+        assert!(is_admitted("bob", None) && is_admitted("bob", Some("anna")));
+        for token in ["bob\0", "", "\0", "b b", "b\u{fc}b", "0123456789012345678901234567890123"] {
+            assert!(!is_admitted(token, None), "{token:?}");
+        }
+        for user in ["anna\0", "", "an na", "an,na"] {
+            assert!(!is_admitted("bob", Some(user)), "{user:?}");
+        }
+    }
 }

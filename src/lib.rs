@@ -49,6 +49,7 @@
 //! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
 //! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
 //! * `date`: days and dates, for the log and for what certificates say.
+//! * `words`: looking for bytes eight at a time.
 //! * `rule`: what a connection that did not become a client has broken; names for log, counters and documentation.
 //! * `stats`: counters, and the status as JSON.
 //!
@@ -112,6 +113,7 @@ mod key;
 mod rule;
 mod stats;
 mod wire;
+mod words;
 // 1: peers
 mod peer;
 // 2: the hub

@@ -1,18 +1,23 @@
 //! The grammar of the cookies that prove a login (endpoint.md "Authorisation").
 //!
-//! Every wanted cookie must be there exactly once over all Cookie fields, and fit its grammar to the byte: no quotes,
-//! no blanks, no other digits than ASCII ones. Cookies of other names may hold whatever they like.
+//! Every wanted cookie must be there exactly once over all Cookie fields, and fit its grammar to the byte: no blanks, no
+//! other digits than ASCII ones. Before that, what frameworks write around a value is taken off, once (`decode`). Grammar
+//! and digest see the decoded value, so that however a login is written it is one login. Cookies of other names may hold
+//! whatever they like.
 
+use super::decode::cookie_value;
 use super::{Denied, Digest, IdentityKind, Rules};
+use crate::words::find_byte;
+use std::borrow::Cow;
 
 /// What the wanted cookies hold. It borrows the request head.
 pub(super) struct Cookies<'h> {
-    pub(super) token: &'h str,
+    pub(super) token: Cow<'h, str>,
     /// Ten digits.
-    pub(super) time: &'h [u8],
-    pub(super) user: Option<&'h str>,
+    pub(super) time: Cow<'h, str>,
+    pub(super) user: Option<Cow<'h, str>>,
     /// Lower-case hex, as many digits as the digest has.
-    pub(super) digest: &'h [u8],
+    pub(super) digest: Cow<'h, str>,
     /// Which digest it is.
     pub(super) kind: Digest,
 }
@@ -38,21 +43,23 @@ impl<'h> Cookies<'h> {
             }
         }
         let found = token_found.ok_or(Denied::MissingToken)?;
-        let token = token(found, rules.token_length).ok_or(Denied::BadToken)?;
-        let time = time(time_found.ok_or(Denied::MissingTime)?).ok_or(Denied::BadTime)?;
+        let token = fit(found, |value| is_token(value, rules.token_length)).ok_or(Denied::BadToken)?;
+        let time = fit(time_found.ok_or(Denied::MissingTime)?, is_time).ok_or(Denied::BadTime)?;
         let user = match wants_user {
-            true => Some(user(user_found.ok_or(Denied::MissingUser)?).ok_or(Denied::BadUser)?),
+            true => Some(fit(user_found.ok_or(Denied::MissingUser)?, is_user).ok_or(Denied::BadUser)?),
             false => None,
         };
         let found = digest_found.ok_or(Denied::MissingDigest)?;
-        let kind = rules.digest.of(found.len()).ok_or(Denied::BadDigest)?;
-        let digest = digest(found, kind).ok_or(Denied::BadDigest)?;
+        let kind = |value: &[u8]| rules.digest.of(value.len());
+        let is_digest = |value: &[u8]| kind(value).is_some() && is_hex(value, value.len());
+        let digest = fit(found, is_digest).ok_or(Denied::BadDigest)?;
+        let kind = kind(digest.as_bytes()).ok_or(Denied::BadDigest)?;
         Ok(Self { token, time, user, digest, kind })
     }
 
     /// The time as a number. Ten digits can not overflow it.
     pub(super) fn issued_unix_s(&self) -> i64 {
-        self.time.iter().fold(0, |number, &digit| number * 10 + i64::from(digit - b'0'))
+        self.time.bytes().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
     }
 }
 
@@ -60,10 +67,10 @@ impl<'h> Cookies<'h> {
 pub(super) fn only_token<'h>(
     rules: &Rules,
     values: impl Iterator<Item = &'h [u8]>,
-) -> Result<&'h [u8], Denied> {
+) -> Result<Cow<'h, [u8]>, Denied> {
     let mut found = values.flat_map(pairs).filter(|(name, _)| *name == rules.cookie_token.as_bytes());
     match (found.next(), found.next()) {
-        (Some((_, value)), None) => Ok(value),
+        (Some((_, value)), None) => Ok(cookie_value(value).map_or(Cow::Borrowed(value), Cow::Owned)),
         (None, _) => Err(Denied::MissingToken),
         (Some(_), Some(_)) => Err(Denied::DuplicateToken),
     }
@@ -72,48 +79,48 @@ pub(super) fn only_token<'h>(
 /// The pairs of one Cookie field. RFC 6265 section 4.2.1 puts "; " between them; blanks before a name are skipped,
 /// those behind a value belong to it (and make a wanted one invalid). What has no `=` is no pair.
 fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    field.split(|&byte| byte == b';').filter_map(|pair| {
+    let mut rest = Some(field);
+    let parts = std::iter::from_fn(move || {
+        let field = rest?;
+        let semicolon = find_byte(field, 0, b';');
+        rest = semicolon.map(|at| &field[at + 1..]);
+        Some(&field[..semicolon.unwrap_or(field.len())])
+    });
+    parts.filter_map(|pair| {
         let equals = pair.iter().position(|&byte| byte == b'=')?;
         Some((pair[..equals].trim_ascii_start(), &pair[equals + 1..]))
     })
 }
 
-pub(super) fn token(bytes: &[u8], length: usize) -> Option<&str> {
-    text(bytes, bytes.len() == length && length > 0, TOKEN)
+/// The value, or what a framework wrote it for, if that is in the grammar. No grammar has a quote or a percent sign, so
+/// that no value fits in both ways.
+fn fit(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, str>> {
+    if fits(value) {
+        return std::str::from_utf8(value).ok().map(Cow::Borrowed);
+    }
+    let decoded = cookie_value(value).filter(|decoded| fits(decoded))?;
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
-fn time(bytes: &[u8]) -> Option<&[u8]> {
-    (bytes.len() == 10 && bytes[0] != b'0' && all(bytes, DIGIT)).then_some(bytes)
+pub(super) fn is_token(bytes: &[u8], length: usize) -> bool {
+    bytes.len() == length && length > 0 && all(bytes, TOKEN)
 }
 
-pub(super) fn user(bytes: &[u8]) -> Option<&str> {
-    text(bytes, (1..=64).contains(&bytes.len()), USER)
+pub(super) fn is_user(bytes: &[u8]) -> bool {
+    (1..=64).contains(&bytes.len()) && all(bytes, USER)
 }
 
-/// Whether this may be a token, of whatever length.
-pub(super) fn all_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TOKEN)
+pub(super) fn is_group(bytes: &[u8]) -> bool {
+    (1..=64).contains(&bytes.len()) && all(bytes, GROUP)
 }
 
-pub(super) fn group(bytes: &[u8]) -> Option<&str> {
-    text(bytes, (1..=64).contains(&bytes.len()), GROUP)
+fn is_time(bytes: &[u8]) -> bool {
+    bytes.len() == 10 && bytes[0] != b'0' && all(bytes, DIGIT)
 }
 
 /// Lower-case hex, exactly this many digits.
-pub(super) fn hex(bytes: &[u8], digits: usize) -> Option<&[u8]> {
-    (bytes.len() == digits && all(bytes, HEX)).then_some(bytes)
-}
-
-fn digest(bytes: &[u8], kind: Digest) -> Option<&[u8]> {
-    hex(bytes, kind.hex_digits())
-}
-
-/// The bytes as text when the length fits and every byte is in the class, which is ASCII in every case.
-fn text(bytes: &[u8], fits: bool, class: u8) -> Option<&str> {
-    if !fits || !all(bytes, class) {
-        return None;
-    }
-    std::str::from_utf8(bytes).ok()
+pub(super) fn is_hex(bytes: &[u8], digits: usize) -> bool {
+    bytes.len() == digits && all(bytes, HEX)
 }
 
 fn all(bytes: &[u8], class: u8) -> bool {

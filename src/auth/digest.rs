@@ -106,8 +106,9 @@ pub(super) fn to_hex(bytes: &[u8]) -> String {
 
 /// Whether one of the secrets signed these cookies.
 pub(super) fn matches(rules: &Rules, cookies: &Cookies<'_>) -> bool {
-    let fields = [cookies.user.unwrap_or("").as_bytes(), cookies.token.as_bytes(), cookies.time];
-    let given = from_hex(cookies.digest);
+    let given = from_hex(cookies.digest.as_bytes());
+    let user = cookies.user.as_deref().unwrap_or("");
+    let fields = [user.as_bytes(), cookies.token.as_bytes(), cookies.time.as_bytes()];
     any_gives(&rules.secrets, &given, |secret| raw(cookies.kind, secret, fields))
 }
 

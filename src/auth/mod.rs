@@ -10,6 +10,7 @@
 //! design: endpoint.md "Authorisation", threats.md rows 1 to 5.
 
 mod cookies;
+mod decode;
 mod digest;
 mod jwt;
 mod origin;
@@ -92,9 +93,9 @@ pub struct Rules {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Identity<'h> {
-    /// The token: the name of the login.
+    /// The token, the name of the login: letters, digits, `,` and `-`, at most `auth.token_length` of them.
     pub token: Cow<'h, str>,
-    /// The user whose login it is, if it names one.
+    /// The user whose login it is, if it names one: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
     pub user: Option<Cow<'h, str>>,
     /// Groups that the connection joins.
     pub groups: Vec<Cow<'h, str>>,
@@ -128,6 +129,19 @@ impl<'h> Identity<'h> {
     #[must_use]
     pub fn with_times(self, issued_unix_s: i64, expires_unix_s: i64) -> Self {
         Self { issued_unix_s, expires_unix_s, ..self }
+    }
+
+    /// The grammar, for logins from wherever: whoever sends to a name must find exactly those who have it, and the names
+    /// are kept in places that end in NULs.
+    pub(crate) fn check(&self, token_bytes_max: usize) -> Result<(), Denied> {
+        let length = self.token.len();
+        if length > token_bytes_max || !cookies::is_token(self.token.as_bytes(), length) {
+            return Err(Denied::BadToken);
+        }
+        if self.user.as_ref().is_some_and(|user| !Rules::is_user(user)) {
+            return Err(Denied::BadUser);
+        }
+        if self.groups.iter().all(|group| Rules::is_group(group)) { Ok(()) } else { Err(Denied::BadGroups) }
     }
 }
 
@@ -191,7 +205,7 @@ pub fn verify<'h>(
     now_unix_s: i64,
 ) -> Result<Identity<'h>, Denied> {
     if rules.scheme == Scheme::Jwt {
-        return verify_jwt(rules, cookies::only_token(rules, cookie_values)?, now_unix_s);
+        return verify_jwt(rules, &cookies::only_token(rules, cookie_values)?, now_unix_s);
     }
     let cookies = Cookies::find(rules, cookie_values)?;
     let issued_unix_s = cookies.issued_unix_s();
@@ -206,7 +220,7 @@ pub fn verify<'h>(
     }
     let expires_unix_s = issued_unix_s.saturating_add(rules.lifetime_s);
     let identity = Identity::new(cookies.token).with_times(issued_unix_s, expires_unix_s);
-    Ok(Identity { user: cookies.user.map(Cow::Borrowed), ..identity })
+    Ok(Identity { user: cookies.user, ..identity })
 }
 
 /// The cookies (names and values) that a site would set for this login, signed with the first secret; without a secret
@@ -234,17 +248,17 @@ pub fn issue(rules: &Rules, token: &str, user: &str, issued_unix_s: i64) -> Vec<
 impl Rules {
     /// Whether this is a token, for these rules: letters, digits, comma and hyphen, of exactly the length.
     pub fn is_token(&self, text: &str) -> bool {
-        cookies::token(text.as_bytes(), self.token_length).is_some()
+        cookies::is_token(text.as_bytes(), self.token_length)
     }
 
     /// Whether this is a user: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
     pub fn is_user(text: &str) -> bool {
-        cookies::user(text.as_bytes()).is_some()
+        cookies::is_user(text.as_bytes())
     }
 
     /// Whether this is a group: 1 to 64 letters, digits, `_`, `-`, `.`, `@`, `+`, `:` and `/`.
     pub fn is_group(text: &str) -> bool {
-        cookies::group(text.as_bytes()).is_some()
+        cookies::is_group(text.as_bytes())
     }
 }
 

@@ -14,12 +14,18 @@ fn check<'h>(rules: &Rules, cookies: &'h str, now_unix_s: i64) -> Result<Identit
     verify(rules, [cookies.as_bytes()].into_iter(), now_unix_s)
 }
 
+/// What the cookies of this login prove.
+fn login(user: Option<&'static str>, issued_unix_s: i64) -> Identity<'static> {
+    let expires_unix_s = issued_unix_s + 86_400;
+    Identity { user: user.map(Into::into), issued_unix_s, expires_unix_s, ..Identity::new(TOKEN) }
+}
+
 #[test]
 fn accepts_the_vector_with_a_token() {
     let rules = rules(IdentityKind::Token, Digest::Md5);
     let cookies =
         "token=32febad1f0cf83f38aceb31ad63866c4; time=1531124337; digest=605d2454ac010c5dd76ca82b54ecfdfe";
-    let identity = Identity::new(TOKEN).with_times(1_531_124_337, 1_531_124_337 + 86_400);
+    let identity = login(None, 1_531_124_337);
     assert_eq!(check(&rules, cookies, 1_531_124_337), Ok(identity));
 }
 
@@ -28,7 +34,7 @@ fn accepts_the_vector_with_a_user() {
     let rules = rules(IdentityKind::User, Digest::Md5);
     let cookies = "token=32febad1f0cf83f38aceb31ad63866c4; time=1531567160; user=44333; \
         digest=5ccd31249fa101f43406b95fbb6ba784";
-    let identity = Identity::new(TOKEN).with_user("44333").with_times(1_531_567_160, 1_531_567_160 + 86_400);
+    let identity = login(Some("44333"), 1_531_567_160);
     assert_eq!(check(&rules, cookies, 1_531_567_160), Ok(identity));
 }
 
@@ -156,10 +162,7 @@ fn accepts_what_was_issued_and_nothing_beside_it() {
         let rules = rules(identity, kind);
         let cookies = signed(&rules, TOKEN, "ann@example.com", ISSUED);
         let user = (identity == IdentityKind::User).then_some("ann@example.com");
-        let expected = Identity {
-            user: user.map(Into::into),
-            ..Identity::new(TOKEN).with_times(ISSUED, ISSUED + 86_400)
-        };
+        let expected = login(user, ISSUED);
         assert_eq!(check(&rules, &cookies, ISSUED), Ok(expected), "{cookies}");
         // Any other byte at any place of a value.
         for place in 0..cookies.len() {
@@ -334,7 +337,7 @@ fn judges_each_value_to_the_byte() {
                 "1531124.37",
                 "15311243e7",
                 "0x15311243",
-                "\"1531124337\"",
+                "\"\"1531124337\"\"",
                 "\u{661}531124337",
                 "\u{661}53112433",
                 "\u{661}\u{661}\u{661}\u{661}\u{661}",
@@ -353,12 +356,20 @@ fn judges_each_value_to_the_byte() {
                 &"a".repeat(65),
                 "\u{fc}",
                 "a\"",
-                "\"a\"",
+                "\"a",
+                "\"\"",
+                "\"\"a\"\"",
+                "'a'",
                 "a\n",
                 "a/b",
                 "a:b",
                 "a!b",
-                "a%40b",
+                "a%2540b",
+                "a%4",
+                "a%00",
+                "%C3%BC",
+                "a%20b",
+                "\"a b\"",
             ],
         ),
         (
@@ -403,6 +414,74 @@ fn a_site_may_name_its_cookies() {
     assert!(check(&rules, &cookies, ISSUED).is_ok());
     assert!(rules.is_token("0123456789,-ABCXYZabcxyz01") && !rules.is_token(TOKEN));
     assert!(Rules::is_user("ann@example.com") && !Rules::is_user(""));
+}
+
+/// Where nothing but a custom `authorize` vouches for it, too.
+#[test]
+fn an_identity_fits_the_grammar_wherever_it_comes_from() {
+    let check = |token: &str, user: Option<&str>| {
+        Identity { user: user.map(Into::into), ..Identity::new(token) }.check(32)
+    };
+    assert_eq!(check("bob", Some("anna+shop@example.com")), Ok(()));
+    assert_eq!(check(TOKEN, None), Ok(()));
+    for token in ["", "bob\0", "\0", "bob\0\0\0", "b b", "b@b", "b\u{fc}b", &format!("{TOKEN}0")] {
+        assert_eq!(check(token, None), Err(Denied::BadToken), "{token:?}");
+    }
+    for user in ["", "anna\0", "\0", "a b", "a,b", "a:b", &"a".repeat(65)] {
+        assert_eq!(check("bob", Some(user)), Err(Denied::BadUser), "{user:?}");
+    }
+}
+
+/// The user `anna+shop@example.com` and a token with a comma, as PHP's session ids may have one: how a cookie is written by
+/// a framework does not change who it is. tests/clients does the same with the real PHP, Python and Node.
+#[test]
+fn reads_what_frameworks_write() {
+    let rules = rules(IdentityKind::User, Digest::HmacSha256);
+    let (token, user) = ("a,b-c0a,b-c0a,b-c0a,b-c0a,b-c0a,", "anna+shop@example.com");
+    let issued = issue(&rules, token, user, ISSUED);
+    let time = ISSUED.to_string();
+    let signature = &issued.iter().find(|(name, _)| name == "digest").expect("it is signed").1;
+    let as_written =
+        |token: &str, user: &str| format!("token={token}; time={time}; digest={signature}; user={user}");
+    let percent = token.replace(',', "%2C");
+    for (framework, cookies) in [
+        ("as it is: PHP setrawcookie, JavaScript document.cookie", as_written(token, user)),
+        (
+            "PHP setcookie (php_raw_url_encode, ext/standard/head.c)",
+            as_written(&percent, "anna%2Bshop%40example.com"),
+        ),
+        (
+            "Node, package cookie 0.x and 1.x (encodeURIComponent)",
+            as_written(&percent, "anna%2Bshop%40example.com"),
+        ),
+        (
+            "Rails, Rack::Utils.set_cookie_header (URI.encode_www_form_component)",
+            as_written(&percent, "anna%2Bshop%40example.com"),
+        ),
+        (
+            "Python http.cookies (_quote: octal escapes in quotes)",
+            as_written(&format!("\"{}\"", token.replace(',', "\\054")), "\"anna+shop@example.com\""),
+        ),
+        (
+            "Go net/http (sanitizeCookieValue: quotes when there is a blank or a comma)",
+            as_written(&format!("\"{token}\""), user),
+        ),
+        ("quotes and percent signs", as_written(&format!("\"{percent}\""), "\"anna%2bshop%40example.com\"")),
+    ] {
+        let identity =
+            check(&rules, &cookies, ISSUED).unwrap_or_else(|denied| panic!("{framework}: {denied}"));
+        assert_eq!((&*identity.token, identity.user.as_deref()), (token, Some(user)), "{framework}");
+    }
+    let twice = as_written(token, "anna%252Bshop%2540example.com");
+    assert_eq!(check(&rules, &twice, ISSUED), Err(Denied::BadUser), "decoded once");
+    let other = as_written(token, "anna%2Eshop%40example.com");
+    assert_eq!(
+        check(&rules, &other, ISSUED),
+        Err(Denied::WrongDigest),
+        "the digest is over the decoded value"
+    );
+    let both = format!("{}; user=\"{user}\"", as_written(token, user));
+    assert_eq!(check(&rules, &both, ISSUED), Err(Denied::DuplicateUser), "the same in two forms");
 }
 
 #[test]
@@ -576,7 +655,7 @@ proptest! {
     #[test]
     fn verifies_whatever_fits_the_grammar(
         token in "[A-Za-z0-9,-]{32}",
-        user in "[A-Za-z0-9_.@-]{1,64}",
+        user in "[A-Za-z0-9_.@+-]{1,64}",
         issued in 1_000_000_000..=9_999_999_999_i64,
         kind in 0..4_usize,
     ) {
@@ -584,7 +663,7 @@ proptest! {
         let rules = rules(identity, digest);
         let cookies = signed(&rules, &token, &user, issued);
         let identity = check(&rules, &cookies, issued).expect("issued by ourselves");
-        prop_assert_eq!(&identity.token, &token);
+        prop_assert_eq!(identity.token, &token[..]);
         prop_assert_eq!(identity.user.as_deref(), (rules.identity == IdentityKind::User).then_some(&user[..]));
     }
 

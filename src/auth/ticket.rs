@@ -5,7 +5,7 @@
 //! It is bound to the login's token and time: it proves nothing for another login, and ends with its own.
 //! design: endpoint.md "What a page asks for in its URL", threats.md row 27.
 
-use super::cookies::{group, hex};
+use super::cookies::{is_group, is_hex};
 use super::digest::{any_gives, from_hex, hmac_sha256, to_hex};
 use super::{Denied, Identity, Rules, Secret};
 
@@ -27,14 +27,16 @@ pub fn groups_allowed<'q>(
     ticket: Option<&str>,
 ) -> Result<Vec<&'q str>, Denied> {
     let names: Vec<&str> = groups.split(',').collect();
-    if !names.iter().all(|name| group(name.as_bytes()).is_some()) {
+    if !names.iter().all(|name| is_group(name.as_bytes())) {
         return Err(Denied::BadGroups);
     }
     if let Some(ticket) = ticket {
-        let given = hex(ticket.as_bytes(), 64).ok_or(Denied::WrongTicket)?;
+        if !is_hex(ticket.as_bytes(), 64) {
+            return Err(Denied::WrongTicket);
+        }
         let time = identity.issued_unix_s.to_string();
         let lines = lines(&identity.token, &time, groups);
-        if !any_gives(&rules.secrets, &from_hex(given), |secret| hmac_sha256(secret, &lines)) {
+        if !any_gives(&rules.secrets, &from_hex(ticket.as_bytes()), |secret| hmac_sha256(secret, &lines)) {
             return Err(Denied::WrongTicket);
         }
         return Ok(names);

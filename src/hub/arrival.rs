@@ -8,7 +8,7 @@ use crate::auth::{self, Identity};
 use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, State};
-use crate::roster::{Address, Space, USER_BYTES_MAX};
+use crate::roster::{Address, Space};
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
 use crate::wire::http::{self, Key, Request, Response};
@@ -191,10 +191,7 @@ impl Hub {
 
     fn check_room(&self, identity: &Identity<'_>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
-        let user_bytes = identity.user.as_deref().map_or(0, str::len);
-        if identity.token.len() > roster.token_bytes_max() || user_bytes > USER_BYTES_MAX {
-            return Err(Rule::BadToken.into()); // only a handler of one's own can cause it
-        }
+        identity.check(roster.token_bytes_max())?; // only a handler of one's own can fail it
         if self.draining {
             return Err(Rule::Draining.into());
         }

@@ -151,8 +151,6 @@ impl Index {
     }
 }
 
-/// Longest user (endpoint.md, "Authorisation").
-pub(crate) const USER_BYTES_MAX: usize = 64;
 /// Longest name of any index: a token of 128 characters (config).
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 

@@ -27,7 +27,7 @@ pub use audience::Address;
 pub(crate) use audience::{Here, NameKind, Selection, Sign};
 pub(crate) use audit::audit_timer;
 pub(crate) use groups::{Bounds, Space, TooMany};
-pub(crate) use index::{Index, USER_BYTES_MAX};
+pub(crate) use index::Index;
 
 use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;

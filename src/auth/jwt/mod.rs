@@ -6,7 +6,7 @@
 //! serde_json allows, which is 128.
 //! design: endpoint.md "JSON Web Tokens", threats.md row 27.
 
-use super::cookies::{group, token, user};
+use super::cookies::{is_group, is_token, is_user};
 use super::digest::{Raw, any_gives, hmac_sha256, to_hex};
 use super::{AHEAD_S_MAX, Denied, Identity, IdentityKind, Rules, Secret};
 use base64::Engine;
@@ -150,7 +150,7 @@ fn times(claims: &Map<String, Value>, now_unix_s: i64) -> Result<(i64, i64), Den
 
 fn user_of(rules: &Rules, claims: &Map<String, Value>) -> Result<Option<Cow<'static, str>>, Denied> {
     match claims.get("sub") {
-        Some(Value::String(sub)) if user(sub.as_bytes()).is_some() => Ok(Some(Cow::Owned(sub.clone()))),
+        Some(Value::String(sub)) if is_user(sub.as_bytes()) => Ok(Some(Cow::Owned(sub.clone()))),
         Some(Value::String(_)) => Err(Denied::BadUser),
         Some(_) => Err(Denied::BadClaim),
         None if rules.identity == IdentityKind::User => Err(Denied::MissingUser),
@@ -161,12 +161,12 @@ fn user_of(rules: &Rules, claims: &Map<String, Value>) -> Result<Option<Cow<'sta
 /// The `jti` if it is a token, otherwise the first digits of SHA-256 over the whole JWT.
 fn token_of(rules: &Rules, claims: &Map<String, Value>, jwt: &[u8]) -> Result<String, Denied> {
     match claims.get("jti") {
-        Some(Value::String(jti)) if token(jti.as_bytes(), rules.token_length).is_some() => Ok(jti.clone()),
+        Some(Value::String(jti)) if is_token(jti.as_bytes(), rules.token_length) => Ok(jti.clone()),
         Some(Value::String(_)) | None => {
             let mut digits = to_hex(&Sha256::digest(jwt));
             // The configuration bounds the length of tokens for JWTs.
             digits.truncate(rules.token_length);
-            token(digits.as_bytes(), rules.token_length).map(str::to_owned).ok_or(Denied::BadToken)
+            if is_token(digits.as_bytes(), rules.token_length) { Ok(digits) } else { Err(Denied::BadToken) }
         }
         Some(_) => Err(Denied::BadClaim),
     }
@@ -174,7 +174,10 @@ fn token_of(rules: &Rules, claims: &Map<String, Value>, jwt: &[u8]) -> Result<St
 
 /// The groups of a claim, if it is a list of such names.
 fn names(groups: &Value) -> Option<Vec<Cow<'static, str>>> {
-    let name = |name: &Value| group(name.as_str()?.as_bytes()).map(|name| Cow::Owned(name.to_owned()));
+    let name = |name: &Value| {
+        let name = name.as_str().filter(|name| is_group(name.as_bytes()))?;
+        Some(Cow::Owned(name.to_owned()))
+    };
     groups.as_array()?.iter().map(name).collect()
 }
 

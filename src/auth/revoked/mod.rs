@@ -6,7 +6,7 @@
 //! more, nothing more is revoked.
 //! design: COMMANDS.md, threats.md row 28.
 
-use super::cookies::{all_token, user};
+use super::cookies::{is_token, is_user};
 use super::{AHEAD_S_MAX, Identity};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -206,10 +206,10 @@ impl Revocation {
         let mut field = || fields.next().ok_or(BadLine);
         let (name, first) = (field()?, time(field()?)?);
         let revocation = match name.split_once(':') {
-            Some(("t", token)) if all_token(token.as_bytes()) => {
+            Some(("t", token)) if is_token(token.as_bytes(), token.len()) => {
                 Self { whose: Whose::Token(token.into()), until_unix_s: first }
             }
-            Some(("u", name)) if user(name.as_bytes()).is_some() => {
+            Some(("u", name)) if is_user(name.as_bytes()) => {
                 Self { whose: Whose::User(name.into(), first), until_unix_s: time(field()?)? }
             }
             _ => return Err(BadLine),

@@ -9,7 +9,7 @@
 //! design: docs/endpoint.md "Handshake", docs/threats.md rows 12 and 26.
 
 use super::scan;
-use super::words::{find_control, find_invisible};
+use crate::words::{find_control, find_invisible};
 
 /// Header fields of one head. 64: browsers send about 20, and beyond it lies only abuse.
 pub(super) const HEADERS_MAX: usize = 64;
@@ -210,6 +210,9 @@ impl<'h> RequestLine<'h> {
         };
         let space = rest.iter().position(|&byte| byte == b' ').ok_or(BAD)?;
         let (method, target) = (&rest[..space], &rest[space + 1..]);
+        if !method.first().is_some_and(u8::is_ascii_alphabetic) {
+            return Err(HeadError::BadFirstByte); // a method that RFC 9110 allows and nobody has
+        }
         if target.is_empty() || find_invisible(target, 0).is_some() || !is_token(method) {
             return Err(BAD);
         }

@@ -10,7 +10,6 @@
 //! | `query` | what a page asks for in its URL |
 //! | `response` | complete responses |
 //! | `forwarded` | whom a proxy connects for |
-//! | `words` | looking for bytes eight at a time |
 
 pub(crate) mod forwarded;
 mod head;
@@ -20,7 +19,6 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod upgrade;
-mod words;
 
 pub use head::{Framing, HeadError, Request, parse, parse_prefix};
 pub use query::{QueryError, Wishes};

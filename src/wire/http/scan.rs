@@ -5,7 +5,7 @@
 //! design: docs/endpoint.md, check form.
 
 use super::HeadError;
-use super::words::find_stop;
+use crate::words::find_stop;
 
 /// Looks for the end of the head in `head`, of which `from` bytes were scanned by earlier calls (0 at first): the
 /// index just behind the empty line, or None when more is needed.

@@ -1,10 +1,10 @@
 //! Looking for bytes eight at a time: most of the instructions of a byte-wise handshake would be spent on it.
 //!
-//! It knows nothing of HTTP. Invariant: what is found is what a byte-wise search finds.
+//! It knows nothing of HTTP or cookies. Invariant: what is found is what a byte-wise search finds.
 
 /// The place at or behind `at` of the first byte that is a control character but for the tab (CR, LF and NUL among them).
 #[inline]
-pub(super) fn find_control(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn find_control(bytes: &[u8], at: usize) -> Option<usize> {
     let mut from = at;
     loop {
         let found =
@@ -18,7 +18,7 @@ pub(super) fn find_control(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The place at or behind `at` of the first byte that is not visible ASCII.
 #[inline]
-pub(super) fn find_invisible(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn find_invisible(bytes: &[u8], at: usize) -> Option<usize> {
     find(
         bytes,
         at,
@@ -29,8 +29,14 @@ pub(super) fn find_invisible(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The place at or behind `at` of the first LF or NUL.
 #[inline]
-pub(super) fn find_stop(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn find_stop(bytes: &[u8], at: usize) -> Option<usize> {
     find(bytes, at, |word| equal(word, 0) | equal(word, b'\n'), |byte| byte == 0 || byte == b'\n')
+}
+
+/// The place at or behind `at` of the first such byte.
+#[inline]
+pub(crate) fn find_byte(bytes: &[u8], at: usize, wanted: u8) -> Option<usize> {
+    find(bytes, at, |word| equal(word, wanted), |byte| byte == wanted)
 }
 
 /// The lowest top bit that `marks` leaves set tells the byte; those above it may be wrong.
@@ -85,6 +91,7 @@ mod tests {
             };
             prop_assert_eq!(find_control(&bytes, at), plain(|byte| byte.is_ascii_control() && byte != b'\t'));
             prop_assert_eq!(find_invisible(&bytes, at), plain(|byte| !byte.is_ascii_graphic()));
+            prop_assert_eq!(find_byte(&bytes, at, b' '), plain(|byte| byte == b' '));
             prop_assert_eq!(find_stop(&bytes, at), plain(|byte| byte == 0 || byte == b'\n'));
         }
     }
