@@ -11,7 +11,7 @@ use crate::peer::client::ClientId;
 use crate::roster::Heard;
 use crate::rule::Rule;
 use crate::wire::frame::Event;
-use crate::wire::http::{self, Request, UpgradeError};
+use crate::wire::http::{self, Request, UpgradeError, Wishes};
 
 /// An application. Every method has a default; the defaults push messages and drop what clients say.
 #[allow(unused_variables)]
@@ -151,7 +151,8 @@ fn conclude<H: Handler>(
     Spoke::Nothing
 }
 
-/// The checks of endpoint.md in their order, cheapest first: form, upgrade, origin, login, room.
+/// The checks of endpoint.md in their order, cheapest first: form, upgrade, origin, query,
+/// login, groups, room.
 fn judge<H: Handler>(
     hub: &mut Hub,
     handler: &mut H,
@@ -172,7 +173,9 @@ fn judge<H: Handler>(
     if !handler.check_origin(hub, origin) {
         return Err(Rule::OriginNotAllowed.into());
     }
-    let identity = handler.authorize(hub, request)?;
+    let wishes = Wishes::read(request.target())?;
+    let mut identity = handler.authorize(hub, request)?;
+    hub.grant(&mut identity, &wishes)?;
     hub.admit(id, &identity, &key)?;
     if request.wants_subprotocol() {
         hub.note_subprotocol(id);
@@ -231,7 +234,7 @@ mod tests {
     fn is_admitted(token: &'static str, user: Option<&'static str>) -> bool {
         let mut hub = Hub::new(&Settings::default(), RandomState::new(), Process::default);
         hub.add_listener("test".into(), None);
-        let id = hub.add_client(0, PeerAddr::Unix);
+        let id = hub.add_client(0, PeerAddr::Unix, usize::MAX);
         let head = "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC==\r\n\r\n";
         pump(&mut hub, &mut Named(token, user), id, &mut head.as_bytes().to_vec());

@@ -50,10 +50,11 @@ rules! {
     BadGroups, "bad_groups", 403, "`groups`, in the URL or in the JWT, is not a list of names of groups, or is there twice";
     BadHeader, "bad_header", 400, "a header field is not well-formed";
     BadHost, "bad_host", 400, "the Host field is no host";
-    BadJwt, "bad_jwt", 403, "the JWT is not three parts of base64url, of at most 4 KiB, with a JSON object in each of the first two in which no member stands twice";
+    BadJwt, "bad_jwt", 403, "the JWT is not three parts of base64url, of at most 4 KiB, with a JSON object in each of the first two in which no member stands twice, or `jwt` is there twice";
     BadKey, "bad_key", 400, "the Sec-WebSocket-Key is not 24 characters of base64 that end in `==`";
     BadOrigin, "bad_origin", 400, "the Origin field holds something else than ASCII";
     BadRequestLine, "bad_request_line", 400, "the first line is not that of an HTTP request";
+    BadTab, "bad_tab", 403, "`tab` in the URL is not 1 to 40 letters, digits, `-` or `_`, or is there twice";
     BadTarget, "bad_target", 400, "the request names neither a path nor a URL";
     BadTime, "bad_time", 403, "the cookie of the time is not ten digits without a leading zero";
     BadToken, "bad_token", 403, "the cookie of the token has another length than `auth.token_length`, or other characters than letters, digits, `,` and `-`";
@@ -108,7 +109,7 @@ rules! {
     WrongAlgorithm, "wrong_algorithm", 403, "the JWT's header does not say HS256, or names an extension that must be understood";
     WrongDigest, "wrong_digest", 403, "none of the secrets signed these cookies";
     WrongSignature, "wrong_signature", 403, "none of the secrets signed this JWT";
-    WrongTicket, "wrong_ticket", 403, "none of the secrets made this ticket for this login and this list of groups";
+    WrongTicket, "wrong_ticket", 403, "none of the secrets made this ticket for this login and this list of groups, or `ticket` is there twice";
     Other, "other", 403, "the program that embeds wsson refused for a reason of its own, which stands in the log";
 }
 

@@ -3,15 +3,15 @@
 //! It never parses a request (`wire::http` does) and never decides who is let in (the handler does). Invariant:
 //! a connection leaves `Handshaking` once, by admission, by an answer or by its end.
 
-use super::{Hub, Refusal};
-use crate::auth::{self, Identity};
+use super::{Hub, HubRules, Refusal};
+use crate::auth::{self, Identity, Scheme};
 use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, State};
 use crate::roster::{Address, Space};
 use crate::rule::Rule;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
-use crate::wire::http::{self, Key, Request, Response};
+use crate::wire::http::{self, Key, Request, Response, Wishes};
 use log::{debug, info};
 use std::collections::BTreeSet;
 
@@ -170,7 +170,22 @@ impl Hub {
 
     /// The default of [`crate::handler::Handler::authorize`].
     pub fn verify_cookies<'r>(&self, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
-        Ok(auth::verify(&self.rules.auth, request.cookies(), self.now.unix_s)?)
+        let rules = &self.rules.auth;
+        if rules.scheme == Scheme::Jwt && rules.query {
+            if let Some(jwt) = Wishes::read(request.target())?.jwt {
+                return Ok(auth::verify_jwt(rules, jwt.as_bytes(), self.now.unix_s)?);
+            }
+        }
+        Ok(auth::verify(rules, request.cookies(), self.now.unix_s)?)
+    }
+
+    /// Adds the groups that the page asks for to the login: all of them, if each is allowed to it, or none.
+    pub(crate) fn grant(&self, identity: &mut Identity<'_>, wishes: &Wishes<'_>) -> Result<(), Refusal> {
+        let Some(groups) = &wishes.groups else { return Ok(()) };
+        let HubRules { auth, groups_public, .. } = &self.rules;
+        let allowed = auth::groups_allowed(auth, groups_public, identity, groups, wishes.ticket.as_deref())?;
+        identity.groups.extend(allowed.into_iter().map(|group| group.to_owned().into()));
+        Ok(())
     }
 
     /// The default of [`crate::handler::Handler::check_origin`].

@@ -82,6 +82,8 @@ pub(crate) struct HubRules {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) origins: Vec<String>,
+    /// Prefixes of the groups that a page may join without a ticket.
+    pub(crate) groups_public: Vec<String>,
     /// The path under which load balancers ask; empty for none.
     pub(crate) health: String,
     pub(crate) auth: auth::Rules,
@@ -276,6 +278,7 @@ impl From<&Settings> for HubRules {
             limits: settings.limits.clone(),
             timeouts: settings.timeouts.clone(),
             origins: settings.origins.clone(),
+            groups_public: settings.groups_public.clone(),
             health: settings.health.clone(),
             auth: settings.auth.clone(),
             trusted_proxies: settings

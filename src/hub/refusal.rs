@@ -6,7 +6,7 @@
 
 use crate::auth::Denied;
 use crate::rule::Rule;
-use crate::wire::http::{HeadError, Response, UpgradeError};
+use crate::wire::http::{HeadError, QueryError, Response, UpgradeError};
 use std::fmt;
 
 /// Why a handshake is refused.
@@ -131,6 +131,17 @@ impl From<UpgradeError> for Refusal {
             UpgradeError::OtherUpgrade => Rule::OtherUpgrade,
             UpgradeError::Version => Rule::Version,
             UpgradeError::WebSocketVersion => Rule::WebSocketVersion,
+        })
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        Self::from(match error {
+            QueryError::Groups => Rule::BadGroups,
+            QueryError::Jwt => Rule::BadJwt,
+            QueryError::Tab => Rule::BadTab,
+            QueryError::Ticket => Rule::WrongTicket,
         })
     }
 }

@@ -11,6 +11,7 @@ mod secure;
 mod server;
 
 mod addresses;
+mod asked;
 mod auth;
 mod commands;
 mod control;
