@@ -605,6 +605,37 @@ fn kick_tells_how_many() {
     site.run(&["kick"]).failed(2, "kick needs to know whom");
 }
 
+#[test]
+fn revoke_is_a_kick_that_lasts() {
+    let site = Site::new("");
+    let server = site.serve(object('K', r#"{"connections":3}"#));
+    assert_eq!(site.run(&["revoke", "u:44", "--reason", "see you"]).with(0).out, "3 connections closed\n");
+    assert_eq!(server.join().expect("the server's thread"), b"12ru:44 see you");
+    let site = Site::new("");
+    let server = site.serve(object('K', r#"{"error":"only t:TOKEN and u:USER are logins"}"#));
+    site.run(&["revoke", "g:room"]).failed(1, "refused the command: only t:TOKEN and u:USER are logins");
+    server.join().expect("the server's thread");
+    site.run(&["revoke"]).failed(2, "revoke needs to know whom");
+}
+
+#[test]
+fn groups_are_joined_and_left() {
+    for (command, frame, shown) in [
+        ("join", &b"16jroom,shop/7 u:44"[..], "2 connections joined\n"),
+        ("leave", b"16Jroom,shop/7 u:44", "2 connections left\n"),
+    ] {
+        let site = Site::new("");
+        let server = site.serve(object('J', r#"{"connections":2}"#));
+        assert_eq!(site.run(&[command, "room,shop/7", "u:44"]).with(0).out, shown);
+        assert_eq!(server.join().expect("the server's thread"), frame);
+        site.run(&[command, "room"]).failed(2, "needs groups, and whom");
+        site.run(&[command, "room one", "u:44"]).failed(2, "\"room one\" is not a group");
+        site.run(&[command, "room,", "u:44"]).failed(2, "\"\" is not a group");
+        site.run(&[command, "room", "u:44 u:45"]).failed(2, "is no list of addresses");
+        site.run(&[command, "room", "u:44", "u:45"]).failed(2, "does not take \"u:45\"");
+    }
+}
+
 // ── status ──
 
 const REPORT: &str = "{\"version\":\"0.1.0\",\"pid\":42,\"uptime_s\":90061,\"listeners\":[{\"address\":\

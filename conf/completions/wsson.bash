@@ -11,7 +11,8 @@ _wsson_options() {
         cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
         send) echo "--config --control --token --user --group --to --all --binary --confirm --help" ;;
         online | here) echo "--config --control --json --help" ;;
-        kick) echo "--config --control --json --reason --help" ;;
+        kick|revoke) echo "--config --control --json --reason --help" ;;
+        join|leave) echo "--config --control --json --help" ;;
         init) echo "--config --origin --proxy --language --server --help" ;;
         doctor) echo "--config --allow-weak --quick --help" ;;
         demo) echo "--port --help" ;;
@@ -21,7 +22,7 @@ _wsson_options() {
 }
 
 _wsson() {
-    local commands="run start stop restart reload status check cookie send online here kick init doctor demo help version"
+    local commands="run start stop restart reload status check cookie send online here kick revoke join leave init doctor demo help version"
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in

@@ -218,6 +218,36 @@ const COMMANDS: &[Command] = &[
         run: who::kick,
     },
     Command {
+        name: "revoke",
+        summary: "close the connections of logins, and refuse these logins",
+        words: "ADDRESSES",
+        options: &[
+            &CONFIG,
+            &CONTROL,
+            &JSON,
+            &Opt::with("reason", "TEXT", "what the page is told; logged out by default"),
+        ],
+        details: "ADDRESSES are t:TOKEN for one login, u:USER for every login of a user that was issued until now. With revoked_file in\n\
+            the configuration that outlives a restart.\n",
+        run: who::revoke,
+    },
+    Command {
+        name: "join",
+        summary: "put connections into groups",
+        words: "GROUPS ADDRESSES",
+        options: &[&CONFIG, &CONTROL, &JSON],
+        details: "GROUPS are names with commas between them, such as room,shop/7; ADDRESSES as for kick.\n",
+        run: who::join,
+    },
+    Command {
+        name: "leave",
+        summary: "take connections out of groups",
+        words: "GROUPS ADDRESSES",
+        options: &[&CONFIG, &CONTROL, &JSON],
+        details: "GROUPS are names with commas between them, such as room,shop/7; ADDRESSES as for kick.\n",
+        run: who::leave,
+    },
+    Command {
         name: "init",
         summary: "write a configuration and a secret, and show what the site has to do",
         words: "",
@@ -388,7 +418,7 @@ fn value_of(
 
 fn check_words(args: &Args) -> Result<(), Failure> {
     let command = args.command;
-    let words_max = usize::from(!command.words.is_empty());
+    let words_max = command.words.split_whitespace().count();
     if let Some(word) = args.words.get(words_max) {
         let quote = if words_max == 1 { "; put a message with blanks in quotes" } else { "" };
         return Err(super::usage(args, format!("{} does not take {word:?}{quote}", command.name)));

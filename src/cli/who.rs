@@ -1,4 +1,5 @@
-//! `wsson online`, `here`, `kick`: who is connected, and the end of their connections, by addresses.
+//! `wsson online`, `here`, `kick`, `revoke`, `join`, `leave`: who is connected, the end of connections and logins, and groups, by
+//! addresses.
 //!
 //! Each says the command of the control protocol that its name is, and shows the answer: a table for people, with `--json`
 //! what the server sent. design: COMMANDS.md, "Addresses".
@@ -6,6 +7,7 @@
 use super::args::Args;
 use super::link;
 use super::{Exit, Failure, Outcome, load, say};
+use crate::auth::Rules;
 use crate::wire::json;
 use serde_json::Value;
 
@@ -47,15 +49,52 @@ pub(crate) fn here(args: &Args) -> Outcome {
 
 /// Ends the connections that the addresses name.
 pub(crate) fn kick(args: &Args) -> Outcome {
+    end(args, b'k')
+}
+
+/// Ends the logins that the addresses name, and their connections with them.
+pub(crate) fn revoke(args: &Args) -> Outcome {
+    end(args, b'r')
+}
+
+fn end(args: &Args, letter: u8) -> Outcome {
     let at = Control::read(args)?;
     let whom = addresses(args, None)?;
     let answer = match args.value("reason")? {
-        Some(reason) => at.ask(b'k', &format!("{whom} {reason}"))?,
-        None => at.ask(b'k', whom)?,
+        Some(reason) => at.ask(letter, &format!("{whom} {reason}"))?,
+        None => at.ask(letter, whom)?,
     };
+    show_count(args, &answer, "closed")
+}
+
+/// Puts the connections that the addresses name into groups.
+pub(crate) fn join(args: &Args) -> Outcome {
+    group(args, b'j', "joined")
+}
+
+/// Takes them out again.
+pub(crate) fn leave(args: &Args) -> Outcome {
+    group(args, b'J', "left")
+}
+
+fn group(args: &Args, letter: u8, done: &str) -> Outcome {
+    let [groups, whom] = &args.words[..] else {
+        let text = format!("{} needs groups, and whom: wsson {0} room,shop/7 u:44", args.command.name);
+        return Err(super::usage(args, text));
+    };
+    if let Some(other) = groups.split(',').find(|group| !Rules::is_group(group)) {
+        let text = format!("{other:?} is not a group: 1 to 64 letters, digits, or _ - . @ + : /");
+        return Err(super::usage(args, text));
+    }
+    let whom = checked(args, whom)?;
+    let answer = Control::read(args)?.ask(letter, &format!("{groups} {whom}"))?;
+    show_count(args, &answer, done)
+}
+
+fn show_count(args: &Args, answer: &Answer, done: &str) -> Outcome {
     match args.has("json") {
         true => say(&format!("{}\n", answer.text)),
-        false => say(&format!("{} connections closed\n", answer.value["connections"])),
+        false => say(&format!("{} connections {done}\n", answer.value["connections"])),
     }
 }
 
@@ -67,6 +106,10 @@ fn addresses<'a>(args: &'a Args, usual: Option<&'a str>) -> Result<&'a str, Fail
             format!("{} needs to know whom: u:USER, t:TOKEN, g:GROUP, or *", args.command.name),
         )
     })?;
+    checked(args, given)
+}
+
+fn checked<'a>(args: &Args, given: &'a str) -> Result<&'a str, Failure> {
     match given.is_empty() || given.contains([' ', '\r', '\n']) {
         true => Err(super::usage(args, format!("{given:?} is no list of addresses, such as u:44,g:shop/7"))),
         false => Ok(given),
@@ -106,7 +149,8 @@ pub(super) fn ask(control: &str, letter: u8, payload: &[u8]) -> Result<Answer, F
     let mut frame = format!("{}{}", payload.len(), char::from(letter)).into_bytes();
     frame.extend_from_slice(payload);
     let frames = link::exchange(control, &frame)?;
-    let answer = frames.iter().find(|frame| frame.command == letter.to_ascii_uppercase());
+    let wanted = if letter == b'r' { b'K' } else { letter.to_ascii_uppercase() };
+    let answer = frames.iter().find(|frame| frame.command == wanted);
     let answer = answer.ok_or_else(|| match frames.iter().any(|frame| frame.command == b'E') {
         true => {
             Failure::new(Exit::Failed, "the server refused the command: it breaks the protocol or a limit")
