@@ -6,7 +6,7 @@
 //! frame is left there.
 
 use crate::auth::Whose;
-use crate::hub::{Hub, Reached};
+use crate::hub::{Hub, Reached, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::State;
 use crate::peer::client::ClientId;
@@ -30,6 +30,8 @@ pub(crate) enum Progress {
     Waiting,
     /// Its share is used up, or broadcasts are held back: there is more.
     More,
+    /// A client that takes bytes has no room yet: there is more when it has taken some.
+    Held,
 }
 
 /// Takes what a backend sent and executes its share of it. `input` is empty when it is only its turn
@@ -82,10 +84,14 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
         }
         let command = match command::decode(&input[used..], rules) {
             Ok(Some((len, command))) if is_burst(command) && hub.is_throttled(len) => break Progress::More,
-            Ok(Some((len, command))) => {
-                used += len;
-                command
-            }
+            Ok(Some((len, command))) => match hub.wait_for(key, command) {
+                Wait::No => {
+                    used += len;
+                    command
+                }
+                Wait::Flush => break Progress::More,
+                Wait::Reader => break Progress::Held,
+            },
             Ok(None) => {
                 used += command::blank(&input[used..]);
                 hub.all_executed(key);

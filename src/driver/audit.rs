@@ -52,14 +52,16 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     /// behind in a queue names nobody, or is taken for the next one's.
     fn audit_place(&self, peer: Peer, place: Option<Place>) -> Verdict {
         let count = |queue: &std::collections::VecDeque<Peer>| queue.iter().filter(|p| **p == peer).count();
-        let stands = (count(&self.run), count(&self.later));
+        let held = self.held.iter().filter(|held| **held == peer).count();
+        let stands = (count(&self.run), count(&self.later), held);
         let fits = match place {
             None => stands.0 + stands.1 <= 1,
-            Some(Place::Nowhere) => stands == (0, 0),
-            Some(Place::Run) => stands == (1, 0),
-            Some(Place::Later) => stands == (0, 1),
+            Some(Place::Nowhere) => stands.0 + stands.1 == 0,
+            Some(Place::Run) => (stands.0, stands.1) == (1, 0),
+            Some(Place::Later) => (stands.0, stands.1) == (0, 1),
+            Some(Place::Held) => (stands.0, stands.1) == (0, 0) && stands.2 > 0,
         };
-        check(fits, || format!("{peer:?} stands in run and later {stands:?} times, place: {place:?}"))
+        check(fits, || format!("{peer:?} stands in run, later and held {stands:?} times, place: {place:?}"))
     }
 
     fn audit_slot<K: Protocol>(&self, key: K, slot: &Slot<L::Stream>) -> Verdict {

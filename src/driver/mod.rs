@@ -90,6 +90,8 @@ const BULK_MAX: usize = 64;
 const GIVE_BACK_CLIENTS_MAX: usize = 1024;
 /// Backends whose replies are flushed in a turn.
 const REPLIES_MAX: usize = 64;
+/// How long a backend is left waiting for a client without a look: what its patience is counted in.
+const HELD_MS: u64 = 50;
 /// Connections of our own that are flushed in a turn.
 const NODES_MAX: usize = 64;
 
@@ -118,6 +120,11 @@ pub struct Driver<L: Listen, H, N = NoNodes> {
     /// Those whose next read is costly, for the turns to come; and how many more fit into this one.
     later: VecDeque<Peer>,
     costly_left: usize,
+    /// Those that wait until a client has taken some of what waits for it; when they are looked at in any case; and whether
+    /// one can be written to again.
+    held: Vec<Peer>,
+    held_until_ms: u64,
+    room: Room,
     /// Whom what clients said last was for. One that has not spoken yet is taken to be like the others.
     spoke: Spoke,
     scratch: Box<[u8]>,
@@ -156,6 +163,9 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             run: VecDeque::new(),
             later: VecDeque::new(),
             costly_left: COSTLY_MAX,
+            held: Vec::new(),
+            held_until_ms: u64::MAX,
+            room: Room::AsBefore,
             spoke: Spoke::Nothing,
             scratch: vec![0; SCRATCH_OFFSET + SCRATCH_BYTES].into_boxed_slice(),
             urgent_left: URGENT_MAX,
@@ -260,10 +270,42 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.flush();
         self.reap();
         self.accept_if_room();
+        self.release(now);
         if self.hub.is_tidy_due() {
             self.tidy();
         }
         self.lateness.sleep(now, self.timeout_ms(now));
+    }
+
+    /// Those that wait for a client go on when one of them may have taken something.
+    #[inline]
+    fn release(&mut self, now: Now) {
+        let room = std::mem::replace(&mut self.room, Room::AsBefore);
+        if !self.held.is_empty() && (room == Room::More || now.ms >= self.held_until_ms) {
+            self.release_all();
+        } else if !self.held.is_empty() && self.held_until_ms == u64::MAX {
+            self.held_until_ms = now.ms + HELD_MS;
+        }
+    }
+
+    #[inline(never)]
+    fn release_all(&mut self) {
+        self.held_until_ms = u64::MAX;
+        for peer in std::mem::take(&mut self.held) {
+            match peer {
+                Peer::Client(key) => self.release_one(key),
+                Peer::Backend(key) => self.release_one(key),
+                Peer::Node(key) => self.release_one(key),
+            }
+        }
+    }
+
+    fn release_one<K: Protocol>(&mut self, key: K) {
+        let slot = K::row(&mut self.table).get_mut(key);
+        if let Some(slot) = slot.filter(|slot| slot.place == Place::Held) {
+            slot.place = Place::Nowhere;
+            go_on(&mut self.run, slot, key.peer());
+        }
     }
 
     /// Deadlines that have come.
@@ -283,7 +325,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
         let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
         let deadline_ms = self.hub.next_deadline_ms().min(self.nodes.next_deadline_ms());
-        let next_ms = self.accept_at_ms.min(deadline_ms).min(drain_until_ms);
+        let next_ms = self.accept_at_ms.min(deadline_ms).min(drain_until_ms).min(self.held_until_ms);
         (next_ms != u64::MAX).then(|| next_ms.saturating_sub(now.ms))
     }
 
@@ -357,6 +399,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         let backends = self.reap_all::<BackendKey>();
         let nodes = self.reap_all::<NodeKey>();
         if clients || backends || nodes {
+            self.room = Room::More;
             self.accept_again();
             self.hub.tidy_later();
         }
@@ -395,6 +438,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     fn note<K: Protocol>(&mut self, key: K, ready: Ready) {
         let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
         if slot.note(ready) {
+            self.room = Room::More;
             key.queue(peers!(self), Line::Urgent);
         }
         // One that waits for a second share does not get it before the others by sending more.
@@ -415,8 +459,10 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     fn run_one<K: Protocol>(&mut self, key: K) {
         let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
         let peers = peers!(self);
-        if key.resume(peers) == Progress::More {
-            return go_on(&mut self.run, slot, key.peer());
+        match key.resume(peers) {
+            Progress::Waiting => {}
+            Progress::More => return go_on(&mut self.run, slot, key.peer()),
+            Progress::Held => return hold(&mut self.held, slot, key.peer()),
         }
         if !slot.read.is_ready() {
             return;
@@ -448,12 +494,14 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
                 let (progress, spoke) = key.feed(peers, &mut buffer[..len]);
                 slot.spoke = spoke.or(slot.spoke);
                 self.spoke = spoke.or(self.spoke);
-                if more { Progress::More } else { progress }
+                if more && progress == Progress::Waiting { Progress::More } else { progress }
             }
             Err(error) => read_failed(key, peers, slot, error),
         };
-        if progress == Progress::More {
-            go_on(&mut self.run, slot, key.peer());
+        match progress {
+            Progress::Waiting => {}
+            Progress::More => go_on(&mut self.run, slot, key.peer()),
+            Progress::Held => hold(&mut self.held, slot, key.peer()),
         }
     }
 
@@ -533,6 +581,21 @@ fn flush_stopped<K: Protocol, S: Stream, H: Handler, N: Nodes>(
         After::End if slot.stream.has_unsent() => {} // that event brings us here again
         After::End => key.lose(peers),
     }
+}
+
+/// The connection waits until a client has taken some of what waits for it.
+fn hold<S>(held: &mut Vec<Peer>, slot: &mut Slot<S>, peer: Peer) {
+    if slot.place == Place::Nowhere {
+        slot.place = Place::Held;
+        held.push(peer);
+    }
+}
+
+/// Whether a client may have more room than at the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    AsBefore,
+    More,
 }
 
 /// The connection is to be run again in the next turn. It stands in one queue once, however often it is called before.

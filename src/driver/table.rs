@@ -57,6 +57,8 @@ pub(super) enum Place {
     Run,
     /// Among those whose next read is costly.
     Later,
+    /// Among those that wait for a client which takes bytes.
+    Held,
 }
 
 /// A connection.

@@ -7,7 +7,7 @@
 //! Invariants: a backend that is not gone is armed, no later than its nearest deadline; one that is marked as queued
 //! stands in `flush`; one that is `Gone` and not yet removed stands in `gone`.
 
-use super::Hub;
+use super::{Hub, Patience};
 use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
@@ -18,7 +18,7 @@ use crate::wire::http::forwarded::PeerAddr;
 use log::{info, warn};
 use slab::Slab;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Index;
 
 /// See the module's head.
@@ -37,6 +37,8 @@ pub(crate) struct Backends {
     /// Tickets given out so far.
     #[allow(dead_code)]
     tickets: u64,
+    /// Of those that had to wait for clients.
+    patience: BTreeMap<BackendKey, Patience>,
 }
 
 /// Connections that were one too many since the log told of it last, and when it may tell again.
@@ -74,6 +76,7 @@ impl Backends {
     pub(super) fn new(timeouts: &Timeouts) -> Self {
         Self {
             all: Slab::new(),
+            patience: BTreeMap::new(),
             timers: Wheel::default(),
             flush: VecDeque::new(),
             gone: Vec::new(),
@@ -131,6 +134,7 @@ impl Backends {
 
     /// Frees the slot of one that [`next_gone`](Self::next_gone) gave.
     pub(crate) fn remove(&mut self, key: BackendKey) {
+        self.patience.remove(&key);
         let backend = self.all.remove(key.index());
         debug_assert!(backend.state == State::Gone, "only what is gone is removed");
         self.held_bytes -= backend.counted_bytes;
@@ -185,6 +189,18 @@ impl Backends {
             self.get(key).origin = Origin::Trusted;
         }
         fits
+    }
+
+    /// How long it may wait for clients.
+    pub(super) fn patience(&mut self, key: BackendKey) -> &mut Patience {
+        self.patience.entry(key).or_default()
+    }
+
+    /// It is we who let it wait: its silence does not count.
+    pub(super) fn let_wait(&mut self, key: BackendKey, now: Now) {
+        let backend = self.get(key);
+        (backend.heard, backend.pinged) = (now.tick(), None);
+        self.rearm(key);
     }
 
     // What it is sent.

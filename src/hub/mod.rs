@@ -21,6 +21,7 @@
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `backends` | the control connections, their deadlines and their end |
+//! | `wait` | backends that are faster than a client takes what they send it |
 //! | `tidy` | memory that a crowd has left behind |
 //! | `audit` | everything recounted from scratch, for the tests |
 
@@ -35,6 +36,7 @@ mod revoke;
 mod settled;
 mod tidy;
 mod time;
+mod wait;
 
 use crate::auth;
 use crate::clock::Now;
@@ -58,6 +60,7 @@ pub use refusal::Refusal;
 pub(crate) use revoke::Journal;
 pub(crate) use settled::{After, Flush, Leave};
 pub(crate) use tidy::drop_empty;
+pub(crate) use wait::{Patience, Wait};
 
 /// The registry. See the module's head.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ mod handshake;
 mod limits;
 mod locks;
 mod memory;
+mod pace;
 mod process;
 mod reuseport;
 mod revoked;

@@ -1,0 +1,121 @@
+//! Backends that are faster than a client takes what they send it.
+//!
+//! A client whose socket took what it was last offered is not slow, and one that takes bytes will have room: the command
+//! waits, unread, and the backend with it. It never keeps a command that was executed. Invariant: only a client that has
+//! taken something within [`TAKES_MS`] is waited for, so that a wait ends.
+
+use super::Hub;
+use crate::clock::Now;
+use crate::key::BackendKey;
+use crate::peer::client::{Client, ClientId};
+use crate::wire::command::Command;
+
+/// A client that has taken nothing for so long takes nothing: it is closed as too slow.
+const TAKES_MS: u64 = 1000;
+/// How long a backend waits for the receivers of its direct messages, in all: one slow phone must not hold it up.
+const PATIENCE_MS: u64 = 1000;
+/// What a frame's header takes at most.
+const HEADER_BYTES_MAX: usize = 10;
+
+/// Whether a command is executed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wait {
+    /// It is.
+    No,
+    /// When its receivers were flushed.
+    Flush,
+    /// When its receivers have taken some of what waits for them.
+    Reader,
+}
+
+/// How long a backend may still wait. It comes back with what clients take: one that takes `limits.outbox` in a second
+/// is not slow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    left_ms: u64,
+    since_ms: Option<u64>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { left_ms: PATIENCE_MS, since_ms: None }
+    }
+}
+
+impl Patience {
+    /// Whether it waits on.
+    fn wait(&mut self, now: Now) -> bool {
+        now.ms - *self.since_ms.get_or_insert(now.ms) < self.left_ms
+    }
+
+    /// It waits no more: this many of so many bytes a second went out.
+    fn go_on(&mut self, now: Now, bytes: usize, bytes_max: u32) {
+        let waited_ms = self.since_ms.take().map_or(0, |since_ms| now.ms - since_ms);
+        let earned_ms = bytes as u64 * 1000 / u64::from(bytes_max.max(1));
+        self.left_ms = (self.left_ms.saturating_sub(waited_ms) + earned_ms).min(PATIENCE_MS);
+    }
+}
+
+impl Hub {
+    /// Whether the next command of a backend waits for those that it is for.
+    #[inline]
+    pub(crate) fn wait_for(&mut self, key: BackendKey, command: Command<'_>) -> Wait {
+        let bytes = match command {
+            Command::Direct(_, _, message) | Command::Confirmed(_, _, message) => message.len(),
+            Command::Fragment(_, _, data) => data.len(),
+            _ => return Wait::No,
+        };
+        let bytes = bytes + HEADER_BYTES_MAX;
+        // No client can have more to come than all of them.
+        let outbox_bytes_max = self.rules.limits.outbox_bytes;
+        if self.floor.queued_bytes() + bytes <= outbox_bytes_max as usize {
+            return Wait::No;
+        }
+        self.wait_for_room(key, command, bytes)
+    }
+
+    #[inline(never)]
+    fn wait_for_room(&mut self, key: BackendKey, command: Command<'_>, bytes: usize) -> Wait {
+        let _ = self.settled(); // broadcasts wait for them too
+        let wait = match command {
+            Command::Direct(_, token, _) | Command::Confirmed(_, token, _) => {
+                // Behind a lock they wait for a fragment, which may be this backend's.
+                let takes = |client: &&Client| !client.mail.is_locked();
+                let clients =
+                    self.roster().of_token(token).filter_map(|id| self.roster().find(id)).filter(takes);
+                clients.map(|client| self.room(client, bytes)).max()
+            }
+            _ => {
+                let lock = self.backends[key].lock.as_ref();
+                let ids = lock.iter().flat_map(|lock| lock.clients.iter());
+                let clients = ids.filter_map(|id: &ClientId| self.roster().find(*id));
+                clients.map(|client| self.room(client, bytes)).max()
+            }
+        };
+        let wait = wait.unwrap_or(Wait::No);
+        let patience = self.backends.patience(key);
+        if wait == Wait::Reader && (matches!(command, Command::Fragment(..)) || patience.wait(self.now)) {
+            self.backends.let_wait(key, self.now);
+            return Wait::Reader;
+        }
+        if wait != Wait::Flush {
+            patience.go_on(self.now, bytes, self.rules.limits.outbox_bytes);
+            return Wait::No;
+        }
+        wait
+    }
+
+    fn room(&self, client: &Client, bytes: usize) -> Wait {
+        let waiting = client.mail.waiting_bytes() as usize;
+        // What a lock holds back goes nowhere before the lock is off.
+        let goes = !client.mail.outbox().is_empty();
+        if !client.accepts_data() || !goes || waiting + bytes <= self.rules.limits.outbox_bytes as usize {
+            return Wait::No;
+        }
+        match client.mail.stalled() {
+            None => Wait::Flush,
+            Some(since) if self.now.ms < since.ms() + TAKES_MS => Wait::Reader,
+            Some(_) => Wait::No,
+        }
+    }
+}
