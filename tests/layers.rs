@@ -57,7 +57,7 @@ const PARTS: &[Part] = &[
 /// The crates of `Cargo.toml` that a layer may use, besides those of the layers below it.
 #[rustfmt::skip]
 const CRATES: &[(u8, &[&str])] = &[
-    (0, &["base64", "hashbrown", "hmac", "httparse", "md5", "percent_encoding", "serde_core", "serde_json", "sha1", "sha2", "subtle"]),
+    (0, &["base64", "foldhash", "hashbrown", "hmac", "httparse", "md5", "percent_encoding", "serde_core", "serde_json", "sha1", "sha2", "subtle"]),
     (2, &["log", "slab"]),
     (3, &["mio", "signal_hook", "signal_hook_mio"]),
     (4, &["lexopt", "libc", "rustls"]),

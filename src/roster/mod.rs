@@ -117,7 +117,7 @@ impl Roster {
         Self {
             clients: Slab::new(),
             cold: Vec::new(),
-            tokens: Index::new(token_length, hasher.clone()),
+            tokens: Index::new(token_length, &hasher),
             names: Groups::new(hasher.clone()),
             wheel: Wheel::default(),
             timeouts,

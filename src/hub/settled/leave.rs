@@ -56,33 +56,33 @@ impl Leave<'_> {
 impl Settled<'_> {
     /// A login was proved and there is room: the client is open and its 101 is queued.
     pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) {
-        if !self.floor.roster.is_handshaking(id) {
+        if !self.hub.floor.roster.is_handshaking(id) {
             return;
         }
-        let left_s = (identity.expires_unix_s - self.now.unix_s).max(0) as u64;
-        let expires = Tick::at(self.now.ms.saturating_add(left_s.saturating_mul(1000)));
-        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let left_s = (identity.expires_unix_s - self.hub.now.unix_s).max(0) as u64;
+        let expires = Tick::at(self.hub.now.ms.saturating_add(left_s.saturating_mul(1000)));
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail =
-            roster.admit(id.key, identity.token.as_bytes(), identity.user.as_deref(), expires, self.now);
+            roster.admit(id.key, identity.token.as_bytes(), identity.user.as_deref(), expires, self.hub.now);
         let mut response = Vec::with_capacity(256);
         http::append_upgrade(&mut response, key);
         delivery.response(id.key, mail, &response);
-        let bounds = self.rules.bounds();
+        let bounds = self.hub.rules.bounds();
         for group in &identity.groups {
             let joined = roster.join(id.key, group, bounds);
             debug_assert!(joined.is_ok(), "there was room for the groups of the login");
         }
-        let open = self.floor.roster.counts().open as u64;
-        self.stats.clients_peak = self.stats.clients_peak.max(open);
-        debug!("opened peer={} token={:.8}", self.floor.roster.peer(id.key), identity.token);
+        let open = self.hub.floor.roster.counts().open as u64;
+        self.hub.stats.clients_peak = self.hub.stats.clients_peak.max(open);
+        debug!("opened peer={} token={:.8}", self.hub.floor.roster.peer(id.key), identity.token);
     }
 
     /// An open client leaves its state. See the module's head.
     pub(crate) fn leave(&mut self, key: ClientKey, how: Leave<'_>) {
         self.log(key, how);
-        self.stats.close(how.counted());
-        let Floor { roster, delivery, .. } = &mut *self.floor;
-        let mail = roster.leave(key, how.then(), self.now);
+        self.hub.stats.close(how.counted());
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
+        let mail = roster.leave(key, how.then(), self.hub.now);
         match how {
             Leave::Closing(code, reason) | Leave::Dismissed(code, reason) => {
                 delivery.close(key, mail, Some(code), reason);
@@ -90,16 +90,16 @@ impl Settled<'_> {
             Leave::Answering(code) => delivery.close(key, mail, code, ""),
             Leave::Failed(error) => delivery.close(key, mail, Some(error.close_code()), error.reason()),
             Leave::Overflown => {
-                self.stats.overflows += 1;
+                self.hub.stats.overflows += 1;
                 delivery.drop_unsent(mail);
                 delivery.close(key, mail, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
             }
-            Leave::Lost => delivery.drop_all(key, mail, self.now.tick()),
+            Leave::Lost => delivery.drop_all(key, mail, self.hub.now.tick()),
         }
     }
 
     fn log(&self, key: ClientKey, how: Leave<'_>) {
-        let roster = &self.floor.roster;
+        let roster = &self.hub.floor.roster;
         let peer = roster.peer(key);
         match how {
             Leave::Failed(error) => failed(error, peer),
@@ -114,11 +114,11 @@ impl Settled<'_> {
 
     /// The peer closes, or answers our close.
     pub(crate) fn close_received(&mut self, key: ClientKey, code: Option<CloseCode>) {
-        match self.floor.roster.get(key).map(Client::state) {
+        match self.hub.floor.roster.get(key).map(Client::state) {
             Some(State::Open { .. }) => self.leave(key, Leave::Answering(code)),
             Some(State::Closing { .. }) => {
-                let Floor { roster, delivery, .. } = &mut *self.floor;
-                let mail = roster.go_on(key, Then::Finish, self.now);
+                let Floor { roster, delivery, .. } = &mut self.hub.floor;
+                let mail = roster.go_on(key, Then::Finish, self.hub.now);
                 delivery.queue(crate::delivery::Line::Urgent, key, mail); // ends at once if our close is out
             }
             _ => {}
@@ -127,12 +127,12 @@ impl Settled<'_> {
 
     /// The peer broke the protocol.
     pub(crate) fn fail(&mut self, key: ClientKey, error: DecodeError) {
-        match self.floor.roster.get(key).map(Client::state) {
+        match self.hub.floor.roster.get(key).map(Client::state) {
             Some(State::Open { .. }) => self.leave(key, Leave::Failed(error)),
             Some(State::Closing { .. }) => {
-                failed(error, self.floor.roster.peer(key));
-                let Floor { roster, delivery, .. } = &mut *self.floor;
-                let mail = roster.go_on(key, Then::Linger, self.now);
+                failed(error, self.hub.floor.roster.peer(key));
+                let Floor { roster, delivery, .. } = &mut self.hub.floor;
+                let mail = roster.go_on(key, Then::Linger, self.hub.now);
                 delivery.queue(crate::delivery::Line::Urgent, key, mail);
             }
             _ => {}
@@ -141,12 +141,12 @@ impl Settled<'_> {
 
     /// Nothing more is sent to a client, whatever its state; the slot is reaped at the end of the turn.
     pub(crate) fn lose(&mut self, key: ClientKey) {
-        match self.floor.roster.get(key).map(Client::state) {
+        match self.hub.floor.roster.get(key).map(Client::state) {
             Some(State::Handshaking { .. }) => self.vanish(key, Rule::GoneBeforeRequest),
             Some(State::Open { .. }) => self.leave(key, Leave::Lost),
             Some(State::Closing { .. } | State::Lingering { .. } | State::Finishing { .. }) => {
-                let Floor { roster, delivery, .. } = &mut *self.floor;
-                delivery.drop_all(key, roster.go_on(key, Then::End, self.now), self.now.tick());
+                let Floor { roster, delivery, .. } = &mut self.hub.floor;
+                delivery.drop_all(key, roster.go_on(key, Then::End, self.hub.now), self.hub.now.tick());
             }
             Some(State::Gone) | None => {}
         }
@@ -154,16 +154,16 @@ impl Settled<'_> {
 
     /// A handshake that ends without an answer.
     pub(crate) fn vanish(&mut self, key: ClientKey, rule: Rule) {
-        self.stats.refuse(rule);
-        debug!("vanished rule={} peer={}", rule.name(), self.floor.roster.peer(key));
-        let Floor { roster, delivery, .. } = &mut *self.floor;
-        delivery.drop_all(key, roster.turn_away(key, Then::End, self.now), self.now.tick());
+        self.hub.stats.refuse(rule);
+        debug!("vanished rule={} peer={}", rule.name(), self.hub.floor.roster.peer(key));
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
+        delivery.drop_all(key, roster.turn_away(key, Then::End, self.hub.now), self.hub.now.tick());
     }
 
     /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.
     pub(crate) fn answer(&mut self, key: ClientKey, response: &[u8]) {
-        let Floor { roster, delivery, .. } = &mut *self.floor;
-        delivery.last_response(key, roster.turn_away(key, Then::Linger, self.now), response);
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
+        delivery.last_response(key, roster.turn_away(key, Then::Linger, self.hub.now), response);
     }
 }
 

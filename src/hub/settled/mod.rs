@@ -24,14 +24,12 @@ pub(crate) use audit::Flush;
 pub(crate) use leave::Leave;
 pub(crate) use turn::After;
 
-use super::{Hub, HubRules};
-use crate::clock::Now;
+use super::Hub;
 use crate::config::{Limits, Timeouts};
 use crate::delivery::{Delivery, Line, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
 use crate::roster::{Address, Bounds, Roster, Selection, Sign, TooMany};
-use crate::stats::Stats;
 use crate::wire::frame::Opcode;
 use log::info;
 
@@ -52,10 +50,7 @@ const URGENT_MAX: usize = 64;
 /// A floor on which no broadcast is pending.
 #[derive(Debug)]
 pub(crate) struct Settled<'h> {
-    floor: &'h mut Floor,
-    rules: &'h HubRules,
-    stats: &'h mut Stats,
-    now: Now,
+    hub: &'h mut Hub,
 }
 
 impl Floor {
@@ -138,24 +133,24 @@ impl Hub {
     /// Only to hand out what is pending.
     #[inline(always)]
     fn settling(&mut self) -> Settled<'_> {
-        Settled { floor: &mut self.floor, rules: &self.rules, stats: &mut self.stats, now: self.now }
+        Settled { hub: self }
     }
 }
 
 impl Settled<'_> {
     fn hand_out(&mut self, pending: Pending) {
-        let Floor { roster, delivery, full, .. } = &mut *self.floor;
+        let Floor { roster, delivery, full, .. } = &mut self.hub.floor;
         let receivers = delivery.hand_out(&pending, roster.all_receiving(), full);
-        self.stats.messages_out += u64::from(receivers) * u64::from(pending.messages);
+        self.hub.stats.messages_out += u64::from(receivers) * u64::from(pending.messages);
         delivery.handed_out(pending);
-        while let Some(key) = self.floor.full.pop() {
+        while let Some(key) = self.hub.floor.full.pop() {
             self.leave(key, Leave::Overflown);
         }
     }
 
     #[inline]
     pub(crate) fn is_open(&self, id: ClientId) -> bool {
-        self.floor.roster.is_open(id)
+        self.hub.floor.roster.is_open(id)
     }
 
     // Messages.
@@ -164,12 +159,12 @@ impl Settled<'_> {
     #[inline]
     pub(crate) fn deliver(&mut self, key: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
         self.make_room(message.len());
-        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let Some(to) = roster.receiving(key) else { return false };
         if delivery.offer(key, to, opcode, message).is_err() {
             return self.overflow(key);
         }
-        self.stats.messages_out += 1;
+        self.hub.stats.messages_out += 1;
         true
     }
 
@@ -183,8 +178,8 @@ impl Settled<'_> {
     /// Encodes a message once and queues it for all clients of a token. False when none took it.
     #[inline]
     pub(crate) fn deliver_to_token(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
-        match self.floor.roster.first_of_token(token) {
-            Some(only) if self.floor.roster.after_of_token(only).is_none() => {
+        match self.hub.floor.roster.first_of_token(token) {
+            Some(only) if self.hub.floor.roster.after_of_token(only).is_none() => {
                 self.deliver(only, opcode, message)
             }
             Some(first) => self.deliver_to_chain(first, opcode, message),
@@ -198,12 +193,12 @@ impl Settled<'_> {
         let taken = self.share(true, opcode, message, |settled, range| {
             let (mut next, mut taken) = (Some(first), 0);
             while let Some(key) = next {
-                next = settled.floor.roster.after_of_token(key); // before it may leave the chain
+                next = settled.hub.floor.roster.after_of_token(key); // before it may leave the chain
                 taken += u64::from(settled.offer(key, range, Line::Urgent));
             }
             taken
         });
-        self.stats.messages_out += taken;
+        self.hub.stats.messages_out += taken;
         taken > 0
     }
 
@@ -216,17 +211,17 @@ impl Settled<'_> {
         let line = if keys.len() > URGENT_MAX { Line::Bulk } else { Line::Urgent };
         let taken = self.share(true, opcode, message, |settled, range| {
             if line == Line::Bulk {
-                settled.floor.delivery.note_burst(range);
+                settled.hub.floor.delivery.note_burst(range);
             }
             keys.iter().filter(|key| settled.offer(**key, range, line)).count()
         });
-        self.stats.messages_out += taken as u64;
+        self.hub.stats.messages_out += taken as u64;
         taken
     }
 
     #[inline]
     fn offer(&mut self, key: ClientKey, range: Range, line: Line) -> bool {
-        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let Some(to) = roster.receiving(key) else { return false };
         let taken = delivery.offer_range(key, to, range, line).is_ok();
         if !taken {
@@ -243,9 +238,9 @@ impl Settled<'_> {
         payload: &[u8],
         hand_out: impl FnOnce(&mut Self, Range) -> T,
     ) -> T {
-        let held = self.floor.delivery.encode(fin, opcode, payload);
+        let held = self.hub.floor.delivery.encode(fin, opcode, payload);
         let result = hand_out(self, held.range());
-        self.floor.delivery.give_back(held);
+        self.hub.floor.delivery.give_back(held);
         result
     }
 
@@ -256,19 +251,19 @@ impl Settled<'_> {
     /// # Errors
     /// The bound that is in the way.
     pub(crate) fn join(&mut self, key: ClientKey, group: &str, bounds: Bounds) -> Result<bool, TooMany> {
-        self.floor.roster.join(key, group, bounds)
+        self.hub.floor.roster.join(key, group, bounds)
     }
 
     /// Takes a client out of a group. Whether it was in it.
     pub(crate) fn leave_group(&mut self, key: ClientKey, group: &str) -> bool {
-        self.floor.roster.leave_group(key, group)
+        self.hub.floor.roster.leave_group(key, group)
     }
 
     // Locks.
 
     /// Locks all open clients of a token, or none: when none is open, or one is locked already.
     pub(crate) fn lock(&mut self, token: &[u8]) -> Option<Vec<ClientId>> {
-        let roster = &mut self.floor.roster;
+        let roster = &mut self.hub.floor.roster;
         let clients: Vec<ClientId> = roster.of_token(token).collect();
         let is_locked = |id: &ClientId| roster.get(id.key).is_some_and(|client| client.mail.is_locked());
         if clients.is_empty() || clients.iter().any(is_locked) {
@@ -292,12 +287,12 @@ impl Settled<'_> {
         let taken = self.share(fin, opcode, data, |settled, range| {
             clients.iter().filter(|id| settled.offer_fragment(id.key, range)).count()
         });
-        self.stats.messages_out += if fin { taken as u64 } else { 0 };
+        self.hub.stats.messages_out += if fin { taken as u64 } else { 0 };
         taken
     }
 
     fn offer_fragment(&mut self, key: ClientKey, range: Range) -> bool {
-        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let Some(to) = roster.receiving(key) else { return false };
         let taken = delivery.offer_fragment(key, to, range).is_ok();
         if !taken {
@@ -308,11 +303,11 @@ impl Settled<'_> {
 
     /// Lets what was held back follow the last fragment.
     pub(crate) fn unlock(&mut self, clients: &[ClientId]) {
-        let Floor { roster, delivery, .. } = &mut *self.floor;
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
         for id in clients {
             if roster.is_open(*id) {
                 let to = roster.receiving(id.key).expect("it is open");
-                delivery.unlock(id.key, to, self.now.tick());
+                delivery.unlock(id.key, to, self.hub.now.tick());
             }
         }
     }
@@ -331,22 +326,22 @@ impl Settled<'_> {
 
     #[inline(always)]
     fn has_room(&self, bytes: usize) -> bool {
-        self.floor.delivery.bytes() + bytes <= self.rules.limits.queued_bytes
+        self.hub.floor.delivery.bytes() + bytes <= self.hub.rules.limits.queued_bytes
     }
 
     #[cold]
     fn close_those_behind(&mut self, bytes: usize) {
         while !self.has_room(bytes) {
-            let Some(key) = self.floor.delivery.furthest_behind() else { return };
+            let Some(key) = self.hub.floor.delivery.furthest_behind() else { return };
             self.cut_off(key);
         }
     }
 
     fn cut_off(&mut self, key: ClientKey) {
-        if self.floor.roster.get(key).is_some_and(Client::accepts_data) {
+        if self.hub.floor.roster.get(key).is_some_and(Client::accepts_data) {
             self.leave(key, Leave::Overflown);
         } else {
-            info!("dropped reason=queued peer={}", self.floor.roster.peer(key));
+            info!("dropped reason=queued peer={}", self.hub.floor.roster.peer(key));
             self.lose(key);
         }
     }
