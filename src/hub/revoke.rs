@@ -2,7 +2,7 @@
 //!
 //! The set is here; where it outlives the process is for the [`Journal`] that the process brings, as the hub touches no file.
 //! Invariant: nothing is in force that the journal does not have, and a list of logins is revoked as a whole or not at all.
-//! design: docs/control-protocol.md "Kick and revoke".
+//! design: COMMANDS.md, `r`.
 
 use super::Hub;
 use crate::auth::{Identity, NoRoom, Revocation, Revoked, Unread, Whose};

@@ -1,4 +1,4 @@
-//! COMMANDS.md, "Revoke": a revoked login does not come back, whatever ends the server or is written into its file.
+//! COMMANDS.md, `r`: a revoked login does not come back, whatever ends the server or is written into its file.
 
 use crate::backend::{Backend, command};
 use crate::client::{Client, Cookies, Head, fresh_token, hex, now, refusal};
