@@ -38,6 +38,9 @@ pid=$(cat /run/wsson/wsson.pid)
 grep -q "^Uid:.$(id -u wsson).$(id -u wsson)" "/proc/$pid/status" || fail "$(grep Uid "/proc/$pid/status")"
 [ "$(stat -c '%U %a' /run/wsson/control.sock)" = 'wsson 660' ] || fail "$(ls -l /run/wsson)"
 
+step without any syslog the log is a file, not lost
+[ -S /dev/log ] || grep -q 'info started' /var/log/wsson/wsson.log || fail "$(ls -l /var/log/wsson)"
+
 step the init script
 code 0 service wsson reload
 code 0 service wsson restart

@@ -53,7 +53,7 @@ fn begin(args: &Args, settings: Settings) -> Outcome {
     match detach::detach().map_err(|e| Failure::io("cannot leave the terminal", &e))? {
         Detached::Parent(word) => match word?.as_str() {
             "" => Ok(Exit::Done),
-            needless => say(&format!("wsson: {needless}\n")),
+            said => say(&format!("wsson: {said}\n")),
         },
         Detached::Server(word) => {
             install_log(args);

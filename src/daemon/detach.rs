@@ -16,8 +16,8 @@ use std::os::unix::net::UnixStream;
 /// Which side of [`detach`] this is.
 #[derive(Debug)]
 pub(crate) enum Detached {
-    /// The process that was started from the terminal, with the server's word: empty when it has started, else a
-    /// sentence that says why nothing was to be done.
+    /// The process that was started from the terminal, with the server's word: nothing or a note when it has
+    /// started, or a sentence that says why nothing was to be done.
     Parent(Result<String, Failure>),
     /// The server.
     Server(Word),
@@ -64,11 +64,12 @@ fn leave_session(word: Word) -> io::Result<Detached> {
 impl Word {
     /// The server listens: lets the starting process return, and gives up the standard streams and the directory.
     /// What of these cannot be given up is kept, and the word is said all the same.
-    pub(crate) fn ready(mut self) {
+    pub(crate) fn ready(mut self, note: &str) {
         let _ = std::env::set_current_dir("/");
         let _ = give_up_streams();
         // Nobody listens any more if the starting process was killed; the server runs all the same.
         let _ = self.0.write_all(&[0]);
+        let _ = self.0.write_all(note.as_bytes());
     }
 
     /// There is nothing to do: a server runs already.
@@ -146,6 +147,13 @@ mod tests {
     }
 
     #[test]
+    fn a_note_is_heard() {
+        crate::sys::tests::alone("daemon::detach::tests::a_note_is_heard", || {
+            assert_eq!(heard(|word| word.ready("it logs to a file")), Ok("it logs to a file".into()));
+        });
+    }
+
+    #[test]
     fn a_server_that_dies_silently_is_noticed() {
         let failure = heard(drop).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
@@ -162,7 +170,7 @@ mod tests {
                 while let Ok(file) = File::open("/dev/null") {
                     full.push(file);
                 }
-                Word(theirs).ready();
+                Word(theirs).ready("");
                 assert_eq!(listen(&mut ours), Ok(String::new()));
             },
         );
@@ -173,7 +181,7 @@ mod tests {
         crate::sys::tests::alone(
             "daemon::detach::tests::ready_gives_up_the_streams_and_the_directory",
             || {
-                assert_eq!(heard(Word::ready), Ok(String::new()));
+                assert_eq!(heard(|word| word.ready("")), Ok(String::new()));
                 for standard in 0..=2 {
                     let target = std::fs::read_link(format!("/proc/self/fd/{standard}")).unwrap();
                     assert_eq!(target.to_str(), Some("/dev/null"));

@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_secs(10);
 /// How long a start waits for the one that was faster. Binding takes milliseconds; a host name that is looked up may
 /// take longer.
 const STARTING: Duration = Duration::from_secs(30);
+/// Where a detached server logs that was told nothing, on a host without syslog.
+const LOG_FILE: &str = "/var/log/wsson/wsson.log";
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -64,7 +66,7 @@ pub(crate) fn run_detached(settings: Settings, source: &mut dyn Source, word: Wo
     match begin_detached(settings) {
         Ok(Begun::Service(service)) => {
             // Where the standard streams cannot be replaced they stay as they are, and the server serves.
-            word.ready();
+            word.ready(&service.note());
             return service.serve(source);
         }
         Ok(Begun::Needless(holder)) => word.needless(&running(holder)),
@@ -283,6 +285,16 @@ impl Service {
         }
     }
 
+    /// What the one who started it in the background should know; empty when there is nothing.
+    fn note(&self) -> String {
+        match (&self.settings.log, log_target(&self.settings.log, self.detached)) {
+            (LogTarget::Stderr, log::Target::File(path)) => {
+                format!("it logs to {}, as this host has no /dev/log", path.display())
+            }
+            _ => String::new(),
+        }
+    }
+
     /// What `systemctl status` shows, all of it in one line.
     fn line(&mut self) -> String {
         let clients = self.server.hub().clients();
@@ -402,12 +414,24 @@ fn one_line(text: &str) -> String {
     text.replace('\n', "; ")
 }
 
-/// A detached server has no standard error.
+/// A detached server has no standard error: it logs to syslog or, on a host without any, to the package's folder, if
+/// its user may.
 fn log_target(log: &LogTarget, detached: bool) -> log::Target {
     match log {
         LogTarget::Stderr if !detached => log::Target::Stderr,
+        LogTarget::Stderr if !Path::new("/dev/log").exists() && may_log_to_file() => {
+            log::Target::File(LOG_FILE.into())
+        }
         LogTarget::Stderr | LogTarget::Syslog => log::Target::Syslog,
         LogTarget::File(path) => log::Target::File(path.clone()),
+    }
+}
+
+fn may_log_to_file() -> bool {
+    let file = Path::new(LOG_FILE);
+    match file.exists() {
+        true => sys::may(file, sys::Access::Write).is_ok(),
+        false => file.parent().is_some_and(|folder| sys::may(folder, sys::Access::Make).is_ok()),
     }
 }
 
