@@ -18,6 +18,7 @@ pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// Days from 1970-01-01 in the Gregorian calendar, with years that begin in March.
+#[cfg(any(feature = "tls", test))] // for certificates alone
 pub(crate) fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));

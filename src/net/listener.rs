@@ -388,29 +388,31 @@ impl Drop for SocketFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Barrier};
 
-    /// One of those that start at once over a dead socket gets it, and can be reached; the others are refused.
+    /// Those that start at once over a dead socket look at it one after the other: one gets it and can be reached, the
+    /// others find it alive. The lock that the test holds first stands for a server that is about to bind.
     #[test]
     fn a_dead_socket_is_taken_over_by_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path: Arc<Path> = folder.path().join("control.sock").into();
-        for _ in 0..40 {
-            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-            let start = Arc::new(Barrier::new(4));
-            let starters = [(); 4].map(|()| {
-                let (path, start) = (Arc::clone(&path), Arc::clone(&start));
-                std::thread::spawn(move || {
-                    start.wait();
-                    bind_unix(&path, &Permissions { mode: 0o660, owner: None, group: None })
-                })
-            });
-            let bound = starters.map(|starter| starter.join().unwrap());
-            assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1, "{bound:?}");
-            assert!(sys::connect_unix(&path, PATIENCE).is_ok());
-            for refused in bound.iter().filter_map(|bound| bound.as_ref().err()) {
-                assert!(matches!(refused, BindError::InUse(_)), "{refused}");
-            }
+        let path = folder.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let first = File::open(folder.path()).unwrap();
+        assert!(sys::lock_whole(&first).unwrap());
+        let starters = [(); 4].map(|()| {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                bind_unix(&path, &Permissions { mode: 0o660, owner: None, group: None })
+            })
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        let answer = sys::connect_unix(&path, PATIENCE).unwrap_err();
+        assert_eq!(answer.kind(), io::ErrorKind::ConnectionRefused, "nobody has touched it");
+        drop(first);
+        let bound = starters.map(|starter| starter.join().unwrap());
+        assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1, "{bound:?}");
+        assert!(sys::connect_unix(&path, PATIENCE).is_ok());
+        for refused in bound.iter().filter_map(|bound| bound.as_ref().err()) {
+            assert!(matches!(refused, BindError::InUse(_)), "{refused}");
         }
     }
 }
