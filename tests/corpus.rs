@@ -22,6 +22,8 @@ mod cookies;
 mod frames;
 #[path = "fuzz_bodies/head.rs"]
 mod head;
+#[path = "fuzz_bodies/http_body.rs"]
+mod http_body;
 #[path = "fuzz_bodies/jwt.rs"]
 mod jwt;
 #[path = "fuzz_bodies/query.rs"]
@@ -69,6 +71,11 @@ fn frames() {
 #[test]
 fn head() {
     replay("head", head::body);
+}
+
+#[test]
+fn http_body() {
+    replay("http_body", http_body::body);
 }
 
 #[test]

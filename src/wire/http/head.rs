@@ -162,6 +162,27 @@ impl<'h> Request<'h> {
         }
     }
 
+    /// Whether the connection goes on behind the answer: in HTTP/1.1 unless the client says otherwise, in HTTP/1.0 not.
+    pub fn keeps_alive(&self) -> bool {
+        self.line.version >= (1, 1) && !self.known.connection_close
+    }
+
+    /// Whether the client waits for [`CONTINUE`](super::CONTINUE) before it sends the body; None when it expects something
+    /// else, which gets 417 (RFC 9110 section 10.1.1). In HTTP/1.0 the field means nothing.
+    pub fn awaits_continue(&self) -> Option<bool> {
+        if self.line.version < (1, 1) {
+            return Some(false);
+        }
+        let mut expected = self.values("expect");
+        match (expected.next(), expected.next()) {
+            (None, _) => Some(false),
+            (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => {
+                Some(self.framing() != Framing::None)
+            }
+            _ => None,
+        }
+    }
+
     /// The values of all Cookie fields, as they came.
     pub fn cookies(&self) -> impl Iterator<Item = &'h [u8]> + '_ {
         let (one, several) = match self.known.cookies {
@@ -304,6 +325,8 @@ pub(super) struct Known<'h> {
     pub(super) version: Option<&'h [u8]>,
     /// A Connection field names `upgrade`.
     pub(super) connection_upgrade: bool,
+    /// A Connection field names `close`.
+    connection_close: bool,
     /// There is a Sec-WebSocket-Protocol field.
     pub(super) protocol: bool,
     /// There is an X-Forwarded-For field.
@@ -333,6 +356,7 @@ impl<'h> Known<'h> {
             7 if is(b"upgrade") => (&mut self.upgrade, HeadError::DuplicateUpgrade),
             10 if is(b"connection") => {
                 self.connection_upgrade |= has_token(value, b"upgrade");
+                self.connection_close |= has_token(value, b"close");
                 return Ok(());
             }
             14 if is(b"content-length") => return self.note_length(value),

@@ -48,6 +48,20 @@ impl Response {
         out
     }
 
+    /// The complete response with JSON.
+    pub fn json(self, body: &str) -> Vec<u8> {
+        self.body("application/json", body.as_bytes())
+    }
+
+    /// The beginning of a response whose length is not known: chunks follow.
+    pub fn chunked(self, content_type: &str) -> Vec<u8> {
+        let closes = self.closes;
+        let mut head = self.field("Content-Type", content_type).head;
+        head.push_str("Transfer-Encoding: chunked\r\n");
+        head.push_str(if closes { "Connection: close\r\n\r\n" } else { "\r\n" });
+        head.into_bytes()
+    }
+
     /// What answers HEAD: the same without the body, whose length it tells.
     pub fn head_for(self, content_type: &str, length: usize) -> Vec<u8> {
         let closes = self.closes;
@@ -56,6 +70,23 @@ impl Response {
         head.push_str(if closes { "Connection: close\r\n\r\n" } else { "\r\n" });
         head.into_bytes()
     }
+}
+
+/// The interim response to `Expect: 100-continue` (RFC 9110 section 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Appends a chunk. An empty one would be the last, so nothing is appended for it.
+pub fn append_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the end of the chunks.
+pub fn append_last_chunk(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n\r\n");
 }
 
 /// The reason phrases of RFC 9110 section 15, for what is answered here.
@@ -77,5 +108,38 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         status => unreachable!("{status} is not among the answers"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http::{Body, Framing, Piece};
+
+    #[test]
+    fn a_response_has_one_framing() {
+        let whole = Response::new(404).field("Cache-Control", "no-store").json("{}");
+        let expected = "HTTP/1.1 404 Not Found\r\nCache-Control: no-store\r\nContent-Type: application/json\r\n\
+            Content-Length: 2\r\n\r\n{}";
+        assert_eq!(String::from_utf8(whole).as_deref(), Ok(expected));
+        let chunked = Response::new(200).close().chunked("application/json");
+        let expected = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
+            Connection: close\r\n\r\n";
+        assert_eq!(String::from_utf8(chunked).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_chunked_is_read_again() {
+        let mut out = Vec::new();
+        for data in [&b"first"[..], b"", &[b'x'; 300]] {
+            append_chunk(&mut out, data);
+        }
+        append_last_chunk(&mut out);
+        assert!(out.starts_with(b"5\r\nfirst\r\n12c\r\nx"), "{}", out.escape_ascii());
+        let (mut body, mut input, mut length) = (Body::new(Framing::Chunked, 1000).unwrap(), &out[..], 0);
+        while let Piece::Data(data) = body.read(&mut input).unwrap() {
+            length += data.len();
+        }
+        assert_eq!((length, input.len()), (305, 0));
     }
 }

@@ -375,6 +375,23 @@ fn leaves_the_first_frames_alone() {
 }
 
 #[test]
+fn tells_what_becomes_of_the_connection() {
+    for (lines, keeps, continues) in [
+        (&["POST / HTTP/1.1", "Host: a"][..], true, Some(false)),
+        (&["POST / HTTP/1.1", "Host: a", "Connection: keep-alive, Close"], false, Some(false)),
+        (&["POST / HTTP/1.0", "Connection: keep-alive", "Expect: 100-continue"], false, Some(false)),
+        (&["POST / HTTP/1.1", "Host: a", "Content-Length: 3", "Expect: 100-Continue"], true, Some(true)),
+        (&["POST / HTTP/1.1", "Host: a", "Expect: 100-continue"], true, Some(false)),
+        (&["POST / HTTP/1.1", "Host: a", "Content-Length: 3", "Expect: 200-ok"], true, None),
+        (&["POST / HTTP/1.1", "Host: a", "Expect: 100-continue", "Expect: 100-continue"], true, None),
+    ] {
+        let bytes = head(lines);
+        let request = parse(&bytes).expect("a good head");
+        assert_eq!((request.keeps_alive(), request.awaits_continue()), (keeps, continues), "{lines:?}");
+    }
+}
+
+#[test]
 fn a_framing_has_one_reading() {
     let framing = |lines: &[&str]| {
         let bytes = head(&[&["POST /send HTTP/1.1", "Host: a"], lines].concat());
