@@ -1,6 +1,6 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [survive] [hints] [backends]
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [signed] [survive] [hints] [backends]
 
 All of them without a name.
 """
@@ -12,6 +12,7 @@ import demo_page
 import harness
 import hints
 import nginx
+import signed
 import snippets
 import survive
 from harness import CACHE, Server, cookie_header, cookies, fresh_token, not_ok, ok, run
@@ -89,7 +90,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "survive", "hints", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "signed", "survive", "hints", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -104,6 +105,8 @@ def main():
         demo_page.test()
     if "snippets" in names:
         snippets.test()
+    if "signed" in names:
+        signed.test()
     if "survive" in names:
         survive.test()
     if "hints" in names:
