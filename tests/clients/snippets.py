@@ -77,7 +77,7 @@ EXPECTED = {
     "push-node": (WHOLE, ""),
 }
 # Tested in hints.py, and by `users`.
-ELSEWHERE = {"browser", "user-wsson", "user-php", "ask-php", "kick-php"}
+ELSEWHERE = {"browser", "user-wsson", "user-php", "ask-php", "rooms-php", "logout-php"}
 RUNNERS = {"sh": ["sh", "-ec"], "python": [sys.executable, "-c"], "js": ["node", "-e"]}
 
 
@@ -260,14 +260,22 @@ def users():
             got = [client.recv(timeout=PATIENCE_S) for _ in range(3)]
             check("snippet user-php: it sends", got, ["Hello, you", "Three new orders", "Everybody but one"])
             check("snippet ask-php: it prints", run_block("ask-php", ask), "1 connections\n44 is there\n")
-            code = f"{asking}$token = '{TOKEN}';\n{marked['kick-php'][1]}"
-            check("snippet kick-php: it prints", run_block("kick-php", code), "1 closed\n")
+            both = f"{head}\n{asking.removeprefix('<?php')}"
+            check("snippet rooms-php: it prints", run_block("rooms-php", f"{both}{marked['rooms-php'][1]}"), "44 are in it\n")
+            check("snippet rooms-php: it sends", client.recv(timeout=PATIENCE_S), "Welcome to room 7")
+            code = f"{asking}$token = '{TOKEN}';\n{marked['logout-php'][1]}"
+            check("snippet logout-php: it prints", run_block("logout-php", code), "1 closed\n")
             try:
                 client.recv(timeout=PATIENCE_S)
-                not_ok("snippet kick-php: the page is closed", "a message came")
+                not_ok("snippet logout-php: the page is closed", "a message came")
             except ConnectionClosed as closed:
                 found = (closed.rcvd.code, closed.rcvd.reason)
-                check("snippet kick-php: the page is closed", found, (4001, "you have logged out"))
+                check("snippet logout-php: the page is closed", found, (4001, "you have logged out"))
+        try:
+            with place.client(cookie_header(user_cookies("44"))):
+                not_ok("snippet logout-php: the cookies are refused", "they log in")
+        except InvalidStatus as error:
+            check("snippet logout-php: the cookies are refused", error.response.status_code, 403)
         server.stop()
         check("snippet ask-php: without wsson", run_block("ask-php", ask), "0 connections\n")
         server.again()
