@@ -83,7 +83,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
         let command = match command::decode(&input[used..], rules) {
-            Ok(Some((len, command))) if is_burst(command) && hub.is_throttled(len) => break Progress::More,
+            Ok(Some((len, command))) if is_burst(&command) && hub.is_throttled(len) => break Progress::More,
             Ok(Some((len, command))) => match hub.wait_for(key, command) {
                 Wait::No => {
                     used += len;
@@ -102,7 +102,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
                 break Progress::Waiting;
             }
         };
-        share = share.saturating_sub(cost(hub, command));
+        share = share.saturating_sub(cost(hub, &command));
         proven = proven || hub.backends.prove(key, input.get(used));
         match if proven { execute(hub, key, command, &mut share) } else { Err(Error::NotABackend) } {
             Ok(None) => {}
@@ -120,7 +120,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
     (used, progress)
 }
 
-fn cost(hub: &Hub, command: Command<'_>) -> usize {
+fn cost(hub: &Hub, command: &Command<'_>) -> usize {
     match command {
         Command::Broadcast(..) => COMMAND_COST + hub.clients(),
         Command::Status => SHARE, // it asks the kernel about the process: one a turn
@@ -129,7 +129,7 @@ fn cost(hub: &Hub, command: Command<'_>) -> usize {
 }
 
 /// Whether a command may send as much as a broadcast does.
-fn is_burst(command: Command<'_>) -> bool {
+fn is_burst(command: &Command<'_>) -> bool {
     match command {
         Command::Broadcast(..) => true,
         Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) => to.may_be_many(),
@@ -186,33 +186,36 @@ fn execute<'b>(
             return Ok(None);
         }
         Command::WriteAnswered(kind, to, message) => {
-            Reply::Answer(Answer::Written(write(hub, kind, &to, message, share)))
+            answer(Answer::Written(write(hub, kind, &to, message, share)))
         }
-        Command::Kick(who, reason) => Reply::Answer(Answer::Closed(kick(hub, &who, reason, share))),
-        Command::Revoke(who, reason) => Reply::Answer(revoke(hub, &who, reason, share)),
+        Command::Kick(who, reason) => answer(Answer::Closed(kick(hub, &who, reason, share))),
+        Command::Revoke(who, reason) => answer(revoke(hub, &who, reason, share)),
         Command::Join(groups, who) => {
             let (joined, error) = hub.join_all(items(&who), groups);
             spend(share, who.len() + groups.iter().count() * joined);
-            Reply::Answer(Answer::Moved(joined, error.map(|error| error.to_string())))
+            answer(Answer::Moved(joined, error.map(|error| error.to_string())))
         }
         Command::Leave(groups, who) => {
             let left = hub.leave_all(items(&who), groups);
             spend(share, who.len() + groups.iter().count() * left);
-            Reply::Answer(Answer::Moved(left, None))
+            answer(Answer::Moved(left, None))
         }
         Command::Count(items) => {
             spend(share, items.len());
-            Reply::Answer(Answer::Online(count(hub, &items)))
+            answer(Answer::Online(count(hub, &items)))
         }
         Command::Here(target, cursor) => {
             let address = address(target);
             spend(share, 4 * hub.online(address)); // a look at each, in a tree
-            Reply::Answer(Answer::Here(here(hub, address, cursor)))
+            answer(Answer::Here(here(hub, address, cursor)))
         }
-        Command::Refused(verb, why) => {
-            Reply::Answer(Answer::Refused(Refused { verb, error: why.to_string() }))
-        }
+        Command::Refused(verb, why) => answer(Answer::Refused(Refused { verb, error: why.to_string() })),
     }))
+}
+
+/// Apart from the replies that every command may get, which are smaller.
+fn answer(answer: Answer) -> Reply<'static> {
+    Reply::Answer(Box::new(answer))
 }
 
 fn spend(share: &mut usize, touched: usize) {

@@ -26,7 +26,7 @@ pub enum Reply<'b> {
     /// `E`: protocol error or overflow; the connection ends.
     Error,
     /// A JSON object.
-    Answer(Answer),
+    Answer(Box<Answer>),
 }
 
 impl Reply<'_> {
@@ -79,7 +79,7 @@ mod tests {
             Reply::Ping,
             Reply::Pong,
             Reply::Error,
-            Reply::Answer(Answer::Closed(3)),
+            Reply::Answer(Box::new(Answer::Closed(3))),
         ] {
             reply.append_to(&mut out);
         }
