@@ -19,15 +19,16 @@ struct Part(&'static str, u8, &'static [&'static str], &'static [&'static str]);
 const PARTS: &[Part] = &[
     // 0: bytes and values. They know nobody, but for what they are made of.
     Part("key", 0, &[], &[]),
+    Part("words", 0, &[], &[]),
     Part("clock", 0, &["key"], &[]),
     Part("date", 0, &[], &[]),
     Part("rule", 0, &[], &[]),
     Part("stats", 0, &["rule"], &[]), // a counter each
     Part("wire", 0, &[], &[]),
     Part("wire::frame", 0, &[], &[]),
-    Part("wire::http", 0, &[], &[]),
+    Part("wire::http", 0, &["words"], &[]),
     Part("wire::command", 0, &["wire::frame"], &[]), // the kind of a message
-    Part("auth", 0, &[], &[]),
+    Part("auth", 0, &["words"], &[]),
     Part("config", 0, &["auth"], &["toml_span"]),
     Part("delivery", 0, &["delivery::outbox", "delivery::spool", "wire::frame", "clock", "key"], &[]),
     Part("delivery::outbox", 0, &["delivery::spool", "wire::frame"], &[]),
