@@ -264,7 +264,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.run_costly();
         self.run_leftovers();
         self.accept(now);
-        if self.lateness.may_expire(now, self.hub.client_slots() + self.hub.backends.len()) {
+        if now.ms >= self.deadline_ms() {
             self.expire(now);
         }
         self.flush();
@@ -274,16 +274,18 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         if self.hub.is_tidy_due() {
             self.tidy();
         }
-        self.lateness.sleep(now, self.timeout_ms(now));
     }
 
     /// Those that wait for a client go on when one of them may have taken something.
     #[inline]
     fn release(&mut self, now: Now) {
+        if self.held.is_empty() {
+            return;
+        }
         let room = std::mem::replace(&mut self.room, Room::AsBefore);
-        if !self.held.is_empty() && (room == Room::More || now.ms >= self.held_until_ms) {
+        if room == Room::More || now.ms >= self.held_until_ms {
             self.release_all();
-        } else if !self.held.is_empty() && self.held_until_ms == u64::MAX {
+        } else if self.held_until_ms == u64::MAX {
             self.held_until_ms = now.ms + HELD_MS;
         }
     }
@@ -308,9 +310,20 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
     }
 
-    /// Deadlines that have come.
+    /// No deadline of a peer's, nor that of the drain, is before this moment.
     #[inline]
+    fn deadline_ms(&self) -> u64 {
+        let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
+        self.hub.next_deadline_ms().min(self.nodes.next_deadline_ms()).min(drain_until_ms)
+    }
+
+    /// Deadlines that have come.
+    #[inline(never)]
     fn expire(&mut self, now: Now) {
+        let peers = self.hub.client_slots() + self.hub.backends.len();
+        if !self.lateness.may_expire(now, self.deadline_ms(), peers) {
+            return;
+        }
         self.overdue = self.hub.expire(EXPIRES_MAX);
         self.nodes.expire(&mut self.hub, now);
         if self.drain_until_ms.is_some_and(|until_ms| now.ms >= until_ms) {
@@ -323,9 +336,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         if self.has_work() {
             return Some(0);
         }
-        let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
-        let deadline_ms = self.hub.next_deadline_ms().min(self.nodes.next_deadline_ms());
-        let next_ms = self.accept_at_ms.min(deadline_ms).min(drain_until_ms).min(self.held_until_ms);
+        let next_ms = self.accept_at_ms.min(self.deadline_ms()).min(self.held_until_ms);
         (next_ms != u64::MAX).then(|| next_ms.saturating_sub(now.ms))
     }
 
@@ -333,7 +344,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     fn has_work(&self) -> bool {
         let runs = !self.run.is_empty() || !self.later.is_empty();
         let flushes = self.hub.floor.has_flush() || self.hub.backends.has_flush() || self.nodes.has_flush();
-        self.overdue || runs || flushes || self.lateness.is_forgiving()
+        self.overdue || runs || flushes
     }
 
     /// Those that waited come before those that the next events bring.
