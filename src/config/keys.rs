@@ -385,7 +385,7 @@ section! {
         /// keeps is not in it. 256 MiB: what a small host can spare. Beyond: the client that holds back most is closed
         /// with 1013.
         "queued" => queued_bytes: usize = 256 * MIB, Size { min: 1, max: usize::MAX }, Reload;
-        /// What is kept of heads and messages that are not complete, of all connections together. 64 MiB: a thousand of the
+        /// What is kept of TLS handshakes, heads and messages that are not complete, of all connections together. 64 MiB: a thousand of the
         /// longest messages. Beyond: connections that have most of it are dropped, those without a login first; clients
         /// get 1013.
         "received" => received_bytes: usize = 64 * MIB, Size { min: 1, max: usize::MAX }, Reload;

@@ -66,6 +66,8 @@ pub(crate) struct Delivery {
     pending: Option<Pending>,
     ranks: Ranks,
     outbox_bytes_max: u32,
+    /// What the streams of clients keep of what they were given.
+    stream_bytes: usize,
 }
 
 impl Delivery {
@@ -76,6 +78,7 @@ impl Delivery {
             pending: None,
             ranks: Ranks::default(),
             outbox_bytes_max,
+            stream_bytes: 0,
         }
     }
 
@@ -87,7 +90,12 @@ impl Delivery {
     /// Bytes that wait for all clients, shared ones counted once, and what keeps them in order.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.spool.bytes()
+        self.spool.bytes() + self.stream_bytes
+    }
+
+    /// The stream of a client keeps another number of bytes than before.
+    pub(crate) fn note_stream(&mut self, before: usize, now: usize) {
+        self.stream_bytes = self.stream_bytes + now - before;
     }
 
     /// The client that is to go first when memory runs out; none when nobody is behind.

@@ -421,6 +421,10 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     fn reap_all<K: Protocol>(&mut self) -> bool {
         let mut freed = false;
         while let Some(key) = K::next_gone(peers!(self)) {
+            let held_bytes = K::row(&mut self.table).get_mut(key).map_or(0, |slot| slot.held_bytes());
+            if held_bytes > 0 {
+                key.note_held(peers!(self), held_bytes, 0);
+            }
             K::row(&mut self.table).remove(key);
             key.remove(peers!(self));
             freed = true;
@@ -509,6 +513,9 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             }
             Err(error) => read_failed(key, peers, slot, error),
         };
+        if let Some((before, now)) = slot.held_change() {
+            key.note_held(peers, before, now);
+        }
         match progress {
             Progress::Waiting => {}
             Progress::More => go_on(&mut self.run, slot, key.peer()),
@@ -523,6 +530,9 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         let flushed = key.flush(peers, line, slot);
         if !matches!(flushed, Ok((true, After::Idle))) {
             flush_stopped(key, peers, line, slot, flushed);
+        }
+        if let Some((before, now)) = slot.held_change() {
+            key.note_held(peers, before, now);
         }
         if slot.place == Place::Nowhere && key.may_go_on(peers, slot.read) {
             go_on(&mut self.run, slot, key.peer());

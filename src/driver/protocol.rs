@@ -90,6 +90,10 @@ pub(super) trait Protocol: Key {
     /// A read failed for good.
     fn break_off<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, error: &io::Error);
 
+    /// Its stream keeps another number of bytes than before.
+    #[inline(never)]
+    fn note_held<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>, _before: usize, _now: usize) {}
+
     // The flush.
 
     /// It is to be flushed.
@@ -210,6 +214,10 @@ impl Protocol for ClientKey {
     fn break_off<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, error: &io::Error) {
         debug!("connection_lost reason=\"{error}\"");
         self.lose(peers);
+    }
+
+    fn note_held<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, before: usize, now: usize) {
+        peers.hub.note_stream(self, before, now);
     }
 
     #[inline]

@@ -81,6 +81,12 @@ pub trait Stream {
         false
     }
 
+    /// Bytes that it keeps, of either direction: what has come and is not complete, what the kernel has not taken.
+    #[inline(always)]
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// Whether it holds bytes that the kernel has not taken. They are its own, or were written.
     fn has_unsent(&self) -> bool {
         false

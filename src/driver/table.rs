@@ -70,7 +70,12 @@ pub(super) struct Slot<S> {
     pub(super) place: Place,
     /// Whom what it said last was for.
     pub(super) spoke: Spoke,
+    /// What the stream keeps, as it was told to the hub, in [`HELD_UNIT_BYTES`].
+    held: u16,
 }
+
+/// So that two bytes are enough for the longest ClientHello and for a turn's share of ciphertext.
+const HELD_UNIT_BYTES: usize = 256;
 
 // What `peer::client` counts for it: a stream of 16 bytes and the marks.
 const _: () = assert!(size_of::<Option<Slot<[u64; 2]>>>() <= 24);
@@ -78,7 +83,7 @@ const _: () = assert!(size_of::<Option<Slot<[u64; 2]>>>() <= 24);
 impl<S: Stream> Slot<S> {
     pub(super) fn new(stream: S, write: Write) -> Self {
         // Whether there is something to read an event will tell.
-        Self { stream, read: Read::Drained, write, place: Place::Nowhere, spoke: Spoke::Nothing }
+        Self { stream, read: Read::Drained, write, place: Place::Nowhere, spoke: Spoke::Nothing, held: 0 }
     }
 
     /// Takes note of an event; true when bytes can go out that could not.
@@ -93,6 +98,22 @@ impl<S: Stream> Slot<S> {
             Write::Shut => ready.writable && self.stream.has_unsent(),
             _ => false,
         }
+    }
+
+    /// What the stream keeps now, if that is not what was told before: bytes before and now.
+    #[inline(always)]
+    pub(super) fn held_change(&mut self) -> Option<(usize, usize)> {
+        let now = self.stream.held_bytes().div_ceil(HELD_UNIT_BYTES).min(u16::MAX.into()) as u16;
+        if now == self.held {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.held, now);
+        Some((usize::from(before) * HELD_UNIT_BYTES, usize::from(now) * HELD_UNIT_BYTES))
+    }
+
+    /// What was told last, in bytes: the stream goes.
+    pub(super) fn held_bytes(&self) -> usize {
+        usize::from(self.held) * HELD_UNIT_BYTES
     }
 
     /// The kernel took less than it was offered.

@@ -45,6 +45,12 @@ impl Hub {
         None
     }
 
+    /// The stream of a client keeps another number of bytes than before.
+    pub(crate) fn note_stream(&mut self, key: ClientKey, before: usize, now: usize) {
+        self.floor.note_stream(key, before, now);
+        self.relieve_input();
+    }
+
     /// Over `limits.received`, connections whose heads or messages are not complete are closed until seven eighths of it
     /// are kept: those without a login first, then those that have most. So a look at all of them is paid by an eighth.
     pub(crate) fn relieve_input(&mut self) {
@@ -52,11 +58,10 @@ impl Hub {
         if self.roster().input_bytes() <= received_bytes_max {
             return;
         }
-        let all = self.roster().iter();
-        let mut kept: Vec<(bool, Reverse<usize>, ClientKey)> = all
-            .filter(|(_, client)| client.input_bytes() > 0)
-            .map(|(key, client)| (client.was_open(), Reverse(client.input_bytes()), key))
-            .collect();
+        let weight = |client: &Client| client.input_bytes() + client.stream_bytes();
+        let all = self.roster().iter().map(|(key, client)| (client.was_open(), Reverse(weight(client)), key));
+        let mut kept: Vec<(bool, Reverse<usize>, ClientKey)> =
+            all.filter(|(_, bytes, _)| bytes.0 > 0).collect();
         kept.sort_unstable();
         for (was_open, Reverse(bytes), key) in kept {
             if self.roster().input_bytes() <= received_bytes_max / 8 * 7 {

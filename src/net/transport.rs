@@ -82,6 +82,14 @@ impl Stream for Transport {
     }
 
     #[inline(always)]
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Tls(session) => session.held_bytes(),
+            Self::Tcp(_) | Self::Unix(_) => 0,
+        }
+    }
+
+    #[inline(always)]
     fn has_unsent(&self) -> bool {
         matches!(self, Self::Tls(session) if session.has_unsent())
     }

@@ -75,7 +75,12 @@ pub(crate) enum State {
     /// The request head is not complete. `head` is what came of it so far.
     // Boxed: the other states are half as large.
     #[allow(clippy::box_collection)]
-    Handshaking { head: Option<Box<Vec<u8>>>, until: Tick },
+    Handshaking {
+        head: Option<Box<Vec<u8>>>,
+        until: Tick,
+        /// What its stream keeps, of a TLS handshake, in 256 bytes.
+        stream: u16,
+    },
     /// Messages go both ways.
     Open { decoder: Decoder },
     /// Our close frame is queued or sent, theirs is awaited; their messages are ignored.
@@ -156,7 +161,7 @@ impl Client {
     pub(crate) fn new(generation: u32, now: Tick, until: Tick) -> Self {
         Self {
             mail: Mailbox::default(),
-            state: State::Handshaking { head: None, until },
+            state: State::Handshaking { head: None, until, stream: 0 },
             generation,
             heard: now,
             pinged: None,
@@ -234,6 +239,21 @@ impl Client {
         }
     }
 
+    /// What its stream keeps while its request is awaited.
+    pub(crate) fn stream_bytes(&self) -> usize {
+        match self.state {
+            State::Handshaking { stream, .. } => usize::from(stream) * STREAM_UNIT_BYTES,
+            _ => 0,
+        }
+    }
+
+    /// Its stream keeps this much. False when its request is not awaited: then it is not for the client to know.
+    pub(crate) fn set_stream_bytes(&mut self, bytes: usize) -> bool {
+        let State::Handshaking { stream, .. } = &mut self.state else { return false };
+        *stream = (bytes / STREAM_UNIT_BYTES).min(u16::MAX.into()) as u16;
+        true
+    }
+
     // Signs of life.
 
     /// Bytes came; true when a ping was waiting for them.
@@ -294,6 +314,9 @@ impl Client {
         others.fold(silence, |nearest, due| if due.0 <= nearest.0 { due } else { nearest })
     }
 }
+
+/// What a stream keeps is counted in this.
+const STREAM_UNIT_BYTES: usize = 256;
 
 /// What becomes of a client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,6 +50,8 @@ impl Roster {
         check(refused == self.counts.refused, || {
             format!("{refused} were refused, not {}", self.counts.refused)
         })?;
+        let streams: usize = self.iter().map(|(_, client)| client.stream_bytes()).sum();
+        check(streams == self.stream_bytes, || format!("{} bytes in streams, {streams}", self.stream_bytes))?;
         let kept: usize = self.iter().map(|(_, client)| client.input_bytes()).sum();
         check(kept == self.input_bytes, || format!("{} bytes of input, {kept} kept", self.input_bytes))?;
         for (place, listener) in self.listeners.iter().enumerate() {

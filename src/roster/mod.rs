@@ -109,6 +109,8 @@ pub(crate) struct Roster {
     generation: u32,
     /// What is kept of all clients' input.
     input_bytes: usize,
+    /// What the streams of those keep whose request is awaited.
+    stream_bytes: usize,
 }
 
 impl Roster {
@@ -127,6 +129,7 @@ impl Roster {
             gone: Vec::new(),
             generation: 0,
             input_bytes: 0,
+            stream_bytes: 0,
         }
     }
 
@@ -336,10 +339,19 @@ impl Roster {
         head
     }
 
-    /// What is kept of all clients' input: of request heads, and of messages that are not complete.
+    /// What is kept of all clients' input: of TLS handshakes and request heads, and of messages that are not complete.
     #[inline]
     pub(crate) fn input_bytes(&self) -> usize {
-        self.input_bytes
+        self.input_bytes + self.stream_bytes
+    }
+
+    /// The stream of a client keeps this much. False when its request is not awaited any more.
+    pub(crate) fn set_stream_bytes(&mut self, key: ClientKey, bytes: usize) -> bool {
+        let Some(client) = self.clients.get_mut(key.index()) else { return false };
+        let before = client.stream_bytes();
+        let is_stranger = client.set_stream_bytes(bytes);
+        self.stream_bytes = self.stream_bytes + client.stream_bytes() - before;
+        is_stranger
     }
 
     /// Bytes came.

@@ -2,6 +2,8 @@
 
 use crate::backend::{Backend, to};
 use crate::client::{Client, Frame, frame};
+#[cfg(feature = "tls")]
+use crate::server::Address;
 use crate::server::{Server, Setup, eventually};
 
 /// Gives a client that does not read more than the kernel takes for it, so that the server keeps the rest.
@@ -139,4 +141,32 @@ fn what_is_begun_and_not_ended_stays_within_its_limit() {
     backend.confirm('c', &genuine.token.clone(), "still here", 'A');
     genuine.expect_text("still here");
     drop((strangers, clients));
+}
+
+/// A ClientHello may be 48 KiB long and comes before any login.
+#[cfg(feature = "tls")]
+#[test]
+fn client_hellos_that_do_not_end_stay_within_the_limit() {
+    let server = Setup::new().tls("curve").limit("received = 1000000").start();
+    let mut backend = Backend::connect(&server);
+    let before_kib = server.rss_kib();
+    let address = server.endpoints.iter().find(|address| matches!(address, Address::Tls(_)));
+    let address = address.expect("a TLS listener");
+    // Two whole records of a message that announces 48,000 bytes.
+    let mut hello = vec![22, 3, 1, 0x3f, 0xff, 1, 0, 0xbb, 0x80, 3, 3];
+    hello.resize(5 + 0x3fff, 0);
+    hello.extend([22, 3, 1, 0x3f, 0xff]);
+    hello.resize(2 * (5 + 0x3fff), 0);
+    let strangers: Vec<_> = (0..100)
+        .map(|_| {
+            let mut socket = address.connect().expect("it accepts");
+            socket.send(&hello);
+            socket
+        })
+        .collect();
+    eventually("strangers are dropped", || !backend.status().numbers("received_full").is_empty());
+    backend.done();
+    let grown_kib = server.rss_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 4000, "RSS grew by {grown_kib} KiB");
+    drop(strangers);
 }

@@ -156,12 +156,24 @@ impl Settled<'_> {
     pub(crate) fn vanish(&mut self, key: ClientKey, rule: Rule) {
         self.hub.stats.refuse(rule);
         debug!("vanished rule={} peer={}", rule.name(), self.hub.floor.roster.peer(key));
+        self.move_stream(key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         delivery.drop_all(key, roster.turn_away(key, Then::End, self.hub.now), self.hub.now.tick());
     }
 
+    /// Its request is awaited no more: what its stream keeps counts with what is queued.
+    fn move_stream(&mut self, key: ClientKey) {
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
+        let bytes = roster.get(key).map_or(0, Client::stream_bytes);
+        if bytes > 0 {
+            roster.set_stream_bytes(key, 0);
+            delivery.note_stream(0, bytes);
+        }
+    }
+
     /// Sends an HTTP response to a request that is not to become a WebSocket; the connection ends.
     pub(crate) fn answer(&mut self, key: ClientKey, response: &[u8]) {
+        self.move_stream(key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         delivery.last_response(key, roster.turn_away(key, Then::Linger, self.hub.now), response);
     }

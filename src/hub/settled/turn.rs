@@ -82,6 +82,14 @@ impl Floor {
 
     // Input.
 
+    /// The stream of a client keeps another number of bytes than before: with the input of strangers while its request is
+    /// awaited, with what is queued after that.
+    pub(crate) fn note_stream(&mut self, key: ClientKey, before: usize, now: usize) {
+        if !self.roster.set_stream_bytes(key, now) {
+            self.delivery.note_stream(before, now);
+        }
+    }
+
     #[inline]
     pub(crate) fn hear(&mut self, id: ClientId, now: Now) -> Heard {
         self.roster.hear(id, now)

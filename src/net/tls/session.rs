@@ -293,6 +293,10 @@ impl Stream for Session {
         matches!(self.speaks, Speaks::Nothing | Speaks::Tls) && self.tls.is_handshaking()
     }
 
+    fn held_bytes(&self) -> usize {
+        self.incoming.capacity() + self.outgoing.capacity()
+    }
+
     fn has_unsent(&self) -> bool {
         !self.outgoing.is_empty()
     }
