@@ -11,7 +11,7 @@ use crate::peer::client::ClientId;
 use crate::roster::Heard;
 use crate::rule::Rule;
 use crate::wire::frame::Event;
-use crate::wire::http::{self, Request, UpgradeError, Wishes};
+use crate::wire::http::{self, Request, UpgradeError};
 
 /// An application. Every method has a default; the defaults push messages and drop what clients say.
 #[allow(unused_variables)]
@@ -173,7 +173,7 @@ fn judge<H: Handler>(
     if !handler.check_origin(hub, origin) {
         return Err(Rule::OriginNotAllowed.into());
     }
-    let wishes = Wishes::read(request.target())?;
+    let wishes = request.wishes()?;
     let mut identity = handler.authorize(hub, request)?;
     hub.grant(&mut identity, &wishes)?;
     hub.admit(id, &identity, &key)?;

@@ -33,6 +33,26 @@ pub(crate) fn find_stop(bytes: &[u8], at: usize) -> Option<usize> {
     find(bytes, at, |word| equal(word, 0) | equal(word, b'\n'), |byte| byte == 0 || byte == b'\n')
 }
 
+/// How many letters and hyphens `bytes` begin with, in whole words of eight: those in the last word may not be counted.
+#[inline]
+pub(crate) fn count_letters(bytes: &[u8]) -> usize {
+    let mut count = 0;
+    for word in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(word.try_into().expect("chunks of eight"));
+        // Below 128 no sum reaches the next byte, so that every mark is right.
+        let low = word & !TOPS;
+        let small = low | (ONES * 0x20);
+        let letter = (small + ONES * (0x80 - b'a') as u64) & !(small + ONES * (0x7f - b'z') as u64);
+        let hyphen = !((low ^ (ONES * u64::from(b'-'))) + ONES * 0x7f);
+        let others = (!(letter | hyphen) | word) & TOPS;
+        if others != 0 {
+            return count + others.trailing_zeros() as usize / 8;
+        }
+        count += 8;
+    }
+    count
+}
+
 /// The place at or behind `at` of the first such byte.
 #[inline]
 pub(crate) fn find_byte(bytes: &[u8], at: usize, wanted: u8) -> Option<usize> {
@@ -83,7 +103,7 @@ mod tests {
     proptest! {
         #[test]
         fn finds_what_a_search_by_bytes_finds(
-            bytes in prop::collection::vec(prop_oneof![any::<u8>(), b' '..b'~', Just(b'\t'), Just(0x80)], 0..40),
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), b' '..b'~', b'a'..=b'z', b'A'..=b'Z', Just(b'-'), Just(b'\t'), Just(0x80)], 0..40),
             at in 0..42_usize,
         ) {
             let plain = |wanted: fn(u8) -> bool| {
@@ -91,6 +111,9 @@ mod tests {
             };
             prop_assert_eq!(find_control(&bytes, at), plain(|byte| byte.is_ascii_control() && byte != b'\t'));
             prop_assert_eq!(find_invisible(&bytes, at), plain(|byte| !byte.is_ascii_graphic()));
+            let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
+            prop_assert!(letters - count_letters(&bytes) < 8, "{letters}");
+            prop_assert_eq!(count_letters(&[&bytes[..], b"        "].concat()), letters);
             prop_assert_eq!(find_byte(&bytes, at, b' '), plain(|byte| byte == b' '));
             prop_assert_eq!(find_stop(&bytes, at), plain(|byte| byte == 0 || byte == b'\n'));
         }

@@ -14,10 +14,10 @@ use std::borrow::Cow;
 pub(super) struct Cookies<'h> {
     pub(super) token: Cow<'h, str>,
     /// Ten digits.
-    pub(super) time: Cow<'h, str>,
+    pub(super) time: Cow<'h, [u8]>,
     pub(super) user: Option<Cow<'h, str>>,
     /// Lower-case hex, as many digits as the digest has.
-    pub(super) digest: Cow<'h, str>,
+    pub(super) digest: Cow<'h, [u8]>,
     /// Which digest it is.
     pub(super) kind: Digest,
 }
@@ -43,23 +43,23 @@ impl<'h> Cookies<'h> {
             }
         }
         let found = token_found.ok_or(Denied::MissingToken)?;
-        let token = fit(found, |value| is_token(value, rules.token_length)).ok_or(Denied::BadToken)?;
+        let token = fit_text(found, |value| is_token(value, rules.token_length)).ok_or(Denied::BadToken)?;
         let time = fit(time_found.ok_or(Denied::MissingTime)?, is_time).ok_or(Denied::BadTime)?;
         let user = match wants_user {
-            true => Some(fit(user_found.ok_or(Denied::MissingUser)?, is_user).ok_or(Denied::BadUser)?),
+            true => Some(fit_text(user_found.ok_or(Denied::MissingUser)?, is_user).ok_or(Denied::BadUser)?),
             false => None,
         };
         let found = digest_found.ok_or(Denied::MissingDigest)?;
         let kind = |value: &[u8]| rules.digest.of(value.len());
         let is_digest = |value: &[u8]| kind(value).is_some() && is_hex(value, value.len());
         let digest = fit(found, is_digest).ok_or(Denied::BadDigest)?;
-        let kind = kind(digest.as_bytes()).ok_or(Denied::BadDigest)?;
+        let kind = kind(&digest).ok_or(Denied::BadDigest)?;
         Ok(Self { token, time, user, digest, kind })
     }
 
     /// The time as a number. Ten digits can not overflow it.
     pub(super) fn issued_unix_s(&self) -> i64 {
-        self.time.bytes().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+        self.time.iter().fold(0, |number, &digit| number * 10 + i64::from(digit - b'0'))
     }
 }
 
@@ -94,12 +94,19 @@ fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// The value, or what a framework wrote it for, if that is in the grammar. No grammar has a quote or a percent sign, so
 /// that no value fits in both ways.
-fn fit(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, str>> {
+fn fit(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, [u8]>> {
     if fits(value) {
-        return std::str::from_utf8(value).ok().map(Cow::Borrowed);
+        return Some(Cow::Borrowed(value));
     }
-    let decoded = cookie_value(value).filter(|decoded| fits(decoded))?;
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    cookie_value(value).filter(|decoded| fits(decoded)).map(Cow::Owned)
+}
+
+/// The same as text: all grammars are ASCII.
+fn fit_text(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, str>> {
+    match fit(value, fits)? {
+        Cow::Borrowed(value) => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+        Cow::Owned(value) => String::from_utf8(value).ok().map(Cow::Owned),
+    }
 }
 
 pub(super) fn is_token(bytes: &[u8], length: usize) -> bool {

@@ -106,9 +106,9 @@ pub(super) fn to_hex(bytes: &[u8]) -> String {
 
 /// Whether one of the secrets signed these cookies.
 pub(super) fn matches(rules: &Rules, cookies: &Cookies<'_>) -> bool {
-    let given = from_hex(cookies.digest.as_bytes());
+    let given = from_hex(&cookies.digest);
     let user = cookies.user.as_deref().unwrap_or("");
-    let fields = [user.as_bytes(), cookies.token.as_bytes(), cookies.time.as_bytes()];
+    let fields = [user.as_bytes(), cookies.token.as_bytes(), &cookies.time];
     any_gives(&rules.secrets, &given, |secret| raw(cookies.kind, secret, fields))
 }
 

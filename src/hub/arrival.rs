@@ -172,7 +172,7 @@ impl Hub {
     pub fn verify_cookies<'r>(&self, request: &'r Request<'r>) -> Result<Identity<'r>, Refusal> {
         let rules = &self.rules.auth;
         if rules.scheme == Scheme::Jwt && rules.query {
-            if let Some(jwt) = Wishes::read(request.target())?.jwt {
+            if let Some(jwt) = request.wishes()?.jwt {
                 return Ok(auth::verify_jwt(rules, jwt.as_bytes(), self.now.unix_s)?);
             }
         }

@@ -8,8 +8,9 @@
 //! way; whatever could be read in two ways was refused.
 //! design: docs/endpoint.md "Handshake", docs/threats.md rows 12 and 26.
 
+use super::query::{QueryError, Wishes};
 use super::scan;
-use crate::words::{find_control, find_invisible};
+use crate::words::{count_letters, find_control, find_invisible};
 
 /// Header fields of one head. 64: browsers send about 20, and beyond it lies only abuse.
 pub(super) const HEADERS_MAX: usize = 64;
@@ -126,6 +127,29 @@ impl<'h> Request<'h> {
     /// The request target as it was sent: a path with its query, or an absolute URI. Visible ASCII only.
     pub fn target(&self) -> &'h str {
         text(self.line.target)
+    }
+
+    /// What the page asks for in the query.
+    ///
+    /// # Errors
+    /// The first parameter that is wrong.
+    pub fn wishes(&self) -> Result<Wishes<'h>, QueryError> {
+        if self.line.target.contains(&b'?') { Wishes::read(self.target()) } else { Ok(Wishes::default()) }
+    }
+
+    /// Whether this is the method.
+    pub(super) fn is_method(&self, method: &[u8]) -> bool {
+        self.line.method == method
+    }
+
+    /// Whether the target is a path, or a URL.
+    pub(super) fn has_target(&self) -> bool {
+        self.line.target.first() == Some(&b'/') || self.target().contains("://")
+    }
+
+    /// Whether there is a Host field. A request of HTTP/1.0 may lack it.
+    pub(super) fn has_host(&self) -> bool {
+        self.known.host.is_some()
     }
 
     /// The path of the target, without its query, and of a URL without scheme and authority.
@@ -260,7 +284,12 @@ enum Line<'h> {
 #[inline]
 fn field(bytes: &[u8], at: usize) -> Result<Line<'_>, HeadError> {
     let rest = &bytes[at..];
-    let Some(length) = rest.iter().position(|&byte| !is(byte, TOKEN)) else { return Ok(Line::Cut) };
+    // Names are letters and hyphens but for a few; what ends those is looked at by the byte.
+    let letters = count_letters(rest);
+    let Some(others) = rest[letters..].iter().position(|&byte| !is(byte, TOKEN)) else {
+        return Ok(Line::Cut);
+    };
+    let length = letters + others;
     if rest[length] != b':' || length == 0 {
         return match rest {
             [b'\r'] => Ok(Line::Cut),

@@ -55,13 +55,13 @@ impl Request<'_> {
             Framing::Length(_) => return Err(UpgradeError::Body),
             Framing::Chunked => return Err(UpgradeError::Chunked),
         }
-        if self.host().is_empty() {
+        if !self.has_host() {
             return Err(UpgradeError::MissingHost);
         }
-        if self.method() != "GET" {
+        if !self.is_method(b"GET") {
             return Err(UpgradeError::Method);
         }
-        if !self.target().starts_with('/') && !self.target().contains("://") {
+        if !self.has_target() {
             return Err(UpgradeError::BadTarget);
         }
         match self.version() {
@@ -95,8 +95,8 @@ impl Request<'_> {
     /// Whether this asks how the server is, under this path, and for nothing else. HTTP/1.0 will do: some load balancers
     /// ask in it, without a Host field.
     pub fn asks_health(&self, path: &str) -> bool {
-        !path.is_empty()
-            && self.known.upgrade.is_none()
+        self.known.upgrade.is_none()
+            && !path.is_empty()
             && self.path() == path
             && matches!(self.method(), "GET" | "HEAD")
             && matches!(self.framing(), Framing::None | Framing::Length(0))
