@@ -376,13 +376,54 @@ fn cookies_come_in_the_form_that_is_pasted() {
     assert!(curl.ends_with("'http://127.0.0.1:8099/'\n"), "{curl}");
 }
 
+/// The ticket is the one of PHP's hash_hmac in the tests of `auth`.
+#[test]
+fn a_login_comes_with_a_ticket_for_its_groups() {
+    const TICKET: &str = "f4db8ad7a9e53351fa5734319a506b5f7e4bd28be224b7056be34e1643720833";
+    let secret = "secret = 'eyZsz5dJDg28oNr385YjG4UQasx7D4q9'\nallow_weak_secret = true\norigins = 'https://a.example'\n";
+    let query = format!("?groups=article%3A17&ticket={TICKET}");
+    for (more, url) in [
+        ("servers = 'tcp://0.0.0.0:8099'\n", "ws://127.0.0.1:8099/"),
+        ("servers = 'unix:///run/x.sock'\n", "wss://a.example/ws"),
+        ("servers = 'unix:///run/x.sock'\ndomains = 'ws.a.example'\n", "wss://ws.a.example/"),
+    ] {
+        let site = Site::exactly(&format!("{secret}{more}"), 0o600);
+        let line = ["cookie", "--token", TOKEN, "--time", "1531124337", "--groups", "article:17", "--format"];
+        let show = |format: &str| site.run(&[&line[..], &[format]].concat()).with(0).out;
+        assert_eq!(show("url"), format!("{url}{query}\n"));
+        assert!(show("json").contains(&format!("\"query\":\"{query}\"")), "{}", show("json"));
+        assert!(show("curl").contains(&format!("/{query}'")), "{}", show("curl"));
+        assert!(show("js").contains(&query), "{}", show("js"));
+    }
+    let site = Site::new("");
+    site.run(&["cookie", "--groups", "a b"]).failed(2, "\"a b\" is not a group");
+    site.run(&["cookie", "--groups", ""]).failed(2, "\"\" is not a group");
+}
+
+#[test]
+fn a_jwt_says_user_and_groups() {
+    let site = Site::new("servers = 'tcp://0.0.0.0:8099'\n[auth]\nscheme = 'jwt'\nquery = true\n");
+    let line = ["cookie", "--token", TOKEN, "--user", "anna", "--groups", "a,b:1", "--format"];
+    let header = site.run(&[&line[..], &["header"]].concat()).with(0).out;
+    let accepted = site.run(&["cookie", "--verify", header.trim_end()]).with(0).out;
+    assert!(
+        accepted.starts_with(&format!("accepted: token {TOKEN}, user anna, groups a,b:1, expires in ")),
+        "{accepted}"
+    );
+    let url = site.run(&[&line[..], &["url"]].concat()).with(0).out;
+    assert!(url.starts_with("ws://127.0.0.1:8099/?jwt=eyJ") && url.matches('.').count() == 5, "{url}");
+    let broken = header.trim_end().replace("token=eyJ", "token=eyK");
+    let ended = site.run(&["cookie", "--verify", &broken]).with(1);
+    assert!(ended.out.contains("refused: "), "{ended:?}");
+}
+
 #[test]
 fn a_login_needs_what_the_rules_ask_for() {
     let site = Site::new("");
     site.run(&["cookie", "--user", "me"]).failed(2, "identity = \"token\"");
     site.run(&["cookie", "--token", "short"]).failed(2, "\"short\" is not a token: 32 letters");
     site.run(&["cookie", "--time", "0531124337"]).failed(2, "is not a unix time: ten digits");
-    site.run(&["cookie", "--format", "xml"]).failed(2, "js, header, curl, or json");
+    site.run(&["cookie", "--format", "xml"]).failed(2, "js, header, curl, url, or json");
     site.run(&["cookie", "--verify", "x", "--token", TOKEN]).failed(2, "contradict each other");
     let site = Site::new("[auth]\nidentity = 'user'\ntoken_length = 33\n");
     site.run(&["cookie"]).failed(2, "--user is needed");

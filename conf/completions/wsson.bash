@@ -8,7 +8,7 @@ _wsson_options() {
         status) echo "--config --control --json --watch --help" ;;
         reload) echo "--config --allow-weak --help" ;;
         check) echo "--config --allow-weak --bind --help" ;;
-        cookie) echo "--config --allow-weak --token --user --time --format --verify --help" ;;
+        cookie) echo "--config --allow-weak --token --user --groups --time --format --verify --help" ;;
         send) echo "--config --control --token --user --group --to --all --binary --confirm --help" ;;
         online | here) echo "--config --control --json --help" ;;
         kick|revoke) echo "--config --control --json --reason --help" ;;
@@ -33,7 +33,7 @@ _wsson() {
     done
     case $before in
         -c | --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
-        --format) mapfile -t COMPREPLY < <(compgen -W "js header curl json" -- "$word"); return ;;
+        --format) mapfile -t COMPREPLY < <(compgen -W "js header curl url json" -- "$word"); return ;;
         --control) mapfile -t COMPREPLY < <(compgen -W "unix:// tcp://" -- "$word"); return ;;
         --proxy) mapfile -t COMPREPLY < <(compgen -W "nginx apache haproxy caddy none" -- "$word"); return ;;
         --language) mapfile -t COMPREPLY < <(compgen -W "php python node" -- "$word"); return ;;

@@ -73,9 +73,10 @@ const COOKIE_OPTIONS: &[&Opt] = &[
     &CONFIG,
     &ALLOW_WEAK,
     &Opt::with("token", "TOKEN", "the token; random when not given"),
-    &Opt::with("user", "USER", "the user, with identity = \"user\""),
+    &Opt::with("user", "USER", "the user, with identity = \"user\" or scheme = \"jwt\""),
+    &Opt::with("groups", "GROUPS", "groups to join, with commas: by a ticket in the URL, or by the JWT"),
     &Opt::with("time", "SECONDS", "the unix time of issue; now when not given"),
-    &Opt::with("format", "FORMAT", "js (default, for a browser's console), header, curl, or json"),
+    &Opt::with("format", "FORMAT", "js (default, for a browser's console), header, curl, url, or json"),
     &Opt::with("verify", "HEADER", "judge the value of a Cookie header instead"),
 ];
 

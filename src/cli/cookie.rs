@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, load, say};
-use crate::auth::{self, Denied, Digests, IdentityKind, Rules, Scheme};
+use crate::auth::{self, Denied, Digests, Identity, IdentityKind, Rules, Scheme};
 use crate::config::Settings;
 use crate::wire::json;
 use serde_core::ser::{Serialize, SerializeMap, Serializer};
@@ -30,6 +30,8 @@ struct Login {
     /// Names and values.
     cookies: Vec<(String, String)>,
     issued_unix_s: i64,
+    /// What the page adds to its URL, with the question mark; empty for nothing.
+    query: String,
 }
 
 fn issue(args: &Args, settings: &Settings) -> Outcome {
@@ -38,17 +40,57 @@ fn issue(args: &Args, settings: &Settings) -> Outcome {
         "js" => script,
         "header" => header_line,
         "curl" => curl,
+        "url" => url,
         "json" => object,
         other => {
-            let text = format!("--format {other} is not known: js, header, curl, or json");
+            let text = format!("--format {other} is not known: js, header, curl, url, or json");
             return Err(super::usage(args, text));
         }
     };
     let rules = &settings.auth;
     let issued_unix_s = time(args)?;
     let token = token(args, rules)?;
-    let cookies = auth::issue(rules, &token, user(args, rules)?, issued_unix_s);
-    say(&show(settings, &Login { cookies, issued_unix_s }))
+    let (user, groups) = (user(args, rules)?, groups(args)?);
+    let login = match rules.scheme {
+        Scheme::Cookies => Login {
+            cookies: auth::issue(rules, &token, user, issued_unix_s),
+            issued_unix_s,
+            query: groups.map_or(String::new(), |groups| {
+                let ticket = auth::ticket(&rules.secrets[0], &token, issued_unix_s, groups);
+                format!("?groups={}&ticket={ticket}", percent_encoded(groups))
+            }),
+        },
+        Scheme::Jwt => {
+            let expires_unix_s = issued_unix_s.saturating_add(rules.lifetime_s);
+            let mut identity = Identity::new(token).with_times(issued_unix_s, expires_unix_s);
+            identity.user = (!user.is_empty()).then(|| user.into());
+            identity.groups =
+                groups.into_iter().flat_map(|groups| groups.split(',')).map(Into::into).collect();
+            let jwt = auth::issue_jwt(&rules.secrets[0], &identity);
+            // In the URL where it may stand there, for apps that send no cookies.
+            let query = if rules.query && format == "url" { format!("?jwt={jwt}") } else { String::new() };
+            Login { cookies: vec![(rules.cookie_token.clone(), jwt)], issued_unix_s, query }
+        }
+    };
+    say(&show(settings, &login))
+}
+
+fn groups(args: &Args) -> Result<Option<&str>, Failure> {
+    let Some(groups) = args.value("groups")? else { return Ok(None) };
+    match groups.split(',').find(|group| !Rules::is_group(group)) {
+        None => Ok(Some(groups)),
+        Some(other) => {
+            let text = format!("{other:?} is not a group: 1 to 64 letters, digits, or _ - . @ + : /");
+            Err(super::usage(args, text))
+        }
+    }
+}
+
+/// As RFC 3986 section 2.1 has it, for a value in a query.
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encoded).collect()
 }
 
 fn token(args: &Args, rules: &Rules) -> Result<String, Failure> {
@@ -80,6 +122,7 @@ fn user<'a>(args: &'a Args, rules: &Rules) -> Result<&'a str, Failure> {
     let usage = |text: String| super::usage(args, text);
     match (args.value("user")?, rules.identity) {
         (None, IdentityKind::Token) => Ok(""),
+        (Some(user), _) if rules.scheme == Scheme::Jwt && Rules::is_user(user) => Ok(user),
         (Some(_), IdentityKind::Token) => {
             Err(usage("--user has no meaning here: the configuration has identity = \"token\"".into()))
         }
@@ -119,7 +162,7 @@ fn script(settings: &Settings, login: &Login) -> String {
     }
     script += &format!(
         "socket = new WebSocket(location.protocol.replace(\"http\", \"ws\") + {});\n",
-        page_target(settings)
+        page_target(settings, &login.query)
     );
     script += "socket.onopen = () => console.log(\"connected\");\n\
         socket.onmessage = event => console.log(event.data);\n\
@@ -129,14 +172,14 @@ fn script(settings: &Settings, login: &Login) -> String {
 
 /// What stands behind `ws:` or `wss:`, as a script. Cookies know no ports but hosts, so without a name for the server
 /// it is the page's own.
-fn page_target(settings: &Settings) -> String {
+fn page_target(settings: &Settings, query: &str) -> String {
     let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
     match (settings.domains.first(), server.split_once("://")) {
-        (Some(domain), _) => json::text(&format!("//{domain}/")),
-        (None, Some(("unix", _))) => "`//${location.host}/ws`".into(),
+        (Some(domain), _) => json::text(&format!("//{domain}/{query}")),
+        (None, Some(("unix", _))) => format!("`//${{location.host}}/ws{query}`"),
         (None, Some((_, socket))) => {
             let port = socket.rsplit(':').next().unwrap_or("8099");
-            format!("`//${{location.hostname}}:{port}/`")
+            format!("`//${{location.hostname}}:{port}/{query}`")
         }
         (None, None) => json::text(server),
     }
@@ -164,15 +207,36 @@ fn curl(settings: &Settings, login: &Login) -> String {
         format!("Cookie: {}", header(login)),
     ];
     let fields: String = fields.iter().map(|field| format!(" \\\n  -H {}", shell_quote(field))).collect();
-    format!("curl --http1.1 -i -N{fields} \\\n  {}\n", curl_target(settings))
+    format!("curl --http1.1 -i -N{fields} \\\n  {}\n", curl_target(settings, &login.query))
 }
 
-fn curl_target(settings: &Settings) -> String {
+/// What a program connects to, beside the cookies.
+fn url(settings: &Settings, login: &Login) -> String {
+    let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
+    let (kind, socket) = server.split_once("://").unwrap_or(("tcp", server));
+    // A socket in the file system is behind a proxy, which speaks TLS to browsers.
+    let scheme = if kind == "tcp" { "ws" } else { "wss" };
+    let place = match (settings.domains.first(), kind) {
+        (Some(domain), _) => format!("{domain}/"),
+        (None, "unix") => {
+            let site = settings.origins.first().and_then(|origin| origin.split("://").nth(1));
+            format!("{}/ws", site.unwrap_or("localhost"))
+        }
+        (None, _) => format!("{}/", reachable(socket)),
+    };
+    format!("{scheme}://{place}{}\n", login.query)
+}
+
+fn curl_target(settings: &Settings, query: &str) -> String {
     let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
     match server.split_once("://") {
-        Some(("unix", path)) => format!("--unix-socket {} http://localhost/", shell_quote(path)),
-        Some(("tls", socket)) => shell_quote(&format!("https://{}/", reachable(socket))),
-        Some((_, socket)) => shell_quote(&format!("http://{}/", reachable(socket))),
+        Some(("unix", path)) => format!(
+            "--unix-socket {} {}",
+            shell_quote(path),
+            shell_quote(&format!("http://localhost/{query}"))
+        ),
+        Some(("tls", socket)) => shell_quote(&format!("https://{}/{query}", reachable(socket))),
+        Some((_, socket)) => shell_quote(&format!("http://{}/{query}", reachable(socket))),
         None => shell_quote(server),
     }
 }
@@ -210,16 +274,19 @@ impl Serialize for Issued<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let cookies: Vec<_> =
             self.login.cookies.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut members = serializer.serialize_map(Some(3))?;
+        let mut members = serializer.serialize_map(Some(4))?;
         members.serialize_entry("cookies", &json::Object(&cookies))?;
         members.serialize_entry("header", &header(self.login))?;
+        members.serialize_entry("query", &self.login.query)?;
         members.serialize_entry("expires_unix_s", &self.expires_unix_s)?;
         members.end()
     }
 }
 
 fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {
-    if let Some(option) = ["token", "user", "time", "format"].into_iter().find(|option| args.has(option)) {
+    if let Some(option) =
+        ["token", "user", "groups", "time", "format"].into_iter().find(|option| args.has(option))
+    {
         return Err(super::usage(args, format!("--{option} and --verify contradict each other")));
     }
     let value = match header.get(..7) {
@@ -230,8 +297,12 @@ fn verify(args: &Args, rules: &Rules, header: &str) -> Outcome {
     match auth::verify(rules, std::iter::once(value.as_bytes()), now) {
         Ok(identity) => {
             let user = identity.user.as_ref().map_or(String::new(), |user| format!(", user {user}"));
+            let groups = match &identity.groups[..] {
+                [] => String::new(),
+                groups => format!(", groups {}", groups.join(",")),
+            };
             let left = identity.expires_unix_s - now;
-            say(&format!("accepted: token {}{user}, expires in {left} seconds\n", identity.token))
+            say(&format!("accepted: token {}{user}{groups}, expires in {left} seconds\n", identity.token))
         }
         Err(denied) => {
             say(&format!("refused: {denied}: {}\n", explain(denied, rules)))?;
