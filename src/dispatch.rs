@@ -9,8 +9,7 @@ use crate::auth::Whose;
 use crate::hub::{Hub, Reached, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::State;
-use crate::peer::client::ClientId;
-use crate::roster::{Address, NameKind, Sign};
+use crate::roster::{Address, NameKind, items};
 use crate::wire::command::{
     self, Addresses, Answer, Command, Error, Here, Refused, Reply, Target, Verb, Who, Written,
 };
@@ -205,7 +204,7 @@ fn execute<'b>(
             answer(Answer::Online(count(hub, &items)))
         }
         Command::Here(target, cursor) => {
-            let address = address(target);
+            let address = Address::from(target);
             spend(share, 4 * hub.online(address)); // a look at each, in a tree
             answer(Answer::Here(here(hub, address, cursor)))
         }
@@ -220,23 +219,6 @@ fn answer(answer: Answer) -> Reply<'static> {
 
 fn spend(share: &mut usize, touched: usize) {
     *share = share.saturating_sub(touched);
-}
-
-fn address(target: Target<'_>) -> Address<'_> {
-    match target {
-        Target::All => Address::All,
-        Target::Token(token) => Address::Token(token),
-        Target::User(user) => Address::User(user),
-        Target::Group(group) => Address::Group(group),
-        Target::Connection(name) => {
-            Address::Connection(ClientId::parse(name).unwrap_or_else(ClientId::nobody))
-        }
-    }
-}
-
-fn items<'a>(list: &Addresses<'a>) -> impl Iterator<Item = (Sign, Address<'a>)> + Clone + use<'a> {
-    let sign = |except| if except { Sign::Without } else { Sign::With };
-    list.iter().map(move |item| (sign(item.except), address(item.target)))
 }
 
 fn write(hub: &mut Hub, kind: Kind, to: &Addresses<'_>, message: &[u8], share: &mut usize) -> Written {
@@ -272,7 +254,7 @@ fn revoke(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut 
 fn count(hub: &Hub, items: &Addresses<'_>) -> Vec<(String, usize)> {
     let mut seen = HashSet::new();
     let items = items.iter().filter(|item| seen.insert(item.text));
-    items.map(|item| (item.text.to_owned(), hub.online(address(item.target)))).collect()
+    items.map(|item| (item.text.to_owned(), hub.online(item.target.into()))).collect()
 }
 
 fn here(hub: &Hub, address: Address<'_>, cursor: Option<u64>) -> Here {

@@ -5,9 +5,11 @@
 //! taken something within [`TAKES_MS`] is waited for, so that a wait ends.
 
 use super::Hub;
+use super::settled::URGENT_RECEIVERS_MAX;
 use crate::clock::Now;
 use crate::key::BackendKey;
 use crate::peer::client::{Client, ClientId};
+use crate::roster::items;
 use crate::wire::command::Command;
 
 /// A client that has taken nothing for so long takes nothing: it is closed as too slow.
@@ -62,6 +64,7 @@ impl Hub {
     pub(crate) fn wait_for(&mut self, key: BackendKey, command: Command<'_>) -> Wait {
         let bytes = match command {
             Command::Direct(_, _, message) | Command::Confirmed(_, _, message) => message.len(),
+            Command::Write(_, _, message) | Command::WriteAnswered(_, _, message) => message.len(),
             Command::Fragment(_, _, data) => data.len(),
             _ => return Wait::No,
         };
@@ -77,13 +80,22 @@ impl Hub {
     #[inline(never)]
     fn wait_for_room(&mut self, key: BackendKey, command: Command<'_>, bytes: usize) -> Wait {
         let _ = self.settled(); // broadcasts wait for them too
+        // Behind a lock they wait for a fragment, which may be this backend's.
+        let takes = |client: &&Client| !client.mail.is_locked();
         let wait = match command {
             Command::Direct(_, token, _) | Command::Confirmed(_, token, _) => {
-                // Behind a lock they wait for a fragment, which may be this backend's.
-                let takes = |client: &&Client| !client.mail.is_locked();
                 let clients =
                     self.roster().of_token(token).filter_map(|id| self.roster().find(id)).filter(takes);
                 clients.map(|client| self.room(client, bytes)).max()
+            }
+            Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) => {
+                let (keys, _) = self.floor.select(items(&to));
+                // More of them are throttled as broadcasts are.
+                let few = if keys.len() > URGENT_RECEIVERS_MAX { &[][..] } else { &keys[..] };
+                let clients = few.iter().filter_map(|key| self.roster().get(*key)).filter(takes);
+                let wait = clients.map(|client| self.room(client, bytes)).max();
+                self.floor.give_back(keys);
+                wait
             }
             _ => {
                 let lock = self.backends[key].lock.as_ref();

@@ -7,6 +7,7 @@ use super::groups::Space;
 use super::page::Page;
 use crate::key::{ClientKey, Key};
 use crate::peer::client::ClientId;
+use crate::wire::command::{Addresses, Target};
 
 /// Whom a message or a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,26 @@ pub enum Address<'a> {
     Group(&'a str),
     /// One connection.
     Connection(ClientId),
+}
+
+impl<'a> From<Target<'a>> for Address<'a> {
+    fn from(target: Target<'a>) -> Self {
+        match target {
+            Target::All => Self::All,
+            Target::Token(token) => Self::Token(token),
+            Target::User(user) => Self::User(user),
+            Target::Group(group) => Self::Group(group),
+            Target::Connection(name) => {
+                Self::Connection(ClientId::parse(name).unwrap_or_else(ClientId::nobody))
+            }
+        }
+    }
+}
+
+/// The items of a list as a backend wrote it.
+pub(crate) fn items<'a>(list: &Addresses<'a>) -> impl Iterator<Item = (Sign, Address<'a>)> + Clone + use<'a> {
+    let sign = |except| if except { Sign::Without } else { Sign::With };
+    list.iter().map(move |item| (sign(item.except), item.target.into()))
 }
 
 /// Whether an item adds to whom a list names, or takes away.

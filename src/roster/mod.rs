@@ -24,7 +24,7 @@ mod page;
 mod strangers;
 
 pub use audience::Address;
-pub(crate) use audience::{Here, NameKind, Selection, Sign};
+pub(crate) use audience::{Here, NameKind, Selection, Sign, items};
 pub(crate) use audit::audit_timer;
 pub(crate) use groups::{Bounds, Space, TooMany};
 pub(crate) use index::Index;

@@ -177,9 +177,8 @@ impl Backend {
         let bytes = cx.messages[number].bytes.clone();
         *cx.broadcast_bytes += bytes.len() + 14;
         if cx.plan.addresses {
-            // Alone everybody is a broadcast. With an exception each of them is looked for, and so few receivers are no crowd
-            // for which a backend is held back.
-            let alone = number % 2 == 0 || cx.plan.can.quiet;
+            // Alone everybody is a broadcast. With an exception each of them is looked for.
+            let alone = number % 2 == 0;
             let list = if alone { "* " } else { "*,-t:nobody-x,* " };
             return self.command(cx, if text { b'w' } else { b'W' }, &[list.as_bytes(), &bytes].concat());
         }

@@ -45,7 +45,7 @@ pub(crate) struct Floor {
 }
 
 /// Receivers of a write that are flushed with what is urgent; more of them are as many as a broadcast's.
-const URGENT_MAX: usize = 64;
+pub(crate) const URGENT_RECEIVERS_MAX: usize = 64;
 
 /// A floor on which no broadcast is pending.
 #[derive(Debug)]
@@ -208,7 +208,7 @@ impl Settled<'_> {
             return usize::from(self.deliver(*only, opcode, message));
         }
         self.make_room(message.len());
-        let line = if keys.len() > URGENT_MAX { Line::Bulk } else { Line::Urgent };
+        let line = if keys.len() > URGENT_RECEIVERS_MAX { Line::Bulk } else { Line::Urgent };
         let taken = self.share(true, opcode, message, |settled, range| {
             if line == Line::Bulk {
                 settled.hub.floor.delivery.note_burst(range);
