@@ -27,9 +27,9 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// It may be any program on this host or beyond, made by somebody to say these bytes: of a browser, of a library
-    /// that was given a URL. Its first frame is looked at more closely.
+    /// that was given a URL. Its first bytes are looked at more closely.
     Network,
-    /// It opened a Unix socket, or its first frame was one.
+    /// It opened a Unix socket, or its first bytes were frames.
     Trusted,
     /// It was one too many: it is told so, and that is all.
     Refused,

@@ -92,7 +92,7 @@ fn what_does_not_fit_the_grammar_executes_nothing() {
 fn the_first_bytes_of_other_protocols_execute_nothing() {
     let server = Setup::new().tcp().start();
     let mut client = Client::connect(&server);
-    let openers: [&[u8]; 20] = [
+    let openers: [&[u8]; 22] = [
         // LDAP: a bind, 0x30 0x62, and searches of other lengths.
         b"0b\x02\x01\x01\x60\x5d\x02\x01\x03\x04\x00\x80\x00",
         b"0B\x02\x01\x01\x60\x5d\x02\x01\x03\x04\x00\x80\x00",
@@ -104,6 +104,8 @@ fn the_first_bytes_of_other_protocols_execute_nothing() {
         // HTTP with a method that somebody chose.
         b"5bHELLO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"0b / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"0p0b / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"5bHELLO0p0p / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"7BHELLO!! /5bHELLO HTTP/1.1\r\n\r\n",
         b"OPTIONS sip:5bHELLO@127.0.0.1 SIP/2.0\r\n\r\n",
         b"INVITE sip:a@127.0.0.1 SIP/2.0\r\nVia: 5bHELLO\r\n\r\n5bHELLO",
