@@ -249,3 +249,28 @@ fn errors_are_described_in_words() {
     assert_eq!(describe(&denied), "permission denied");
     assert_eq!(describe(&io::Error::other("our own")), "our own");
 }
+
+#[test]
+fn the_groups_of_a_user_have_its_own_group_among_them() {
+    let root = user("root").unwrap().expect("there is a root");
+    assert!(groups_of("root", root.gid).unwrap().contains(&root.gid));
+    assert!(groups_of("root", 4711).unwrap().contains(&4711), "the group that is given is one of them");
+    assert!(groups_of("nul\0", 0).is_err());
+    // SAFETY: no arguments, cannot fail.
+    assert!(own_groups().unwrap().contains(&unsafe { libc::getegid() }));
+}
+
+#[test]
+fn a_unix_socket_is_connected_to_or_not_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let patience = Duration::from_millis(50);
+    assert_eq!(connect_unix(&path, patience).unwrap_err().kind(), io::ErrorKind::NotFound);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    // Nobody accepts: the backlog is full at some time.
+    let connected: Vec<_> = (0..10_000).map_while(|_| connect_unix(&path, patience).ok()).collect();
+    assert!(!connected.is_empty() && connected.len() < 10_000);
+    drop(listener);
+    let long = folder.path().join("x".repeat(200));
+    assert_eq!(connect_unix(&long, patience).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
