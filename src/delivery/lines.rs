@@ -1,9 +1,9 @@
-//! The two queues of clients to flush, and what holds broadcasts back.
+//! The two queues of clients to flush, and the throttle of broadcasts.
 //!
-//! *Urgent* is for what is meant for one client, *bulk* for broadcasts, so that a direct message does not wait until a
+//! *Urgent* is for messages to one client, *bulk* for broadcasts, so that a direct message does not wait until a
 //! broadcast has gone to ten thousand others.
 //!
-//! The throttle holds broadcasters back while clients that do read have not yet been offered what was broadcast before.
+//! The throttle holds broadcasters back while clients that do read have not yet been offered the broadcasts before.
 //! Without it a backend that is faster than all sockets together would overflow healthy clients. It never decides about
 //! one client. Invariant: `joined - left` is the length of the bulk queue.
 
@@ -12,7 +12,7 @@ use super::mailbox::Mailbox;
 use super::queue::Queue;
 use crate::key::ClientKey;
 
-/// Bytes one client is sent in one turn at most, and so what one round of the bulk queue takes off every
+/// Bytes that one client is sent in one turn at most, which one pass through the bulk queue takes off every
 /// client that reads.
 pub(crate) const FLUSH_BYTES: usize = 64 * 1024;
 
@@ -29,12 +29,12 @@ pub(crate) enum Line {
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     queues: [Queue<ClientKey>; 2],
-    /// Bytes broadcast and not yet offered to everybody.
+    /// Bytes broadcast and not yet offered to every client.
     burst_bytes: usize,
     /// Clients that ever joined and left the bulk queue.
     joined: u64,
     left: u64,
-    /// `left` at which everybody was offered [`FLUSH_BYTES`] once more; none while no round is on.
+    /// `left` at which every client was offered [`FLUSH_BYTES`] once more; none while no pass is on.
     round_end: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ impl Lines {
         self.burst_bytes += len as usize;
     }
 
-    /// Bytes broadcast and not yet offered to everybody.
+    /// Bytes broadcast and not yet offered to every client.
     #[inline]
     pub(super) fn burst_bytes(&self) -> usize {
         self.burst_bytes
@@ -87,7 +87,7 @@ impl Lines {
 
     pub(super) fn throttle(&mut self, len: usize, outbox_bytes_max: u32, is_pending: bool) -> Throttled {
         if self.len(Line::Bulk) == 0 && !is_pending {
-            // Everybody was offered everything.
+            // Every client was offered everything.
             (self.burst_bytes, self.round_end) = (0, None);
         }
         let burst_bytes_max = FLUSH_BYTES.min(outbox_bytes_max as usize / 2);

@@ -1,7 +1,8 @@
-//! One client's share of the delivery: what waits for it, what a lock holds back, and how it stands to the flush.
+//! One client's share of the delivery: the messages that wait, those that a lock holds back, and how it stands to the
+//! flush.
 //!
-//! It never judges a limit. Invariant: nothing is held back unless a lock is on; a mailbox that is not behind, is owed no
-//! pong and has no lock owns no box.
+//! It never judges a limit. Invariant: nothing is held back unless a lock is on; a mailbox that is not behind, has no
+//! pong to send and has no lock owns no box.
 
 use super::lines::Line;
 use super::outbox::Outbox;
@@ -19,7 +20,7 @@ pub(crate) struct Mailbox {
     standing: Standing,
 }
 
-/// What only few open clients need, so that the others pay eight bytes for it.
+/// The state that only few open clients need, in a box, so that the others pay eight bytes for it.
 #[derive(Debug, Default)]
 struct Rare {
     /// Frames held back while a backend sends a fragmented message.
@@ -28,7 +29,7 @@ struct Rare {
     owed_pong: Option<Vec<u8>>,
     /// Since when bytes wait and the kernel takes none.
     stalled: Option<Tick>,
-    /// What is for it alone is written here while it is behind.
+    /// The segment that messages for it alone are written to while it is behind.
     own: Option<Own>,
     rank: Option<Rank>,
 }
@@ -66,13 +67,13 @@ impl Mailbox {
         rare.is_behind().then_some(&mut rare.own)
     }
 
-    /// Whether nothing waits and nothing is owed.
+    /// Whether no message waits and no pong is to be sent.
     #[inline(always)]
     pub(crate) fn is_idle(&self) -> bool {
         self.outbox.is_empty() && self.rare.is_none()
     }
 
-    /// Whether there is nothing about it that most mailboxes do not have.
+    /// Whether it has no state but that of most mailboxes.
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
         self.rare.is_none()
@@ -157,12 +158,12 @@ impl Mailbox {
         (old, rank)
     }
 
-    /// No message follows what waits.
+    /// From now on no message is queued behind those that wait.
     pub(super) fn set_leaving(&mut self) {
         self.standing = Standing::Leaving;
     }
 
-    /// Forgets the lock and the pong; gives out what was held back.
+    /// Forgets the lock and the pong; gives out the messages that were held back.
     pub(super) fn forget_rare(&mut self) -> Option<Outbox> {
         let rare = self.rare.as_mut()?;
         rare.owed_pong = None;

@@ -1,17 +1,17 @@
-//! What is on its way to clients: encoded once, queued as ranges, taken by the flush.
+//! Messages on their way to clients: encoded once, queued as ranges, taken by the flush.
 //!
-//! It never closes a client: what does not fit is refused, and the caller decides. It never knows what a client is: a
-//! [`Mailbox`] is all that it touches. Invariant: every range in an outbox is held in the spool exactly once, and a
-//! mailbox is marked for a line if and only if its key stands in that line's queue.
+//! It never closes a client: a message that does not fit is refused, and the caller decides. It never knows what a
+//! client is: a [`Mailbox`] is all that it touches. Invariant: every range in an outbox is held in the spool exactly
+//! once, and a mailbox is marked for a line if and only if its key stands in that line's queue.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `spool` | the bytes |
 //! | `outbox` | ranges in them, in order, of one client |
-//! | `mailbox` | one client's outbox, what a lock holds back, and how it stands to the flush |
+//! | `mailbox` | one client's outbox, the messages that a lock holds back, and how it stands to the flush |
 //! | `queue` | keys in the order they are flushed |
 //! | `lines` | the two queues of the flush, and the throttle of broadcasts |
-//! | `ranks` | who is behind, and who goes first when memory runs out |
+//! | `ranks` | the clients that are behind, in the order in which they are closed when memory runs out |
 
 mod lines;
 mod mailbox;
@@ -35,7 +35,7 @@ use ranks::Ranks;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// What became of an offer to the kernel.
+/// The outcome of an offer to the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
     /// Bytes that it took.
@@ -66,7 +66,7 @@ pub(crate) struct Delivery {
     pending: Option<Pending>,
     ranks: Ranks,
     outbox_bytes_max: u32,
-    /// What the streams of clients keep of what they were given.
+    /// Bytes that the streams of clients keep of those that they were given.
     stream_bytes: usize,
 }
 
@@ -87,7 +87,7 @@ impl Delivery {
         self.outbox_bytes_max = outbox_bytes_max;
     }
 
-    /// Bytes that wait for all clients, shared ones counted once, and what keeps them in order.
+    /// Bytes that wait for all clients, shared ones counted once, and the ranges that refer to them.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.spool.bytes() + self.stream_bytes
@@ -155,7 +155,7 @@ impl Delivery {
         self.spool.held(range)
     }
 
-    /// All were offered it: from now on it is there for those that it was queued for.
+    /// The frame was offered to all of them: from now on only the outboxes that took it hold it.
     pub(crate) fn give_back(&mut self, held: Held) {
         self.spool.give_back(held);
     }
@@ -188,7 +188,7 @@ impl Delivery {
         self.rank(key, to);
     }
 
-    /// A message for many was encoded: broadcasts and their like wait until those that read were offered it.
+    /// A message for many was encoded: broadcasts and their like wait until it was offered to the clients that read.
     pub(crate) fn note_burst(&mut self, range: Range) {
         self.lines.note_broadcast(range.len());
     }
@@ -203,7 +203,7 @@ impl Delivery {
         if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
             return Err(Full);
         }
-        // Copied for one whom the kernel takes nothing from: the lock alone keeps nothing from being sent.
+        // Copied for a client whose socket takes nothing: the lock alone keeps nothing from being sent.
         let range = if to.stalled().is_some() { self.for_itself(to, range) } else { range };
         to.outbox.push(range, &mut self.spool);
         self.lines.join(Line::Urgent, key, to);
@@ -211,7 +211,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// A range that keeps nothing of others for a client that is behind.
+    /// The same bytes as a range that keeps no bytes of others, for a client that is behind.
     fn for_itself(&mut self, to: &mut Mailbox, range: Range) -> Range {
         let copy = to.own().and_then(|own| self.spool.rehome(own, range));
         copy.unwrap_or(range)
@@ -219,8 +219,8 @@ impl Delivery {
 
     // Broadcasts.
 
-    /// Encodes a message for everybody and notes it as pending. What was pending and does not join it comes back, to be
-    /// handed out now.
+    /// Encodes a message for all clients and notes it as pending. A pending round that it does not join comes back, to
+    /// be handed out now.
     #[must_use]
     pub(crate) fn broadcast(&mut self, opcode: Opcode, message: &[u8]) -> Option<Pending> {
         let range = self.spool.append_frame(Lane::Shared, true, opcode, message);
@@ -292,19 +292,19 @@ impl Delivery {
     }
 
     /// Whether a broadcast of this many bytes is to wait, so that clients that read are offered the earlier ones first;
-    /// `Unknown` until what is pending is handed out.
+    /// `Unsettled` until the pending round is handed out.
     pub(crate) fn throttle(&mut self, len: usize) -> Throttled {
         self.lines.throttle(len, self.outbox_bytes_max, self.pending.is_some())
     }
 
-    /// Bytes broadcast and not yet offered to everybody: a broadcast adds to them, and only [`throttle`](Self::throttle)
-    /// takes from them.
+    /// Bytes broadcast and not yet offered to every client: a broadcast adds to them, and only
+    /// [`throttle`](Self::throttle) takes from them.
     #[inline]
     pub(crate) fn burst_bytes(&self) -> usize {
         self.lines.burst_bytes()
     }
 
-    // What is not a message.
+    // Control frames and responses.
 
     /// Queues a control frame: it passes a lock, and no limit keeps it back.
     pub(crate) fn control(&mut self, key: ClientKey, to: &mut Mailbox, opcode: Opcode, payload: &[u8]) {
@@ -317,7 +317,7 @@ impl Delivery {
         self.rank(key, to);
     }
 
-    /// Queues a close frame, and drops what a lock held back: nothing follows a close.
+    /// Queues a close frame, and drops the messages that a lock held back: nothing follows a close.
     pub(crate) fn close(&mut self, key: ClientKey, to: &mut Mailbox, code: Option<CloseCode>, reason: &str) {
         self.drop_held(to);
         to.set_leaving();
@@ -345,7 +345,7 @@ impl Delivery {
         self.response(key, to, response);
     }
 
-    /// Answers a ping; a client that pings and does not read is owed one pong, the newest (RFC 6455 5.5.3).
+    /// Answers a ping; a client that pings and does not read gets one pong, for the newest (RFC 6455 5.5.3).
     pub(crate) fn pong(&mut self, key: ClientKey, to: &mut Mailbox, payload: &[u8]) {
         if to.stalled().is_some() {
             to.owe_pong(payload);
@@ -356,7 +356,7 @@ impl Delivery {
 
     // Locks.
 
-    /// Lets what was held back follow the last fragment.
+    /// Lets the messages that were held back follow the last fragment.
     pub(crate) fn unlock(&mut self, key: ClientKey, to: &mut Mailbox, now: Tick) {
         if let Some(hold) = to.take_hold() {
             to.outbox.append(hold, &mut self.spool);
@@ -388,7 +388,7 @@ impl Delivery {
         }
     }
 
-    /// What waits has changed: so has the place among those that are behind, if the client is one.
+    /// Other bytes wait than before: the client may have another place among those that are behind.
     #[inline]
     fn rank(&mut self, key: ClientKey, mail: &mut Mailbox) {
         if !mail.is_plain() {
@@ -410,18 +410,18 @@ impl Delivery {
         self.lines.take(line, max, keys);
     }
 
-    /// How many clients stand in a line.
+    /// How many clients are in a line.
     #[inline]
     pub(crate) fn queued(&self, line: Line) -> usize {
         self.lines.len(line)
     }
 
-    /// Whether anybody is to be flushed.
+    /// Whether any client is to be flushed.
     pub(crate) fn has_flush(&self) -> bool {
         self.pending.is_some() || self.lines.len(Line::Urgent) + self.lines.len(Line::Bulk) > 0
     }
 
-    /// Lets `write` offer to the kernel what waits, and takes note of what it took.
+    /// Lets `write` offer the waiting bytes to the kernel, and takes note of those that it took.
     #[inline(always)]
     pub(crate) fn flush<E>(
         &mut self,
@@ -444,7 +444,7 @@ impl Delivery {
         self.rank(key, mail);
     }
 
-    /// The kernel takes no more; true when that is new. What is for the client alone moves to where it keeps nothing of
+    /// The kernel takes no more; true when that is new. Bytes for the client alone move to where they keep nothing of
     /// others.
     pub(crate) fn blocked(&mut self, key: ClientKey, mail: &mut Mailbox, now: Tick) -> bool {
         let is_new = mail.stall(now, &mut self.spool);
@@ -452,14 +452,14 @@ impl Delivery {
         is_new
     }
 
-    /// Queues the pong that is owed, now that all is out.
+    /// Queues the pong that could not be sent before, now that all is out.
     pub(crate) fn pay_pong(&mut self, key: ClientKey, mail: &mut Mailbox) {
         if let Some(payload) = mail.take_owed_pong() {
             self.control(key, mail, Opcode::Pong, &payload);
         }
     }
 
-    /// Gives back the room of lines in which nobody stands.
+    /// Gives back the room of lines that are empty.
     pub(crate) fn shrink(&mut self) {
         self.lines.shrink();
     }
@@ -519,9 +519,9 @@ impl Delivery {
 pub(crate) enum Throttled {
     /// It may go.
     No,
-    /// Those who read were not yet offered what came before.
+    /// Earlier broadcasts were not yet offered to all clients that read.
     Yes,
-    /// What is pending is to be handed out first: it counts who is to be offered something.
+    /// The pending round is to be handed out first: that counts the clients that are to be offered something.
     Unsettled,
 }
 

@@ -1,4 +1,4 @@
-//! One client's queue of what it has yet to be sent: ranges in the spool and where the first is cut.
+//! One client's queue of bytes to be sent: ranges in the spool and where the first is cut.
 //!
 //! It holds no bytes. One range needs no heap; a second one and more go to a boxed queue that is given
 //! back when the outbox is empty. The first range always begins at a frame, and `cut` says how much of
@@ -58,8 +58,8 @@ impl Outbox {
         }
     }
 
-    /// The same for one who counts holds for many outboxes: true when the segment is to be held once more, because
-    /// the range did not join the last one.
+    /// The same for a caller that counts holds for many outboxes: true when the segment is to be held once more,
+    /// because the range did not join the last one.
     #[inline(always)]
     #[must_use]
     pub(super) fn put(&mut self, range: Range, spool: &mut Spool) -> bool {
@@ -92,7 +92,7 @@ impl Outbox {
         last.joins(range)
     }
 
-    /// Copies what lies in segments of many clients into the client's own. No frame is moved or cut.
+    /// Copies the bytes that lie in segments of many clients into the client's own. No frame is moved or cut.
     pub(super) fn rehome(&mut self, own: &mut Option<Own>, spool: &mut Spool) {
         let cut = self.cut;
         let old = std::mem::take(self);
@@ -134,7 +134,7 @@ impl Outbox {
         (spool.get(plain(range)), self.more.is_none())
     }
 
-    /// What waits, in order, as slices of the spool.
+    /// The waiting bytes, in order, as slices of the spool.
     pub(crate) fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
         let start = self.first.start + self.cut;
         let first = (!self.is_empty()).then_some(Range { start, ..self.first });
@@ -194,7 +194,7 @@ impl Outbox {
         (self.bytes, self.cut) = (0, 0);
     }
 
-    /// Moves all of `other` behind what waits here. No range changes its hold.
+    /// Moves all of `other` behind the ranges that wait here. No range changes its hold.
     pub(crate) fn append(&mut self, mut other: Self, spool: &mut Spool) {
         debug_assert_eq!(other.cut, 0, "what was held back was never sent in part");
         let first = (!other.first.is_empty()).then_some(other.first);

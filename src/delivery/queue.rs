@@ -36,7 +36,7 @@ impl<K: Copy> Queue<K> {
         count
     }
 
-    /// Gives its room back if nobody stands in it.
+    /// Gives its room back if it is empty.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();

@@ -1,8 +1,8 @@
-//! Who holds back most: the clients that are behind, in the order in which they are closed when memory runs out.
+//! The clients that are behind, in the order in which they are closed when memory runs out.
 //!
-//! A client is judged by what it pins: what waits for it, its ranges included, to the next 4 KiB. Those that are on their
-//! way out come before those that are open. A client that takes everything that it is offered is not here. Each look and
-//! each change is O(log n), and a change within 4 KiB is none.
+//! A client is judged by the bytes that it pins: those that wait for it and its ranges, to the next 4 KiB. Those that
+//! are on their way out come before those that are open. A client that takes everything that it is offered is not here.
+//! Each look and each change is O(log n), and a change within 4 KiB is none.
 //!
 //! It never looks at an outbox. Invariant: an entry is here if and only if its mailbox has that rank.
 
@@ -27,7 +27,7 @@ pub(crate) struct Rank {
     pages: Reverse<u32>,
 }
 
-/// What makes a difference between two clients.
+/// Clients are compared by whole pages of this many bytes.
 const PAGE_BYTES: usize = 4096;
 
 impl Rank {

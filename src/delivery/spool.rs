@@ -44,7 +44,7 @@ impl Range {
     }
 }
 
-/// Who the bytes are for. Each lane fills its own segment.
+/// The receivers of the bytes. Each lane fills its own segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// Every open client: consecutive messages stay neighbours.
@@ -82,7 +82,7 @@ impl Own {
     }
 }
 
-/// Whom a segment is for.
+/// The receivers of a segment's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Home {
     Shared,
@@ -99,7 +99,7 @@ struct Segment {
 }
 
 impl Segment {
-    /// What it takes. Segments of the lanes are filled to their end before the next is begun.
+    /// Bytes that it takes. Segments of the lanes are filled to their end before the next is begun.
     fn size(&self) -> usize {
         if self.home == Home::Own { self.bytes.capacity() } else { self.bytes.len() }
     }
@@ -117,7 +117,7 @@ pub(crate) struct Spool {
     behind: usize,
 }
 
-/// What a range in the queue of an outbox takes: twelve bytes, and as many of room to grow.
+/// Bytes that a range in the queue of an outbox takes: twelve, and as many of room to grow.
 const RANGE_BYTES: usize = 24;
 /// Smallest segment of a client's own.
 const OWN_BYTES_MIN: usize = 256;
@@ -274,7 +274,7 @@ impl Spool {
         let before = slot.size();
         let start = slot.bytes.len();
         if slot.bytes.capacity() < start + len {
-            // By halves: what is counted is what is taken.
+            // By halves, so that the count is the memory that is taken.
             let room = (start + len).max(slot.bytes.capacity() * 3 / 2).max(OWN_BYTES_MIN);
             slot.bytes.reserve_exact(room - start);
         }
@@ -312,7 +312,7 @@ impl Spool {
         Range { segment, start: (end - len) as u32, end: end as u32 }
     }
 
-    /// For what does not fit into the segment being filled. A frame that is larger than a segment gets one
+    /// A place for bytes that do not fit into the segment being filled. A frame that is larger than a segment gets one
     /// of its own and does not end the one being filled.
     #[inline(never)]
     fn fresh_segment(&mut self, lane: Lane, len: usize) -> u32 {

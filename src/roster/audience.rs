@@ -1,4 +1,4 @@
-//! Who is meant by a list of addresses: each connection once, however many items name it.
+//! From a list of addresses to the connections that it names: each once, however many items name it.
 //!
 //! It never delivers. Invariant: between two selections no mark is set.
 
@@ -9,7 +9,7 @@ use crate::key::{ClientKey, Key};
 use crate::peer::client::ClientId;
 use crate::wire::command::{Addresses, Target};
 
-/// Whom a message or a command is for.
+/// The receivers of a message or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address<'a> {
     /// Every open connection.
@@ -44,26 +44,26 @@ pub(crate) fn items<'a>(list: &Addresses<'a>) -> impl Iterator<Item = (Sign, Add
     list.iter().map(move |item| (sign(item.except), item.target.into()))
 }
 
-/// Whether an item adds to whom a list names, or takes away.
+/// Whether an item adds connections to a list's selection, or takes them away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// These too.
+    /// The connections of this item too.
     With,
-    /// Not these, whatever the other items say.
+    /// Not the connections of this item, whatever the other items say.
     Without,
 }
 
-/// Scratch of a selection, kept to be used again: a bit for each connection, and who was selected.
+/// Scratch of a selection, kept to be used again: a bit for each connection, and the selected ones.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     marks: Vec<u64>,
     excluded: Vec<ClientKey>,
     pub(crate) keys: Vec<ClientKey>,
-    /// Places of items that named nobody.
+    /// Places of items that named no connection.
     pub(crate) absent: Vec<usize>,
 }
 
-/// One page of who is behind an address.
+/// One page of the users, or tokens, behind an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Here {
     /// What the names are of.
@@ -74,12 +74,12 @@ pub(crate) struct Here {
     pub(crate) cursor: Option<u64>,
 }
 
-/// What a [`Here`] lists.
+/// The kind of name that a [`Here`] lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum NameKind {
-    /// Users; there are some on this server.
+    /// Users; some connections here have one.
     User,
-    /// Tokens: nobody here has a user.
+    /// Tokens: no connection here has a user.
     #[default]
     Token,
 }
@@ -107,7 +107,7 @@ impl Selection {
         self.excluded.clear();
     }
 
-    /// Gives back what a crowd has left.
+    /// Gives back memory that many connections have left.
     pub(crate) fn shrink(&mut self) {
         *self = Self::default();
     }
@@ -188,8 +188,8 @@ impl Roster {
         }
     }
 
-    /// A page of the users (or of the tokens, where nobody has a user) behind an address: those whose number is higher
-    /// than `after`, the lowest first. A name that is there all the time is on exactly one page.
+    /// A page of the users (or of the tokens, where no connection has a user) behind an address: those whose number is
+    /// higher than `after`, the lowest first. A name that is there all the time is on exactly one page.
     pub(crate) fn page(&self, at: Address<'_>, after: Option<u64>) -> Here {
         let of = if self.names.count(Space::User) > 0 { NameKind::User } else { NameKind::Token };
         if (of, at) == (NameKind::User, Address::All) {

@@ -6,7 +6,7 @@ use crate::key::{ClientKey, Key};
 use crate::peer::client::State;
 use std::collections::BTreeSet;
 
-/// What is wrong, in a sentence.
+/// The fault that was found, in a sentence.
 type Verdict = Result<(), String>;
 
 fn check(holds: bool, sentence: impl FnOnce() -> String) -> Verdict {
@@ -91,7 +91,7 @@ impl Roster {
     }
 }
 
-/// Armed no later than the nearest deadline, and found by the one who asks when to come back.
+/// Armed no later than the nearest deadline, and found by the caller that asks when to come back.
 pub(crate) fn audit_timer(
     key: impl Key,
     armed_ms: Option<u64>,

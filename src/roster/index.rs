@@ -1,4 +1,4 @@
-//! Who is whose: from a name (a token, a user) to the open clients that carry it.
+//! From a token to the open clients that carry it.
 //!
 //! Each name is stored once, in a table of fixed stride that the client's key indexes; the hash table
 //! holds four bytes per name and hashes through that table. Clients of one name form a chain. It never
@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 const NIL: u32 = u32::MAX;
-/// A table is sparse when this many times its entries would fit: what was shrunk does not grow again at once.
+/// A table is sparse when this many times its entries would fit: a shrunk one does not grow again at once.
 pub(crate) const SPARSE: usize = 4;
 
 /// See the module's head.
@@ -26,8 +26,8 @@ pub(crate) struct Index {
 
 impl Index {
     /// `stride`: length of the longest name in bytes. Shorter ones are padded with NUL, which no name
-    /// contains. The hash is keyed from `key`, so that nobody can choose tokens that collide. It costs a fifth of SipHash,
-    /// which was a fifth of a direct message; no hash is ever shown.
+    /// contains. The hash is keyed from `key`, so that no client can choose tokens that collide. It costs a fifth of
+    /// SipHash, which was a fifth of a direct message; no hash is ever shown.
     pub(crate) fn new(stride: usize, key: &RandomState) -> Self {
         let hasher = FixedState::with_seed(key.hash_one("tokens"));
         Self { stride, names: Vec::new(), next: Vec::new(), first: HashTable::new(), hasher }
@@ -78,7 +78,7 @@ impl Index {
         next[at as usize] = after;
     }
 
-    /// Gives back the memory of the keys from `keys` on, of which none is inserted, and of a hash table that
+    /// Gives back the memory of the keys from `keys` on, none of which is inserted, and of a hash table that
     /// is too large by far.
     pub(crate) fn shrink(&mut self, keys: usize) {
         self.names.truncate(keys * self.stride);

@@ -1,8 +1,9 @@
-//! Who is here: every client connection in whatever state, its address, its names, its deadline.
+//! The client connections that are here, in whatever state: each with its address, its names, its deadline.
 //!
-//! It never queues a byte (delivery does) and decides nothing about who may come in. It never gives out a client that
-//! can be changed: what may change alone has a method, and a change of state goes through [`Roster::admit`],
-//! [`Roster::leave`] and their like, which keep names, counters, the list of the gone and the wheel in step.
+//! It never queues a byte (delivery does) and does not decide which connections may come in. It never gives out a
+//! client that can be changed: a field that may change alone has a method, and a change of state goes through
+//! [`Roster::admit`], [`Roster::leave`] and their like, which keep names, counters, the list of the gone and the wheel
+//! in step.
 //!
 //! Invariant: a client is in the names exactly while it is open; the counters are the number of clients in those
 //! states; every client that is not gone is armed in the wheel, no later than its nearest deadline.
@@ -11,8 +12,8 @@
 //! |---|---|
 //! | `index` | from a token to the open clients that carry it |
 //! | `groups` | users and groups: the open clients under a name |
-//! | `audience` | whom a list of addresses names |
-//! | `groups` | the connections of a group, and those of a user |
+//! | `audience` | the connections that a list of addresses names |
+//! | `strangers` | connections without a login, oldest first, and how many each sender has |
 //! | `page` | who is here, a thousand names at a time |
 //! | `audit` | everything recounted, for the tests |
 
@@ -43,7 +44,7 @@ use slab::Slab;
 use std::hash::RandomState;
 use strangers::Strangers;
 
-/// What a broadcast never touches.
+/// The fields of a client that a broadcast never touches.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cold {
     peer: PeerAddr,
@@ -63,7 +64,7 @@ impl Cold {
 // `client` has the table of what a connection takes in all.
 const _: () = assert!(size_of::<Cold>() <= 22);
 
-/// How many clients are in which part of their life.
+/// How many clients are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Without a login yet.
@@ -72,18 +73,18 @@ pub(crate) struct Counts {
     pub(crate) open: usize,
     /// On their way out.
     pub(crate) closing: usize,
-    /// Of those: they were refused, and linger so that the refusal reaches them.
+    /// Of those on their way out: refused, and lingering so that the refusal reaches them.
     pub(crate) refused: usize,
 }
 
 impl Counts {
-    /// Connections without a login, of which nobody knows whether they ever show one.
+    /// Connections without a login, which may never show one.
     pub(crate) fn strangers(self) -> usize {
         self.waiting + self.refused
     }
 }
 
-/// Who was heard.
+/// The kind of client that bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// A client whose request head is awaited; its deadline does not move.
@@ -107,14 +108,14 @@ pub(crate) struct Roster {
     strangers: Strangers,
     gone: Vec<ClientKey>,
     generation: u32,
-    /// What is kept of all clients' input.
+    /// Bytes that are kept of all clients' input.
     input_bytes: usize,
-    /// What the streams of those keep whose request is awaited.
+    /// Bytes that the streams of clients keep whose request is awaited.
     stream_bytes: usize,
 }
 
 impl Roster {
-    /// Without anybody. The hasher is keyed by the caller.
+    /// A roster without a client. The hasher is keyed by the caller.
     pub(crate) fn new(token_length: usize, timeouts: Timeouts, hasher: RandomState) -> Self {
         Self {
             clients: Slab::new(),
@@ -142,7 +143,7 @@ impl Roster {
         &self.listeners
     }
 
-    /// Puts other timeouts in force, for those who are here too.
+    /// Puts other timeouts in force, for the clients that are here too.
     pub(crate) fn set_timeouts(&mut self, timeouts: Timeouts) {
         self.timeouts = timeouts;
         for key in self.keys() {
@@ -150,7 +151,7 @@ impl Roster {
         }
     }
 
-    // Who is here.
+    // Clients, ids and addresses.
 
     pub(crate) fn counts(&self) -> Counts {
         self.counts
@@ -208,13 +209,13 @@ impl Roster {
         self.cold[key.index()].peer
     }
 
-    /// A trusted proxy tells for whom it connects.
+    /// Notes the visitor's address, as a trusted proxy gives it.
     pub(crate) fn set_peer(&mut self, key: ClientKey, peer: PeerAddr) {
-        self.uncount(key); // whoever connects for others is not counted, or was not trusted before
+        self.uncount(key); // a trusted proxy is not counted as a sender
         self.cold[key.index()].peer = peer;
     }
 
-    /// The listener that it came by.
+    /// The listener that a client came by.
     pub(crate) fn listener(&self, key: ClientKey) -> &ListenerReport {
         &self.listeners[self.cold[key.index()].place()]
     }
@@ -274,9 +275,9 @@ impl Roster {
         self.tokens.name_bytes_max()
     }
 
-    // What may change alone.
+    // Fields that may change alone.
 
-    /// What waits for a client that is here.
+    /// The messages that wait for a client that is here.
     #[inline]
     pub(crate) fn mail(&mut self, key: ClientKey) -> Option<&mut Mailbox> {
         self.clients.get_mut(key.index()).map(|client| &mut client.mail)
@@ -297,14 +298,14 @@ impl Roster {
         self.clients.get_mut(key.index())?.receiving()
     }
 
-    /// Those of all clients that take messages.
+    /// The mailboxes of all clients that take messages.
     #[inline]
     pub(crate) fn all_receiving(&mut self) -> impl Iterator<Item = (ClientKey, &mut Mailbox)> {
         let all = self.clients.iter_mut();
         all.filter_map(|(key, client)| client.receiving().map(|mail| (ClientKey::at(key), mail)))
     }
 
-    /// What decodes the frames of a client, whether its messages count, and where what it keeps is counted.
+    /// The decoder of a client's frames, whether its messages count, and the counter of the bytes that it keeps.
     #[inline(always)]
     pub(crate) fn decoder(&mut self, id: ClientId) -> Option<(&mut Decoder, Messages, &mut usize)> {
         let client =
@@ -313,7 +314,7 @@ impl Roster {
         Some((decoder, messages, &mut self.input_bytes))
     }
 
-    /// Puts more of a request head to what came of it; gives all of it out.
+    /// Appends to the part of a request head that came before; gives all of it out.
     pub(crate) fn keep_head(&mut self, id: ClientId, input: &[u8]) {
         let client =
             self.clients.get_mut(id.key.index()).filter(|client| client.generation() == id.generation);
@@ -323,7 +324,7 @@ impl Roster {
         self.input_bytes += head.as_ref().map_or(0, |head| head.capacity()) - before;
     }
 
-    /// What came of a request head so far; `None` when nothing is kept, or none is awaited.
+    /// The part of a request head that came so far; `None` when nothing is kept, or none is awaited.
     pub(crate) fn kept_head(&self, id: ClientId) -> Option<&[u8]> {
         match self.find(id)?.state() {
             State::Handshaking { head: Some(head), .. } => Some(head),
@@ -331,7 +332,7 @@ impl Roster {
         }
     }
 
-    /// Gives out what came of a request head, which is complete.
+    /// Gives out a request head that is complete.
     pub(crate) fn take_head(&mut self, id: ClientId) -> Vec<u8> {
         let head = self.find_mut(id).and_then(Client::head).and_then(Option::take);
         let head = head.map_or_else(Vec::new, |head| *head);
@@ -339,7 +340,8 @@ impl Roster {
         head
     }
 
-    /// What is kept of all clients' input: of TLS handshakes and request heads, and of messages that are not complete.
+    /// Bytes that are kept of all clients' input: of TLS handshakes and request heads, and of messages that are not
+    /// complete.
     #[inline]
     pub(crate) fn input_bytes(&self) -> usize {
         self.input_bytes + self.stream_bytes
@@ -382,7 +384,7 @@ impl Roster {
     // Changes of state.
 
     /// A connection that was accepted: it has `timeouts.handshake` to show its request. If it has a `sender`, it counts
-    /// among that one's as long as it shows no login.
+    /// among that sender's as long as it shows no login.
     pub(crate) fn add(&mut self, listener: usize, peer: PeerAddr, sender: Option<u64>, now: Now) -> ClientId {
         self.generation = self.generation.wrapping_add(1);
         let until = Tick::at(now.ms + self.timeouts.handshake_ms);
@@ -460,7 +462,7 @@ impl Roster {
         if then == Then::Linger {
             self.counts.refused += 1;
             let id = ClientId { key, generation: self.clients[key.index()].generation() };
-            let _ = self.oldest_refused(); // those that are not any more make room
+            let _ = self.oldest_refused(); // refused ones that are gone make room in the queue
             self.strangers.refused.push_back(id);
         }
         self.change(key, then, now)
@@ -570,8 +572,8 @@ impl Roster {
         self.wheel.next_ms()
     }
 
-    /// One entry of the wheel that has come up, and what is really due, if anything is. It is not armed any more unless
-    /// nothing is due: the caller does something about it that arms it.
+    /// One entry of the wheel that has come up, and the deadline that is really due, if any is. It is not armed any
+    /// more unless nothing is due: the caller does something about it that arms it.
     pub(crate) fn pop_due(&mut self, now: Now) -> Option<(ClientKey, Option<Due>)> {
         let key = self.wheel.pop(now.ms)?;
         match self.clients[key.index()].next_due(&self.timeouts) {
@@ -591,9 +593,9 @@ impl Roster {
         }
     }
 
-    // Memory that a crowd has left behind.
+    // Memory that many clients have left behind.
 
-    /// Shrinks the tables if they are sparse and have more than `slots_min` slots; tells how many there are then.
+    /// Shrinks the tables if they are sparse and have more than `slots_min` slots; returns how many there are then.
     pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
         let slots = self.clients.capacity();
         if slots <= slots_min || self.clients.len() >= slots / SPARSE {
@@ -607,7 +609,7 @@ impl Roster {
         self.tokens.shrink(keys);
         self.names.shrink(keys);
         self.gone = Vec::new();
-        let _ = self.oldest_stranger(); // those that are not any more make room
+        let _ = self.oldest_stranger(); // strangers that are gone make room in the queue
         let _ = self.oldest_refused();
         self.strangers.shrink();
         Some(keys)

@@ -1,9 +1,9 @@
 //! A page of a long list of names: how many connections each of them has, a thousand names at a time.
 //!
 //! The names come in any order and as often as they have connections; each has a number that stays while it is here. A
-//! page holds the lowest numbers above those of the page before, so whoever is there from the first page to the last is
-//! on exactly one of them, whoever comes and goes meanwhile. It keeps no more than a page and never sorts the whole.
-//! design: COMMANDS.md, `h`.
+//! page holds the lowest numbers above those of the page before, so a name that is there from the first page to the
+//! last is on exactly one of them, whatever other names come and go meanwhile. It keeps no more than a page and never
+//! sorts the whole. design: COMMANDS.md, `h`.
 
 use crate::key::ClientKey;
 use std::collections::BTreeMap;

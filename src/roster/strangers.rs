@@ -1,7 +1,7 @@
 //! Connections without a login: those whose request is awaited, and those that linger after a refusal.
 //!
-//! In the order of their arrival, and counted by the sender that they come from. It never decides who goes. Invariant:
-//! each of them stands in its queue; ids of others may stand there until they are the oldest.
+//! In the order of their arrival, and counted by the sender that they come from. It never decides which of them is
+//! dropped. Invariant: each of them stands in its queue; ids of others may stand there until they are the oldest.
 
 use crate::peer::client::ClientId;
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +24,7 @@ impl Strangers {
         Self { waiting: VecDeque::new(), refused: VecDeque::new(), senders }
     }
 
-    /// One more of a sender; how many there are then.
+    /// Counts one more of a sender; returns how many it has then.
     pub(super) fn count(&mut self, sender: u64) -> usize {
         let count = self.senders.entry(sender).or_default();
         *count += 1;
@@ -47,7 +47,7 @@ impl Strangers {
         queue.iter().take(LOOK_MAX).copied()
     }
 
-    /// Gives back the room of queues in which nobody stands.
+    /// Gives back the room of queues that are empty.
     pub(super) fn shrink(&mut self) {
         for queue in [&mut self.waiting, &mut self.refused] {
             if queue.is_empty() {

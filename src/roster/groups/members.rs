@@ -39,7 +39,7 @@ impl Members {
         }
     }
 
-    /// Adds a member and tells its place.
+    /// Adds a member and returns its place.
     pub(super) fn push(&mut self, member: Member) -> u32 {
         match self {
             Self::One([one]) => *self = Self::Two([*one, member]),
@@ -62,7 +62,7 @@ impl Members {
                 if let &[one, two] = many.as_slice() {
                     *self = Self::Two([one, two]);
                 } else if many.len() < many.capacity() / SPARSE {
-                    // Half of what it is given now must go before this happens again.
+                    // Half of the members must go before this happens again.
                     many.shrink_to(2 * many.len());
                     return many.len();
                 }

@@ -24,7 +24,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 const NIL: u32 = u32::MAX;
 
-/// What a name names. A user and a group of the same name have nothing to do with each other.
+/// The two spaces of names. A user and a group of the same name have nothing to do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
     Group,
@@ -40,7 +40,7 @@ pub(crate) struct Bounds {
     pub(crate) groups_per_connection: usize,
 }
 
-/// Which bound is in the way of joining.
+/// The bound that is in the way of joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TooMany {
     Groups,
@@ -74,7 +74,7 @@ enum Text {
     Long { space: Space, bytes: Box<[u8]> },
 }
 
-/// So that a text takes no more than the pointer to a long one needs.
+/// Boxed, so that a text takes no more than the pointer to a long one needs.
 const SHORT_BYTES_MAX: usize = 21;
 
 /// One connection under one name.
@@ -87,12 +87,12 @@ struct Membership {
     next: u32,
 }
 
-// What endpoint.md and performance.md promise: 24 bytes a membership.
+// endpoint.md and performance.md promise this: 24 bytes a membership.
 const _: () = assert!(size_of::<Membership>() + size_of::<Member>() <= 20);
 const _: () = assert!(size_of::<Option<Name>>() <= 48);
 
 impl Groups {
-    /// Without anybody. The hasher is keyed, so that nobody can choose names that collide.
+    /// Groups without a member. The hasher is keyed, so that no client can choose names that collide.
     pub(crate) fn new(hasher: RandomState) -> Self {
         Self {
             names: Slab::new(),
@@ -155,7 +155,7 @@ impl Groups {
         self.enter(key, Space::User, user);
     }
 
-    /// Ends all that a connection is in, and whose it is.
+    /// Takes a connection out of all its groups and from its user.
     pub(crate) fn leave_all(&mut self, key: ClientKey) {
         let mut at = self.first(key);
         if at == NIL {
@@ -169,7 +169,7 @@ impl Groups {
         }
     }
 
-    // Who and how many.
+    // Members and numbers.
 
     /// The connections under a name, in no order: a change to any of them may move the others.
     #[inline]
@@ -239,7 +239,7 @@ impl Groups {
         largest
     }
 
-    /// Gives back what a crowd has left. No connection with this key or a higher one is in a group.
+    /// Gives back memory that many members have left. No connection with this key or a higher one is in a group.
     pub(crate) fn shrink(&mut self, keys: usize) {
         self.chains.truncate(keys);
         let used = self.chains.iter().rposition(|first| *first != NIL).map_or(0, |last| last + 1);
@@ -360,7 +360,7 @@ impl Groups {
     }
 }
 
-/// All memberships of all connections. Those that are free form a chain of their own.
+/// All memberships of all connections. Free places form a chain of their own.
 #[derive(Debug)]
 struct Memberships {
     table: Vec<Membership>,
@@ -463,7 +463,7 @@ fn hash_of(hasher: &RandomState, space: Space, text: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// What a test or the audit recounts.
+/// Recounts, for the tests and the audit.
 impl Groups {
     /// The connections that are in a group or have a user.
     pub(crate) fn audit_keys(&self) -> impl Iterator<Item = ClientKey> {

@@ -160,7 +160,7 @@ fn memory_of_memberships() {
     let names = all.names.capacity() * size_of::<Name>() + all.by_name.allocation_size();
     let each = (bytes(&all) - names) as f64 / (3 * crowd) as f64;
     assert!(each <= 24.0, "{each} bytes a membership");
-    // A hundredth stays.
+    // A hundredth of the members stays.
     (0..crowd).filter(|at| at % 100 != 0).for_each(|at| all.leave_all(key(at)));
     all.shrink(crowd);
     check(&all);
