@@ -61,6 +61,8 @@ pub enum Value<'r> {
     Text(&'r str),
     /// The listeners, each with numbers of its own.
     Listeners(&'r [ListenerReport]),
+    /// The groups with most members, each with their number.
+    Groups(&'r [(&'r str, usize)]),
     /// What the last reload has done.
     Reload(&'r Reload),
     /// Nothing is known, and the status leaves it out.
@@ -89,6 +91,8 @@ macro_rules! rows {
             pub process: Process,
             /// Each listener.
             pub listeners: &'s [ListenerReport],
+            /// The largest groups and how many connections each has, the largest first.
+            pub largest_groups: Vec<(&'s str, usize)>,
             /// The last reload.
             pub reload: Option<&'s Reload>,
             /// What others around the hub know.
@@ -133,6 +137,11 @@ rows! {
     gauge unauthenticated "wsson_unauthenticated" "Connections whose handshake is not done.";
     gauge unauthenticated_max "wsson_unauthenticated_max" "Most of them that may be.";
     gauge closing "wsson_closing" "Connections on their way out.";
+    gauge users "wsson_users" "Users with an open connection; 0 where logins name none.";
+    gauge groups "wsson_groups" "Groups with a member.";
+    gauge groups_max "wsson_groups_max" "Most groups that may be.";
+    Fact largest_groups "" "" "The ten groups with most connections, the largest first: a list of `name`, `connections`." =>
+        |report| Value::Groups(&report.largest_groups);
     gauge backends "wsson_backends" "Backends connected to the control socket.";
     gauge locks "wsson_locks" "Backends that hold a lock.";
     counter messages_in "wsson_messages_in_total" "Messages that clients sent.";
@@ -284,6 +293,7 @@ impl Serialize for Report<'_> {
                 Value::Tally(counts) => members.serialize_entry(row.name, &Tally(&counts))?,
                 Value::Text(text) => members.serialize_entry(row.name, text)?,
                 Value::Listeners(listeners) => members.serialize_entry(row.name, listeners)?,
+                Value::Groups(groups) => members.serialize_entry(row.name, &Groups(groups))?,
                 Value::Reload(reload) => members.serialize_entry(row.name, reload)?,
                 Value::Absent => {}
             }
@@ -297,6 +307,30 @@ struct Tally<'c>(&'c [(Cow<'c, str>, u64)]);
 impl Serialize for Tally<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, count)| (name, count)))
+    }
+}
+
+struct Groups<'g>(&'g [(&'g str, usize)]);
+
+impl Serialize for Groups<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer
+            .collect_seq(self.0.iter().map(|(name, connections)| Group { name, connections: *connections }))
+    }
+}
+
+/// One group's line, with the members that a user has in the answer to `h`.
+struct Group<'g> {
+    name: &'g str,
+    connections: usize,
+}
+
+impl Serialize for Group<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(2))?;
+        members.serialize_entry("name", self.name)?;
+        members.serialize_entry("connections", &self.connections)?;
+        members.end()
     }
 }
 
@@ -346,6 +380,14 @@ mod tests {
             json.contains("{\"address\":\"unix:///a\\\"b\",\"domain\":null,\"clients\":1,\"accepted\":4}")
         );
         assert_eq!((stats.refused_total(), stats.closed_total()), (2, 2));
+    }
+
+    #[test]
+    fn the_largest_groups_are_shown_as_here_answers() {
+        let report = Report { largest_groups: vec![("shop/7", 3), ("a", 1)], groups: 2, ..Report::default() };
+        let expected = r#""groups":2,"groups_max":0,"largest_groups":[{"name":"shop/7","connections":3},{"name":"a","connections":1}],"#;
+        assert!(report.json().contains(expected), "{}", report.json());
+        assert!(Report::default().json().contains("\"largest_groups\":[],"));
     }
 
     #[test]

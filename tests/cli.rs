@@ -681,7 +681,8 @@ fn groups_are_joined_and_left() {
 
 const REPORT: &str = "{\"version\":\"0.1.0\",\"pid\":42,\"uptime_s\":90061,\"listeners\":[{\"address\":\
     \"tcp://127.0.0.1:8099\",\"domain\":\"ws.example.com\",\"clients\":3,\"accepted\":9}],\"clients\":3,\
-    \"clients_peak\":5,\"clients_max\":100,\"unauthenticated\":1,\"closing\":2,\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
+    \"clients_peak\":5,\"clients_max\":100,\"unauthenticated\":1,\"closing\":2,\
+    \"users\":2,\"groups\":1,\"groups_max\":100000,\"largest_groups\":[{\"name\":\"shop/7\",\"connections\":3}],\"refused\":{\"expired\":2,\"origin\":4},\"closed\":{\"1000\":1},\
     \"rss_bytes\":3145728,\"fds\":12,\"fds_max\":1024}";
 
 fn status_answer(report: &str) -> &'static [u8] {
@@ -699,6 +700,7 @@ fn status_is_one_screen_or_the_servers_own_json() {
         "listeners   tcp://127.0.0.1:8099 (ws.example.com): 3 clients, 9 accepted",
         "clients     3 of 100 open, 5 at most so far; 1 not logged in yet; 2 on their way",
         "            out",
+        "users       2; 1 of 100000 groups: shop/7 3",
         "refused     6: origin 4, expired 2",
         "memory      3.0 MiB; 12 of 1024 descriptors",
     ] {

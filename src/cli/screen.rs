@@ -11,6 +11,8 @@ use std::time::Instant;
 const COLUMNS: usize = 80;
 /// Where the text of a line begins, behind its name.
 const INDENT: usize = 12;
+/// Groups on the screen, of those that the server names; the JSON has them all.
+const GROUPS_SHOWN: usize = 3;
 
 /// A report and when it was made.
 #[derive(Debug)]
@@ -68,6 +70,11 @@ fn people(page: &mut Page, show: &Fields<'_>) {
             count("closing")
         ),
     );
+    let groups = show.of("groups_max", &plain);
+    page.line(
+        "users",
+        &format!("{}; {}{groups} groups{}", count("users"), count("groups"), largest(show.report)),
+    );
     // The server counts the connection that asks, too.
     let others = show.number("backends").map_or("-".into(), |backends| plain(backends.saturating_sub(1)));
     let limit = show.of("backends_max", &plain);
@@ -75,6 +82,21 @@ fn people(page: &mut Page, show: &Fields<'_>) {
         "backends",
         &format!("{others}{limit} connected besides this command, {} locks", count("locks")),
     );
+}
+
+/// `: shop/7 12, lobby 3`: the largest groups, as many as a line or two hold.
+fn largest(report: &Value) -> String {
+    let groups = json::items(report, "largest_groups");
+    let shown = groups.iter().take(GROUPS_SHOWN).filter_map(|group| {
+        let name = printable(group.get("name")?.as_str()?);
+        Some(format!("{name} {}", group.get("connections")?.as_u64()?))
+    });
+    let shown: Vec<String> = shown.collect();
+    let more = if groups.len() > GROUPS_SHOWN { ", …" } else { "" };
+    match shown.is_empty() {
+        true => String::new(),
+        false => format!(": {}{more}", shown.join(", ")),
+    }
 }
 
 fn traffic(page: &mut Page, show: &Fields<'_>) {
@@ -274,6 +296,9 @@ mod tests {
             uptime_s: 61,
             backends: 3,
             queued_bytes_max: 2048,
+            groups: 5,
+            groups_max: 9,
+            largest_groups: vec![("shop/7", 4), ("b", 3), ("c", 2), ("d", 1)],
             ..Default::default()
         };
         let report = json::parse(&report.json()).expect("the report is JSON");
@@ -281,6 +306,7 @@ mod tests {
         assert!(!screen.contains(" -") && !screen.contains("- "), "{screen}");
         assert!(screen.contains("up 1 min 1 s"), "{screen}");
         assert!(screen.contains("listeners   tcp://127.0.0.1:1 (d:1?): 0 clients, 0 accepted"), "{screen}");
+        assert!(screen.contains("users       0; 5 of 9 groups: shop/7 4, b 3, c 2, …\n"), "{screen}");
         assert!(screen.contains("backends    2 connected besides this command"), "{screen}");
         assert!(screen.contains("0 B of 2.0 KiB waiting"), "{screen}");
         assert!(screen.contains("refused     1: origin_not_allowed 1\nclosed      1: 1000 1"), "{screen}");

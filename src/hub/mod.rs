@@ -44,7 +44,7 @@ use crate::config::{Limits, Settings, Timeouts};
 use crate::delivery::Throttled;
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
-use crate::roster::{Bounds, Roster};
+use crate::roster::{Bounds, Roster, Space};
 use crate::stats::{Outside, Process, Reload, Report, Stats};
 use crate::wire::frame::{CloseCode, Kind};
 use crate::wire::http::forwarded::Network;
@@ -251,6 +251,10 @@ impl Hub {
             unauthenticated: counts.waiting as u64,
             unauthenticated_max: most(self.rules.limits.unauthenticated),
             closing: counts.closing as u64,
+            users: self.roster().names(Space::User) as u64,
+            groups: self.roster().names(Space::Group) as u64,
+            groups_max: self.rules.limits.groups as u64,
+            largest_groups: self.roster().largest_groups(LARGEST_GROUPS),
             backends: self.backends.len() as u64,
             locks: self.backends.iter().filter(|(_, backend)| backend.lock.is_some()).count() as u64,
             queued_bytes: self.floor.queued_bytes() as u64,
@@ -262,6 +266,9 @@ impl Hub {
         .json()
     }
 }
+
+/// Groups that the status names.
+const LARGEST_GROUPS: usize = 10;
 
 /// A limit as the status shows it; one that nobody has set yet is none.
 fn most(limit: Option<usize>) -> u64 {

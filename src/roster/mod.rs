@@ -265,7 +265,6 @@ impl Roster {
         self.names.count(space)
     }
 
-    #[allow(dead_code)] // until the status shows them
     /// The groups with most members and how many these are, at most this many.
     pub(crate) fn largest_groups(&self, max: usize) -> Vec<(&str, usize)> {
         self.names.largest(max)

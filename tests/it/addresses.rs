@@ -379,3 +379,28 @@ fn a_message_to_very_many_reaches_each_of_them_once() {
         client.expect_text("and all");
     }
 }
+
+#[test]
+fn the_status_tells_users_and_the_largest_groups() {
+    let server = Setup::new().auth("identity = \"user\"").limit("groups = 50").start();
+    let mut backend = Backend::connect(&server);
+    let clients = [client(&server, "ann"), client(&server, "ann"), client(&server, "bob")];
+    let nothing = backend.status();
+    assert_eq!((nothing.number("users"), nothing.number("groups")), (2, 0), "{nothing:?}");
+    assert!(nothing.0.contains(r#""groups_max":50,"largest_groups":[],"#), "{nothing:?}");
+    ask(&mut backend, 'j', "room,shop/7 u:ann", r#"{"connections":2}"#);
+    ask(&mut backend, 'j', "room u:bob", r#"{"connections":1}"#);
+    let nine: Vec<String> = (0..9).map(|group| format!("g{group}")).collect();
+    ask(&mut backend, 'j', format!("{} u:bob", nine.join(",")), r#"{"connections":1}"#);
+    let status = backend.status();
+    assert_eq!((status.number("users"), status.number("groups")), (2, 11), "{status:?}");
+    let first = r#""largest_groups":[{"name":"room","connections":3},{"name":"shop/7","connections":2},{"#;
+    assert!(status.0.contains(first), "{status:?}");
+    assert_eq!(status.numbers("connections"), [3, 2, 1, 1, 1, 1, 1, 1, 1, 1], "ten of eleven: {status:?}");
+    drop(clients);
+    eventually("nobody is left", || {
+        let status = backend.status();
+        (status.number("users"), status.number("groups")) == (0, 0)
+            && status.0.contains(r#""largest_groups":[]"#)
+    });
+}
