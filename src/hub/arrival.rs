@@ -1,6 +1,6 @@
 //! From an accepted connection to an open client, or to a refusal.
 //!
-//! It never parses a request (`wire::http` does) and never decides who is let in (the handler does). Invariant:
+//! It never parses a request (`wire::http` does) and never decides which login is let in (the handler does). Invariant:
 //! a connection leaves `Handshaking` once, by admission, by an answer or by its end.
 
 use super::{Hub, HubRules, Refusal};
@@ -15,20 +15,20 @@ use crate::wire::http::{self, Key, Request, Response, Wishes};
 use log::{debug, info};
 use std::collections::BTreeSet;
 
-/// How long a connection without a login is left alone although others wait: phones take 300 to 600 ms from connecting to
+/// How long a connection without a login is kept although others wait: phones take 300 to 600 ms from connecting to
 /// their request.
 const GRACE_MS: u64 = 1000;
-/// Slots that have to be there for that: with fewer a browser would wait behind a crowd for many of these seconds.
+/// Slots that have to be there for that: with fewer a browser would wait behind the others for many of these seconds.
 const CROWD_MIN: usize = 256;
 
-/// Whether there is room for one more connection.
+/// The room for one more connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Crowd {
-    /// There is.
+    /// There is room.
     No,
-    /// When one goes that has had its time.
+    /// There is room when a connection goes that has had its time.
     Full,
-    /// When one goes, however young.
+    /// There is room when a connection goes, however young.
     Narrow,
 }
 
@@ -73,8 +73,8 @@ impl Hub {
         if crowd == Crowd::Narrow { 0 } else { since_ms + GRACE_MS }
     }
 
-    /// A connection that was accepted: it has `timeouts.handshake` to show its request. What is too many then goes: of those
-    /// that were refused the oldest, else the oldest that has had its second.
+    /// A connection that was accepted: it has `timeouts.handshake` to show its request. If that is one too many, a
+    /// connection goes: of those that were refused the oldest, else the oldest that has had its second.
     pub(crate) fn add_client(&mut self, listener: usize, peer: PeerAddr, slots_max: usize) -> ClientId {
         let trusted = self.rules.trusted_proxies.iter().any(|network| network.contains(peer));
         let sender = peer.sender().filter(|_| !trusted);
@@ -128,7 +128,8 @@ impl Hub {
         self.roster().is_handshaking(id)
     }
 
-    /// As much of the first input as a request head may be; nothing when some of the head came before, or none is awaited.
+    /// The first input, as far as it may be a request head; nothing when some of the head came before, or none is
+    /// awaited.
     #[inline]
     pub(crate) fn head_part<'i>(&self, id: ClientId, input: &'i [u8]) -> &'i [u8] {
         match self.roster().find(id).map(Client::state) {
@@ -139,8 +140,8 @@ impl Hub {
         }
     }
 
-    /// Looks for the end of the request head in what came so far and `input`. When it is in `input`
-    /// alone, nothing is stored: that is what a browser does.
+    /// Looks for the end of the request head in the bytes that came so far and `input`. When it is in `input`
+    /// alone, nothing is stored: browsers send it in one piece.
     pub(crate) fn find_head(&mut self, id: ClientId, input: &[u8]) -> Result<Option<Head>, Refusal> {
         let head_bytes_max = self.rules.limits.head_bytes;
         if !self.is_handshaking(id) {
@@ -195,8 +196,8 @@ impl Hub {
 
     /// The last checks, then the client is open and its 101 is queued.
     pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) -> Result<(), Refusal> {
-        // Earlier broadcasts are not for this client: they are handed out before it counts as open, and who does not take
-        // them makes room.
+        // Earlier broadcasts are not for this client: they are handed out before it counts as open, and a client that
+        // does not take them is closed and makes room.
         let _ = self.settled();
         self.check_revoked(identity)?;
         self.check_room(identity)?;
@@ -206,7 +207,7 @@ impl Hub {
 
     fn check_room(&self, identity: &Identity<'_>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
-        identity.check(roster.token_bytes_max())?; // only a handler of one's own can fail it
+        identity.check(roster.token_bytes_max())?; // only an application's own handler can fail it
         if self.draining {
             return Err(Rule::Draining.into());
         }
@@ -232,7 +233,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Notes the visitor's address when a trusted proxy tells it.
+    /// Notes the visitor's address when a trusted proxy gives it.
     pub(crate) fn note_forwarded(&mut self, id: ClientId, request: &Request<'_>) {
         let trusted = &self.rules.trusted_proxies;
         let peer = self.roster().peer(id.key);
@@ -274,7 +275,7 @@ impl Hub {
         self.settled().vanish(id.key, rule);
     }
 
-    /// Answers whoever asks how the server is: load balancers, every few seconds, so it is not logged.
+    /// Answers the question how the server is: load balancers ask it every few seconds, so it is not logged.
     pub(crate) fn answer_health(&mut self, id: ClientId, request: &Request<'_>) -> bool {
         if !request.asks_health(&self.rules.health) || !self.is_handshaking(id) {
             return false;
@@ -291,7 +292,7 @@ impl Hub {
         true
     }
 
-    /// Tells of a page that cannot work: it asked for a subprotocol, was given none, and so its browser fails the
+    /// Reports a page that cannot work: it asked for a subprotocol, was given none, and so its browser fails the
     /// connection (RFC 6455 section 4.1), for a reason that stands in the browser's console alone.
     pub(crate) fn note_subprotocol(&mut self, id: ClientId) {
         self.stats.subprotocols += 1;

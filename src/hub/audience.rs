@@ -1,4 +1,4 @@
-//! Lists of addresses: a write, a kick, a group that is joined or left, for whom a list names.
+//! Lists of addresses: a write, a kick, a group that is joined or left, for the connections that a list names.
 //!
 //! It never parses a list (`wire::command` does). Invariant: a connection gets a write once, however many items name it,
 //! and a write is encoded once.
@@ -11,7 +11,7 @@ use crate::wire::command::Groups;
 use crate::wire::frame::{CloseCode, Kind};
 use std::fmt;
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reached {
     /// Connections that took the message; of an empty message, those that would.
@@ -20,7 +20,7 @@ pub struct Reached {
     pub away: usize,
     /// Connections that could not take it.
     pub refused: usize,
-    /// Places in the list of the addresses that named nobody.
+    /// Places in the list of the addresses that named no connection.
     pub absent: Vec<usize>,
 }
 
@@ -165,8 +165,8 @@ impl Hub {
         count
     }
 
-    /// Puts every connection that a list names into groups; returns how many joined one. Where a limit is in the way, it
-    /// is told and nobody joins any more.
+    /// Puts every connection that a list names into groups; returns how many joined one. Where a limit is in the way,
+    /// the answer says so and no more connections join.
     pub(crate) fn join_all<'a>(
         &mut self,
         items: impl Iterator<Item = (Sign, Address<'a>)> + Clone,
@@ -218,7 +218,7 @@ impl Hub {
         self.roster().count(address)
     }
 
-    /// A page of who is behind an address.
+    /// A page of the users, or tokens, behind an address.
     pub(crate) fn here(&self, address: Address<'_>, after: Option<u64>) -> Here {
         self.roster().page(address, after)
     }
@@ -233,12 +233,13 @@ impl Hub {
         self.rules.bounds()
     }
 
-    /// The connections that a list names, and the places of the items that named nobody. The keys are to be given back.
+    /// The connections that a list names, and the places of the items that named no connection. The keys are to be
+    /// given back.
     fn select<'a>(
         &mut self,
         items: impl Iterator<Item = (Sign, Address<'a>)> + Clone,
     ) -> (Vec<ClientKey>, Vec<usize>) {
-        let _ = self.settled(); // which may close some
+        let _ = self.settled(); // the hand-out may close some
         self.floor.select(items)
     }
 }

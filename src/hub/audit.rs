@@ -1,6 +1,6 @@
 //! Everything the hub believes, recounted from scratch: for the simulation, the fuzzer and the soak test.
 //!
-//! It changes nothing and trusts no counter: what is redundant is computed again from the peers and
+//! It changes nothing and trusts no counter: redundant data is computed again from the peers and
 //! compared. Between two turns it must find nothing (testing.md, "Invariants of the simulation").
 
 use super::Hub;
@@ -11,7 +11,7 @@ use crate::peer::client::{ClientId, State};
 use crate::roster::audit_timer;
 use crate::wire::command;
 
-/// What is wrong, in a sentence.
+/// The fault that was found, in a sentence.
 type Verdict = Result<(), String>;
 
 /// Bytes that one read of a connection can bring (the driver's scratch buffer).
@@ -82,7 +82,7 @@ impl Hub {
         check(roster.counts().open <= limits.clients.unwrap_or(usize::MAX), || "too many are open".into())?;
         let most = roster.audit_most_of_a_token();
         check(most <= limits.connections_per_token as usize, || format!("{most} connections of one token"))?;
-        // What control frames and responses add is not worth closing anybody for.
+        // The bytes that control frames and responses add are not worth closing a client for.
         let bound = limits.queued_bytes + (1 + roster.len()) * READ_BYTES;
         let nobody =
             !roster.iter().any(|(_, client)| client.accepts_data() && client.mail.waiting_bytes() > 0);
@@ -90,7 +90,7 @@ impl Hub {
         check(bytes <= bound || nobody, || format!("{bytes} bytes are queued"))
     }
 
-    /// What clients sent and what is not complete is within its bound.
+    /// The incomplete input of clients is within its bound.
     fn audit_inputs(&self) -> Verdict {
         let limits = &self.rules.limits;
         for (key, client) in self.roster().iter() {
@@ -112,7 +112,7 @@ impl Hub {
         Ok(())
     }
 
-    /// What is kept for backends is what is kept for each of them.
+    /// The memory that is kept for backends is the sum over each of them.
     fn audit_backends(&self) -> Verdict {
         let found: usize = self.backends.iter().map(|(_, backend)| backend.held_bytes()).sum();
         let held = self.backends.held_bytes();
@@ -139,7 +139,7 @@ impl Hub {
     }
 }
 
-// What the driver's audit compares its slots with.
+// The state that the driver's audit compares its slots with.
 impl Hub {
     pub(crate) fn audit_backend_flush(&self, key: BackendKey) -> Flush {
         let backend = &self.backends[key];

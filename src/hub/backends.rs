@@ -1,8 +1,9 @@
 //! The control connections: a slab of [`Backend`]s, their deadlines, those with something to flush, those that are gone.
 //!
-//! [`Backends`] owns all of it and gives out no `&mut Backend`: what a deadline depends on (state, lock, ping, the last sign
-//! of life) changes in methods that arm the timer themselves. It never decodes a command (dispatch does) and knows no client.
-//! What the end of a conversation means for others, which is the end of its lock, is the hub's side, below.
+//! [`Backends`] owns all of it and gives out no `&mut Backend`: the state that a deadline depends on (state, lock,
+//! ping, the last sign of life) changes in methods that arm the timer themselves. It never decodes a command (dispatch
+//! does) and knows no client. The end of a conversation ends its lock, which concerns clients: that is the hub's side,
+//! below.
 //!
 //! Invariants: a backend that is not gone is armed, no later than its nearest deadline; one that is marked as queued
 //! stands in `flush`; one that is `Gone` and not yet removed stands in `gone`.
@@ -41,7 +42,7 @@ pub(crate) struct Backends {
     patience: BTreeMap<BackendKey, Patience>,
 }
 
-/// Connections that were one too many since the log told of it last, and when it may tell again.
+/// Connections that were one too many since the log last reported them, and when it may report again.
 #[derive(Clone, Copy, Debug, Default)]
 struct TurnedAway {
     count: u64,
@@ -50,9 +51,9 @@ struct TurnedAway {
 
 /// Connections over `limits.backends` that are given the time to read why; more at a time are cut off at once.
 const REFUSED_MAX: usize = 32;
-/// The log tells of them no more often than this.
+/// The log reports them no more often than this.
 const FULL_PAUSE_MS: u64 = 10_000;
-/// What a connection that is cut off at once is told.
+/// The reply to a connection that is cut off at once.
 const LAST_WORD: &[u8] = b"0E";
 
 /// The place of an answer that comes later. A stale one is an ordinary `false`.
@@ -98,7 +99,7 @@ impl Backends {
         }
     }
 
-    // Who is here.
+    // Keys and slots.
 
     /// The key that [`add`](Self::add) will use.
     pub(crate) fn next_key(&self) -> BackendKey {
@@ -141,7 +142,7 @@ impl Backends {
         self.refused -= usize::from(backend.origin == Origin::Refused);
     }
 
-    // What it sends.
+    // Input.
 
     /// A sign of life: bytes came.
     pub(crate) fn heard(&mut self, key: BackendKey, bytes: usize, now: Now) {
@@ -161,12 +162,12 @@ impl Backends {
         self.queue(key);
     }
 
-    /// Gives out what was read and not executed, which leaves nothing.
+    /// Gives out the input that was read and not executed; nothing is left of it.
     pub(crate) fn take_input(&mut self, key: BackendKey) -> Vec<u8> {
         std::mem::take(&mut self.get(key).input)
     }
 
-    /// What is not executed waits, unless the conversation is over.
+    /// Keeps the input that is not executed yet, unless the conversation is over.
     pub(crate) fn keep_input(&mut self, key: BackendKey, rest: Vec<u8>) {
         let backend = self.get(key);
         if backend.state == State::Open && !rest.is_empty() {
@@ -179,7 +180,7 @@ impl Backends {
         self.get(key).unfinished = unfinished;
     }
 
-    /// What came first was all frames: from now on its bytes need no closer look.
+    /// The first input was all frames: from now on its bytes need no closer look.
     #[cold]
     pub(crate) fn prove(&mut self, key: BackendKey) {
         self.get(key).origin = Origin::Trusted;
@@ -190,14 +191,14 @@ impl Backends {
         self.patience.entry(key).or_default()
     }
 
-    /// It is we who let it wait: its silence does not count.
+    /// The hub lets it wait: its silence does not count.
     pub(super) fn let_wait(&mut self, key: BackendKey, now: Now) {
         let backend = self.get(key);
         (backend.heard, backend.pinged) = (now.tick(), None);
         self.rearm(key);
     }
 
-    // What it is sent.
+    // Replies.
 
     /// The answer to the next command.
     #[inline]
@@ -219,8 +220,8 @@ impl Backends {
         self.queue(key);
     }
 
-    /// Keeps the place of the answer to the next command, which comes later, through [`fill`](Self::fill). Whoever takes
-    /// a ticket fills it, at the latest when the time of what it waits for is over.
+    /// Keeps the place of the answer to the next command, which comes later, through [`fill`](Self::fill). The caller
+    /// that takes a ticket fills it, at the latest when the time that it waits for is over.
     #[allow(dead_code)] // `v` and the bus take places
     pub(crate) fn wait(&mut self, key: BackendKey) -> Ticket {
         self.tickets += 1;
@@ -236,7 +237,7 @@ impl Backends {
         let Some(backend) = self.all.get_mut(key.index()) else { return false };
         let filled = backend.replies.fill(serial, reply);
         if filled {
-            // It was we who let it wait.
+            // The hub let it wait.
             backend.heard = backend.heard.max(now.tick());
             self.recount(key);
             self.rearm(key);
@@ -284,9 +285,9 @@ impl Backends {
         self.recount(key);
     }
 
-    // What is kept for them.
+    // Memory.
 
-    /// Counts again what is kept for a backend, after its input or its replies have changed.
+    /// Counts again the memory that is kept for a backend, after its input or its replies have changed.
     pub(crate) fn recount(&mut self, key: BackendKey) {
         let backend = &mut self.all[key.index()];
         let held_bytes = backend.held_bytes();
@@ -298,7 +299,7 @@ impl Backends {
         self.held_bytes
     }
 
-    /// The one that most is kept for, if that is anything; of those for whom it is about as much, the one that was heard
+    /// The backend that most memory is kept for, if any; among those with about as much, the one that was heard
     /// of least lately.
     fn largest(&self) -> Option<BackendKey> {
         let bytes_max = self.iter().map(|(_, backend)| backend.counted_bytes).max()?;
@@ -306,12 +307,12 @@ impl Backends {
         large.min_by_key(|(_, backend)| (backend.heard, Reverse(backend.counted_bytes))).map(|(key, _)| key)
     }
 
-    /// What it is yet to be sent is given up.
+    /// Gives up the replies that wait for it.
     fn drop_replies(&mut self, key: BackendKey) {
         self.get(key).replies = Replies::default();
     }
 
-    // What its deadline depends on.
+    // State that its deadline depends on.
 
     pub(super) fn lock(&mut self, key: BackendKey, lock: Lock) {
         self.get(key).lock = Some(lock);
@@ -334,14 +335,14 @@ impl Backends {
         self.get(key).lock = Some(lock);
     }
 
-    /// No sign of life: it is asked for one.
+    /// A silent backend is asked for a sign of life.
     fn ping(&mut self, key: BackendKey, now: Tick) {
         self.get(key).pinged = Some(now);
         self.tell(key, &Reply::Ping);
         self.rearm(key);
     }
 
-    /// What is queued goes out, then the connection ends.
+    /// The queued replies go out, then the connection ends.
     fn finish(&mut self, key: BackendKey) {
         let backend = self.get(key);
         if backend.state == State::Open {
@@ -377,7 +378,8 @@ impl Backends {
         self.timers.next_ms()
     }
 
-    /// One whose timer has come up, and what is due; `None` for that when it was armed too early, and is armed again.
+    /// A backend whose timer has come up, and the deadline that is due; `None` for that when it was armed too early,
+    /// and is armed again.
     pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<(BackendKey, Option<Due>)> {
         let key = self.timers.pop(now_ms)?;
         match self[key].next_due(&self.timeouts) {
@@ -413,8 +415,8 @@ impl Backends {
 }
 
 impl Hub {
-    /// A connection that was accepted. One over `limits.backends` is told so and ends; when too many of those are there
-    /// already it gets no slot, and what to tell it comes back.
+    /// A connection that was accepted. One over `limits.backends` gets a reply that says so and ends; when too many of
+    /// those are there already it gets no slot, and the reply to it comes back.
     pub(crate) fn add_backend(&mut self, peer: PeerAddr) -> Result<BackendKey, &'static [u8]> {
         let now = self.now.tick();
         if self.backends.len() - self.backends.refused < self.rules.limits.backends {
@@ -443,7 +445,7 @@ impl Hub {
         }
     }
 
-    /// A backend has sent or been sent something. Over `limits.control_total` the one that most is kept for ends.
+    /// A backend's input or replies have grown. Over `limits.control_total` the one that most memory is kept for ends.
     pub(crate) fn bound_backends(&mut self, key: BackendKey) {
         self.backends.recount(key);
         while self.backends.held_bytes > self.rules.limits.backends_bytes_max() {
@@ -456,7 +458,7 @@ impl Hub {
         }
     }
 
-    /// What it sent can not be understood, or is too much: it is told so and the conversation is over.
+    /// Its input can not be understood, or is too much: a reply says so and the conversation is over.
     pub(crate) fn fail_backend(&mut self, key: BackendKey, error: command::Error) {
         info!("control_error reason={error}");
         self.stats.errors += 1;
@@ -490,7 +492,7 @@ impl Hub {
         self.floor.roster().first_of_token(token).is_some()
     }
 
-    /// What `m` answers: the domain of the listener with the fewest clients, or its address.
+    /// The answer to `m`: the domain of the listener with the fewest clients, or its address.
     pub(crate) fn freest(&self) -> String {
         let freest = self.floor.roster().listeners().iter().min_by_key(|listener| listener.clients);
         freest.map_or_else(String::new, |l| l.domain.clone().unwrap_or_else(|| l.address.clone()))
@@ -501,7 +503,7 @@ impl Hub {
         self.owes_replies(key) || self.backends[key].state == State::Gone
     }
 
-    /// The conversation is over: what is queued goes out, then the connection ends.
+    /// The conversation is over: the queued replies go out, then the connection ends.
     pub(crate) fn finish_backend(&mut self, key: BackendKey) {
         self.lose_lock(key);
         self.backends.finish(key);
@@ -551,7 +553,7 @@ impl Hub {
         }
     }
 
-    /// Locks under which nothing was sent are lifted, so that what they hold back goes out before a close.
+    /// Locks under which nothing was sent are lifted, so that the messages that they hold back go out before a close.
     pub(super) fn lift_locks(&mut self) {
         let begun = |lock: &Lock| lock.kind.is_some();
         for key in self.backends.keys() {

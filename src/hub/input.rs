@@ -1,7 +1,7 @@
-//! What clients send: decoded one message at a time, control frames answered.
+//! Input of clients: decoded one message at a time, control frames answered.
 //!
-//! It never stores a message (the decoder does) and never looks into one. Invariant: nothing of a client's is decoded
-//! after it broke the protocol.
+//! It never stores a message (the decoder does) and never looks into one. Invariant: no input of a client is decoded
+//! after the client broke the protocol.
 
 use super::{Hub, Leave};
 use crate::key::ClientKey;
@@ -68,7 +68,7 @@ impl Hub {
                 break;
             }
             info!("input_dropped bytes={bytes} login={was_open} peer={}", self.roster().peer(key));
-            let _ = self.settled(); // which may close it
+            let _ = self.settled(); // the hand-out may close the client
             match self.roster().get(key).map(Client::state) {
                 Some(State::Handshaking { .. }) => self.settled().vanish(key, Rule::ReceivedFull),
                 Some(State::Open { .. }) => {

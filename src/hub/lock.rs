@@ -66,7 +66,7 @@ impl Hub {
     }
 }
 
-/// The opcode of the fragment's frame and the text seen with it; `None` when it does not belong here.
+/// The opcode of the fragment's frame and the text seen with it; `None` when the fragment is out of order.
 fn next_frame(lock: &Lock, place: Place, kind: Kind, data: &[u8]) -> Option<(Opcode, Validator)> {
     let opcode = match (place, lock.kind) {
         (Place::First | Place::Last, None) => kind.opcode(),

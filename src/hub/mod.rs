@@ -1,12 +1,12 @@
-//! The whole server without a socket: every peer, who is whose, what is queued, what is due.
+//! The whole server without a socket: every peer, its names, the messages queued for it, its deadline.
 //!
 //! Bytes come in through [`crate::handler::pump`] and `dispatch`, frames are queued here, the driver asks
-//! what to flush, what to reap and when to come back. The hub never touches a socket, a file, a clock or
+//! which peers to flush and to reap, and when to come back. The hub never touches a socket, a file, a clock or
 //! a handler. Nothing is removed while an event is handled: a peer that is over becomes `Gone`, stands in
 //! a list, and is taken out at the end of the turn.
 //!
-//! The hub is made of parts that own their data: the [`Floor`] with the clients and what is on its way to them, the
-//! [`Backends`], the rules in force, the counters. Whoever changes something about a client asks for
+//! The hub is made of parts that own their data: the [`Floor`] with the clients and the messages on their way to them,
+//! the [`Backends`], the rules in force, the counters. A caller that changes something about a client asks for
 //! [`Hub::settled`] first: there is no other way.
 //!
 //! | file | holds |
@@ -15,14 +15,14 @@
 //! | `settled` | the floor, and the only place that delivers, admits, locks and closes |
 //! | `audience` | writing to lists of addresses, groups, kicks |
 //! | `arrival` | accepting, the request head, refusals |
-//! | `refusal` | why somebody may not come in, and the answer |
+//! | `refusal` | why a handshake is refused, and the answer |
 //! | `revoke` | logins that are refused although they are right |
-//! | `input` | what open clients send |
+//! | `input` | input of open clients |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `backends` | the control connections, their deadlines and their end |
-//! | `wait` | backends that are faster than a client takes what they send it |
-//! | `tidy` | memory that a crowd has left behind |
+//! | `wait` | backends that send faster than a client takes it |
+//! | `tidy` | memory that many peers have left behind |
 //! | `audit` | everything recounted from scratch, for the tests |
 
 mod arrival;
@@ -95,7 +95,7 @@ pub(crate) struct HubRules {
 }
 
 impl Hub {
-    /// A hub without peers. The hasher is keyed by the caller, `probe` tells what only the process knows.
+    /// A hub without peers. The hasher is keyed by the caller, `probe` gives the figures that only the process has.
     pub fn new(settings: &Settings, hasher: RandomState, probe: fn() -> Process) -> Self {
         let roster = Roster::new(settings.auth.token_length, settings.timeouts.clone(), hasher.clone());
         Self {
@@ -124,7 +124,7 @@ impl Hub {
     }
 
     /// Puts new limits, timeouts, origins and secrets in force, for open connections too. What decides
-    /// the shape of the indexes (token length, identity) stays as it was.
+    /// the shape of the indexes (token length, identity) stay as they were.
     pub fn apply(&mut self, settings: &Settings) {
         let shape = (self.rules.auth.token_length, self.rules.auth.identity);
         self.rules = HubRules::from(settings);
@@ -133,7 +133,7 @@ impl Hub {
         self.backends.apply(&settings.timeouts);
     }
 
-    /// Notes what a reload has done, for the status.
+    /// Notes the outcome of a reload, for the status.
     pub fn note_reload(
         &mut self,
         applied: Vec<&'static str>,
@@ -154,7 +154,7 @@ impl Hub {
         self.roster().listeners().iter().map(|listener| listener.address.as_str())
     }
 
-    // Who is here.
+    // Clients and ids.
 
     pub(crate) fn roster(&self) -> &Roster {
         self.floor.roster()
@@ -195,7 +195,7 @@ impl Hub {
     /// Queues a message for one client. False when it is not open or could not take it.
     pub fn send_direct(&mut self, to: ClientId, kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
-        let mut settled = self.settled(); // which may close it
+        let mut settled = self.settled(); // the hand-out may close it
         settled.is_open(to) && settled.deliver(to.key, kind.opcode(), message)
     }
 
@@ -205,7 +205,7 @@ impl Hub {
         self.settled().deliver_to_token(token, kind.opcode(), message)
     }
 
-    /// Queues a message for every open client; returns how many that are.
+    /// Queues a message for every open client; returns how many these are.
     pub fn send_broadcast(&mut self, kind: Kind, message: &[u8]) -> usize {
         self.stats.broadcasts += 1;
         let open = self.clients();
@@ -229,7 +229,7 @@ impl Hub {
 
     /// Begins the closing handshake. Does nothing for a client that is not open.
     pub fn close(&mut self, id: ClientId, code: CloseCode, reason: &str) {
-        let mut settled = self.settled(); // which may close it
+        let mut settled = self.settled(); // the hand-out may close it
         if settled.is_open(id) {
             settled.leave(id.key, Leave::Closing(code, reason));
         }
@@ -239,7 +239,7 @@ impl Hub {
     pub fn report_json(&self) -> String {
         let counts = self.roster().counts();
         let mut process = (self.probe)();
-        // An older kernel does not tell their number, and they are counted no further than is quick.
+        // An older kernel does not give their number, and they are counted no further than is quick.
         process.fds = process.fds.max((self.roster().len() + self.backends.len()) as u64);
         Report {
             stats: Some(&self.stats),

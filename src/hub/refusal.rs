@@ -1,4 +1,4 @@
-//! Why somebody may not come in, and the response that says so.
+//! Why a handshake is refused, and the response that says so.
 //!
 //! A [`Refusal`] is a value that knows its wire meaning; the rule it names is for the log and the counters. A stranger
 //! learns from a refused origin or login only that it was refused: these responses are all byte-identical.
@@ -64,7 +64,7 @@ impl Refusal {
         }
     }
 
-    /// The field that tells a well-meaning peer what to do instead.
+    /// The field that tells a well-meaning peer the way to do it right.
     fn extra_field(self) -> Option<(&'static str, &'static str)> {
         match self.rule {
             Rule::Method => Some(("Allow", "GET")),

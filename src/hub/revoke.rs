@@ -1,6 +1,6 @@
-//! Revoked logins: refused whatever they prove, from the turn on in which they are revoked.
+//! Revoked logins: refused although they are right, from the turn on in which they are revoked.
 //!
-//! The set is here; where it outlives the process is for the [`Journal`] that the process brings, as the hub touches no file.
+//! The set is here; the process brings the [`Journal`] in which it outlives the process, as the hub touches no file.
 //! Invariant: nothing is in force that the journal does not have, and a list of logins is revoked as a whole or not at all.
 //! design: COMMANDS.md, `r`.
 
@@ -45,7 +45,7 @@ impl Revocations {
         Self { set: Revoked::new(hasher), journal: None }
     }
 
-    /// Takes over what the journal holds, and leaves in it what is not over.
+    /// Takes over the revocations that the journal holds, and leaves in it those that are not over.
     fn take_over(&mut self, max: usize, now_unix_s: i64) -> io::Result<Unread> {
         let Self { set, journal } = self;
         set.drop_expired(now_unix_s);
@@ -74,12 +74,12 @@ impl Hub {
         self.reload_revocations()
     }
 
-    /// Takes over what was added to the journal by hand, and rewrites it without what is over.
+    /// Takes over the revocations that were added to the journal by hand, and rewrites it without those that are over.
     pub(crate) fn reload_revocations(&mut self) -> io::Result<Unread> {
         self.revocations.take_over(self.rules.limits.revoked, self.now.unix_s)
     }
 
-    /// Revocations that are not over, as far as that was looked at.
+    /// Revocations that are not over, as of the last look.
     pub(crate) fn revoked(&self) -> usize {
         self.revocations.set.len()
     }
@@ -98,7 +98,7 @@ impl Hub {
         added
     }
 
-    /// Whether a login that was found right was revoked. One that was not is noted as let in.
+    /// Whether a login that was found right was revoked. One that was not revoked is noted as let in.
     pub(super) fn check_revoked(&mut self, login: &Identity<'_>) -> Result<(), Rule> {
         if self.revocations.set.covers(login, self.now.unix_s) {
             return Err(Rule::Revoked);
@@ -129,7 +129,7 @@ mod tests {
 
     const NOW: i64 = 1_531_124_337;
 
-    /// Lines in memory, which two hubs may have one after the other; fails when told so.
+    /// Lines in memory, which two hubs may have one after the other; fails when the test says so.
     #[derive(Clone, Debug, Default)]
     struct Lines(Arc<Mutex<(String, bool)>>);
 

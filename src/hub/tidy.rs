@@ -1,10 +1,10 @@
-//! Memory given back after a crowd has left.
+//! Memory given back after many peers have left.
 //!
 //! All tables are indexed by a peer's key and grow with the highest one. When most of their slots are empty, the empty
-//! ones at the end go, and the others are used again from the lowest key on, so that what high keys hold comes free as
-//! their owners leave. This happens once, some seconds after a peer has left; a server that nobody leaves is not woken
-//! for it. It never moves a peer: keys stay, and generations go on counting, so a stale id
-//! is nobody's as before.
+//! ones at the end go, and the others are used again from the lowest key on, so that the memory of high keys comes free
+//! as their owners leave. This happens once, some seconds after a peer has left; a server that no peer leaves is not
+//! woken for it. It never moves a peer: keys stay, and generations go on counting, so a stale id
+//! names no peer, as before.
 //!
 //! Invariant: no table is shorter than the highest key in use.
 
@@ -19,7 +19,7 @@ const PAUSE_MS: u64 = 5000;
 /// When and from which size on tables shrink.
 #[derive(Debug)]
 pub(super) struct Tidy {
-    /// The moment of the next look; `u64::MAX` while nobody has left.
+    /// The moment of the next look; `u64::MAX` while no peer has left.
     pub(super) due_ms: u64,
     slots_min: usize,
     pause_ms: u64,
@@ -32,7 +32,7 @@ impl Default for Tidy {
 }
 
 impl Hub {
-    /// Other bounds, for tests whose crowds are small.
+    /// Other bounds, for tests with few peers.
     #[doc(hidden)]
     pub fn tidy_from(&mut self, slots_min: usize, pause_ms: u64) {
         (self.tidy.slots_min, self.tidy.pause_ms) = (slots_min, pause_ms);
@@ -49,15 +49,15 @@ impl Hub {
         self.now.ms >= self.tidy.due_ms
     }
 
-    /// Shrinks the tables if they are sparse. Tells how many slots there are then. Those of backends are left as
-    /// they are: a crowd of these is the site's own.
+    /// Shrinks the tables if they are sparse. Returns how many slots there are then. Those of backends are left as
+    /// they are: their number is the site's own.
     pub(crate) fn tidy(&mut self) -> Option<usize> {
         self.tidy.due_ms = u64::MAX;
         self.floor.shrink(self.tidy.slots_min)
     }
 }
 
-/// Gives the room of a queue back in which nobody stands.
+/// Gives the room of a queue back that is empty.
 pub(crate) fn drop_empty<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() {
         *queue = VecDeque::new();

@@ -1,6 +1,6 @@
 //! Deadlines that have come, and the drain before the end.
 //!
-//! It never reads a clock: `Hub::now` is the time of the turn. Who is armed and when is the business of the roster and
+//! It never reads a clock: `Hub::now` is the time of the turn. Arming is the business of the roster and
 //! the backends.
 
 use super::{Hub, Leave};
@@ -42,7 +42,7 @@ impl Hub {
                 self.refuse(id, Rule::Timeout);
             }
             Due::Ping => self.floor.ping(key, self.now),
-            // Handing out what is pending may close it.
+            // Handing out the pending round may close it.
             Due::Expired => {
                 let id = self.client_id(key).expect("a client that is due is here");
                 self.close(id, CloseCode::NORMAL, "expired");
@@ -56,8 +56,8 @@ impl Hub {
 
     // The end.
 
-    /// Begins to shut down: every client is told 1001, handshakes are refused, backends' replies go out.
-    /// What was queued before is sent before. Calling it again changes nothing.
+    /// Begins to shut down: every client gets a close with 1001, handshakes are refused, backends' replies go out.
+    /// Messages queued before are sent before. Calling it again changes nothing.
     pub(crate) fn drain(&mut self) {
         if std::mem::replace(&mut self.draining, true) {
             return;
@@ -88,7 +88,7 @@ impl Hub {
         self.draining
     }
 
-    /// Ends whatever is left, at the end of the drain time.
+    /// Ends the connections that are left, at the end of the drain time.
     pub(crate) fn end_all(&mut self) {
         for key in self.roster().keys() {
             self.settled().lose(key);

@@ -1,8 +1,8 @@
-//! Backends that are faster than a client takes what they send it.
+//! Backends that send faster than a client takes it.
 //!
-//! A client whose socket took what it was last offered is not slow, and one that takes bytes will have room: the command
-//! waits, unread, and the backend with it. It never keeps a command that was executed. Invariant: only a client that has
-//! taken something within [`TAKES_MS`] is waited for, so that a wait ends.
+//! A client whose socket took all that it was last offered is not slow, and one that takes bytes will have room: the
+//! command waits, unread, and the backend with it. It never keeps a command that was executed. Invariant: only a client
+//! that has taken something within [`TAKES_MS`] is waited for, so that a wait ends.
 
 use super::Hub;
 use super::settled::URGENT_RECEIVERS_MAX;
@@ -12,26 +12,26 @@ use crate::peer::client::{Client, ClientId};
 use crate::roster::items;
 use crate::wire::command::Command;
 
-/// A client that has taken nothing for so long takes nothing: it is closed as too slow.
+/// A client that has taken nothing for this long takes nothing: it is closed as too slow.
 const TAKES_MS: u64 = 1000;
 /// How long a backend waits for the receivers of its direct messages, in all: one slow phone must not hold it up.
 const PATIENCE_MS: u64 = 1000;
-/// What a frame's header takes at most.
+/// Bytes of a frame's header at most.
 const HEADER_BYTES_MAX: usize = 10;
 
-/// Whether a command is executed now.
+/// When a command is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wait {
-    /// It is.
+    /// Now.
     No,
     /// When its receivers were flushed.
     Flush,
-    /// When its receivers have taken some of what waits for them.
+    /// When its receivers have taken some of the bytes that wait for them.
     Reader,
 }
 
-/// How long a backend may still wait. It comes back with what clients take: one that takes `limits.outbox` in a second
-/// is not slow.
+/// How long a backend may still wait. It comes back with the bytes that clients take: one that takes `limits.outbox` in
+/// a second is not slow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     left_ms: u64,
@@ -50,7 +50,7 @@ impl Patience {
         now.ms - *self.since_ms.get_or_insert(now.ms) < self.left_ms
     }
 
-    /// It waits no more: this many of so many bytes a second went out.
+    /// It waits no more: `bytes` went out, and each `bytes_max` of them give a second back.
     fn go_on(&mut self, now: Now, bytes: usize, bytes_max: u32) {
         let waited_ms = self.since_ms.take().map_or(0, |since_ms| now.ms - since_ms);
         let earned_ms = bytes as u64 * 1000 / u64::from(bytes_max.max(1));
@@ -59,7 +59,7 @@ impl Patience {
 }
 
 impl Hub {
-    /// Whether the next command of a backend waits for those that it is for.
+    /// Whether the next command of a backend waits for its receivers.
     #[inline]
     pub(crate) fn wait_for(&mut self, key: BackendKey, command: Command<'_>) -> Wait {
         let bytes = match command {
@@ -69,7 +69,7 @@ impl Hub {
             _ => return Wait::No,
         };
         let bytes = bytes + HEADER_BYTES_MAX;
-        // No client can have more to come than all of them.
+        // No client can have more bytes to come than all of them together.
         let outbox_bytes_max = self.rules.limits.outbox_bytes;
         if self.floor.queued_bytes() + bytes <= outbox_bytes_max as usize {
             return Wait::No;
@@ -79,7 +79,7 @@ impl Hub {
 
     #[inline(never)]
     fn wait_for_room(&mut self, key: BackendKey, command: Command<'_>, bytes: usize) -> Wait {
-        let _ = self.settled(); // broadcasts wait for them too
+        let _ = self.settled(); // pending broadcasts wait for them too
         // Behind a lock they wait for a fragment, which may be this backend's.
         let takes = |client: &&Client| !client.mail.is_locked();
         let wait = match command {
@@ -119,7 +119,7 @@ impl Hub {
 
     fn room(&self, client: &Client, bytes: usize) -> Wait {
         let waiting = client.mail.waiting_bytes() as usize;
-        // What a lock holds back goes nowhere before the lock is off.
+        // Messages that a lock holds back go nowhere before the lock is off.
         let goes = !client.mail.outbox().is_empty();
         if !client.accepts_data() || !goes || waiting + bytes <= self.rules.limits.outbox_bytes as usize {
             return Wait::No;

@@ -7,7 +7,7 @@ use crate::key::ClientKey;
 use crate::peer::client::{Client, State};
 use crate::wire::frame::encode;
 
-/// What is wrong, in a sentence.
+/// The fault that was found, in a sentence.
 type Verdict = Result<(), String>;
 
 fn check(holds: bool, sentence: impl FnOnce() -> String) -> Verdict {
@@ -42,7 +42,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Every hold of a segment is a range somewhere, or a client that fills it, and what nobody holds is empty.
+    /// Every hold of a segment is a range somewhere, or a client that fills it, and a segment without a hold is empty.
     fn audit_spool(&self) -> Verdict {
         let spool = self.delivery.spool();
         let mut held = self.delivery.audit_segments(self.mailboxes());
@@ -98,7 +98,7 @@ impl Floor {
         })
     }
 
-    /// A client that is told that it is too slow gets nothing else but the unit that is in flight.
+    /// A client that is closed as too slow gets nothing else but the unit that is in flight.
     fn audit_overflow(&self, client: &Client) -> Verdict {
         let spool = self.delivery.spool();
         let last = client.mail.outbox().chunks(spool).last().unwrap_or_default();
@@ -111,7 +111,7 @@ impl Floor {
         check(units <= 2, || "an overflow dropped nothing".into())
     }
 
-    /// Whole frames, nothing behind a close. Tells whether a close is the last one.
+    /// Whole frames, nothing behind a close. Returns whether a close is the last one.
     fn audit_outbox(&self, outbox: &Outbox) -> Result<bool, String> {
         let (ranges, cut) = outbox.parts();
         let (mut bytes, mut closed, mut first) = (0, false, true);

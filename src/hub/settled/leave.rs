@@ -1,8 +1,8 @@
 //! How a client comes in and how it goes: every change of state, with all that belongs to it.
 //!
-//! It never judges who may come in (`arrival` does). Invariant: an open client leaves that state in
-//! [`Settled::leave`] alone, which takes it out of the names and the counters, drops what a lock held back, queues the
-//! close frame and sets the deadline: all of them.
+//! It never judges whether a client may come in (`arrival` does). Invariant: an open client leaves that state in
+//! [`Settled::leave`] alone, which takes it out of the names and the counters, drops the messages that a lock held
+//! back, queues the close frame and sets the deadline: all of them.
 
 use super::{Floor, Settled};
 use crate::auth::Identity;
@@ -19,13 +19,13 @@ use log::{debug, info};
 pub(crate) enum Leave<'r> {
     /// We close, for this reason.
     Closing(CloseCode, &'r str),
-    /// We close, and discard what the client says meanwhile: what it began is given up.
+    /// We close, and discard the client's input meanwhile: a message that it began is given up.
     Dismissed(CloseCode, &'r str),
     /// The client closes, and gets its code back.
     Answering(Option<CloseCode>),
-    /// The client broke the protocol: nothing that it says later can be understood.
+    /// The client broke the protocol: no later input of it can be understood.
     Failed(DecodeError),
-    /// The client does not read: what waits is dropped but for the frame in flight.
+    /// The client does not read: its outbox is dropped but for the frame in flight.
     Overflown,
     /// The connection is broken, or the client shut its side down.
     Lost,
@@ -161,7 +161,7 @@ impl Settled<'_> {
         delivery.drop_all(key, roster.turn_away(key, Then::End, self.hub.now), self.hub.now.tick());
     }
 
-    /// Its request is awaited no more: what its stream keeps counts with what is queued.
+    /// Its request is awaited no more: the bytes that its stream keeps count with those that are queued.
     fn move_stream(&mut self, key: ClientKey) {
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let bytes = roster.get(key).map_or(0, Client::stream_bytes);

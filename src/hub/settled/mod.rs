@@ -1,9 +1,9 @@
-//! The floor: clients and what is on its way to them, and the only door to changing either.
+//! The floor: clients and the messages on their way to them, and the only door to changing either.
 //!
 //! A broadcast is encoded and noted as pending; it is handed to every open client in one pass, before another message or
 //! a close is queued and before the flush at the end of the turn. So sixteen commands that arrive together touch each
-//! client once. [`Hub::settled`] hands out what is pending and gives a [`Settled`], and only a `Settled` delivers, admits,
-//! locks and closes: the roster and the delivery of a [`Floor`] are private to this folder. It never decodes a
+//! client once. [`Hub::settled`] hands out the pending round and gives a [`Settled`], and only a `Settled` delivers,
+//! admits, locks and closes: the roster and the delivery of a [`Floor`] are private to this folder. It never decodes a
 //! byte and never touches a backend.
 //!
 //! Invariant: no message is queued for a client, and no client becomes open or leaves that state, while a broadcast is
@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `mod` | the door, the hand-out, messages |
 //! | `leave` | how a client comes in and goes |
-//! | `turn` | what the driver asks: flush, reaping, input, deadlines |
+//! | `turn` | the steps of a turn: flush, reaping, input, deadlines |
 //! | `audit` | the floor recounted |
 
 mod audit;
@@ -44,7 +44,7 @@ pub(crate) struct Floor {
     selection: Selection,
 }
 
-/// Receivers of a write that are flushed with what is urgent; more of them are as many as a broadcast's.
+/// Receivers of a write that are flushed in the urgent line; with more of them the write is flushed as a broadcast is.
 pub(crate) const URGENT_RECEIVERS_MAX: usize = 64;
 
 /// A floor on which no broadcast is pending.
@@ -130,7 +130,7 @@ impl Hub {
         }
     }
 
-    /// Only to hand out what is pending.
+    /// Only hands out the pending round.
     #[inline(always)]
     fn settling(&mut self) -> Settled<'_> {
         Settled { hub: self }
@@ -168,7 +168,7 @@ impl Settled<'_> {
         true
     }
 
-    /// It could not take a message.
+    /// A client could not take a message.
     #[cold]
     fn overflow(&mut self, key: ClientKey) -> bool {
         self.leave(key, Leave::Overflown);
@@ -230,7 +230,7 @@ impl Settled<'_> {
         taken
     }
 
-    /// Encodes a frame that is there while `hand_out` queues it.
+    /// Encodes a frame and holds it while `hand_out` queues it.
     fn share<T>(
         &mut self,
         fin: bool,
@@ -301,7 +301,7 @@ impl Settled<'_> {
         taken
     }
 
-    /// Lets what was held back follow the last fragment.
+    /// Lets the messages that were held back follow the last fragment.
     pub(crate) fn unlock(&mut self, clients: &[ClientId]) {
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         for id in clients {

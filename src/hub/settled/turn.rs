@@ -1,7 +1,7 @@
-//! What a turn asks of the floor: input, flush, deadlines, reaping. Nothing of it delivers a message or lets a
-//! client in or out; what would, is told to the caller, who asks for a [`Settled`](super::Settled).
+//! The floor's side of a turn: input, flush, deadlines, reaping. Nothing here delivers a message or lets a
+//! client in or out; where that is due, the caller learns it and asks for a [`Settled`](super::Settled).
 //!
-//! Invariant: what is flushed was queued; nothing is dropped here.
+//! Invariant: only queued clients are flushed; nothing is dropped here.
 
 use super::{Floor, Hub};
 use crate::clock::Now;
@@ -12,7 +12,7 @@ use crate::roster::Heard;
 use crate::wire::frame::{Decoder, Opcode};
 use crate::wire::http::forwarded::PeerAddr;
 
-/// What the driver does with a client once bytes are written.
+/// The driver's next step with a client once bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// Nothing more waits.
@@ -26,8 +26,8 @@ pub enum After {
 }
 
 impl Hub {
-    /// Lets `write` offer to the kernel what waits for a client that was queued, and takes note of what it
-    /// took. Tells whether that was all and what is to be done then.
+    /// Lets `write` offer the bytes that wait for a queued client to the kernel, and takes note of those that it
+    /// took. Returns whether these were all, and the next step.
     #[inline(always)]
     pub(crate) fn flush_client<E>(
         &mut self,
@@ -46,7 +46,7 @@ impl Hub {
         Ok((all, self.floor.after_flush(key)))
     }
 
-    /// One client to be reaped, and whether its end is to be told to the handler.
+    /// One client to be reaped, and whether the handler is to hear of its end.
     pub(crate) fn next_gone(&mut self) -> Option<(ClientId, bool)> {
         let id = self.floor.roster.next_gone()?;
         Some((id, self.floor.roster.find(id).is_some_and(Client::was_open)))
@@ -83,7 +83,7 @@ impl Floor {
     // Input.
 
     /// The stream of a client keeps another number of bytes than before: with the input of strangers while its request is
-    /// awaited, with what is queued after that.
+    /// awaited, with the queued bytes after that.
     pub(crate) fn note_stream(&mut self, key: ClientKey, before: usize, now: usize) {
         if !self.roster.set_stream_bytes(key, now) {
             self.delivery.note_stream(before, now);
@@ -157,7 +157,7 @@ impl Floor {
         }
     }
 
-    /// What is to be done with a client when no more can be written now.
+    /// The next step with a client when no more can be written now.
     #[inline(never)]
     pub(crate) fn after_flush(&mut self, key: ClientKey) -> After {
         let Some(client) = self.roster.get(key) else { return After::Idle };
@@ -192,7 +192,7 @@ impl Floor {
         self.roster.remove(id);
     }
 
-    /// Shrinks the tables if they are sparse; tells how many slots there are then.
+    /// Shrinks the tables if they are sparse; returns how many slots there are then.
     pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
         let keys = self.roster.shrink(slots_min)?;
         self.full = Vec::new();
