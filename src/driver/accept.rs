@@ -1,6 +1,6 @@
-//! Accepting: how much in a turn, and when to pause.
+//! Accepting: how many connections in a turn, and when to pause.
 //!
-//! An edge-triggered listener tells once; so its state remembers that somebody may wait. A pause never
+//! An edge-triggered listener reports connections once; so its state remembers that one may wait. A pause never
 //! spins: it ends when a slot is free, or after a while. Invariant: a port is `Waiting` only if its
 //! listener said `WouldBlock`.
 
@@ -14,14 +14,14 @@ use std::io::{self, ErrorKind};
 
 /// Accepted connections a listener and turn: one accept costs as much as a message.
 const ACCEPTS_MAX: usize = 64;
-/// How long accepting pauses when the system has no descriptor left and nobody leaves.
+/// How long accepting pauses when the system has no descriptor left and no peer leaves.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accepting {
-    /// The listener said that nobody waits; an event will come.
+    /// The listener said that no connection waits; an event will come.
     Waiting,
-    /// Somebody may wait.
+    /// A connection may wait.
     Ready,
     /// No descriptor is free: until one is, or until this moment.
     Paused(u64),
@@ -57,7 +57,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.accept_at_ms = 0;
     }
 
-    /// Some who kept the others waiting may have shown their login, or be on their way out.
+    /// Connections that kept the others waiting may have shown their login, or be on their way out.
     #[inline]
     pub(super) fn accept_if_room(&mut self) {
         if self.accept_at_ms != u64::MAX
@@ -72,7 +72,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.ports.iter().any(|port| matches!(port.accepting, Accepting::Crowded(_)))
     }
 
-    /// Most turns have nobody to accept, and see that without a look at the listeners.
+    /// Most turns have no connection to accept, and see that without a look at the listeners.
     #[inline]
     pub(super) fn accept(&mut self, now: Now) {
         if now.ms >= self.accept_at_ms {
@@ -125,7 +125,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         let accepting = &mut self.ports[place].accepting;
         match error.kind() {
             ErrorKind::WouldBlock => *accepting = Accepting::Waiting,
-            // The connection was gone before it was accepted; the next one may be well.
+            // The connection was gone before it was accepted; the next one may not be.
             ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
             _ => {
                 *accepting = Accepting::Paused(now.ms + ACCEPT_PAUSE_MS);
@@ -144,7 +144,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     fn add_backend(&mut self, mut stream: L::Stream, peer: PeerAddr) {
         match self.hub.add_backend(peer) {
             Ok(key) => self.table.backends.put(key, Slot::new(stream, Write::Ready)),
-            Err(last_word) => drop(stream.send(last_word)), // heard or not, it ends here
+            Err(last_word) => drop(stream.send(last_word)), // read or not, the connection ends here
         }
         debug!("backend_opened");
     }

@@ -1,7 +1,7 @@
-//! What must hold between two turns about sockets, readiness and the run queue: for the simulation.
+//! The invariants between two turns about sockets, readiness and the run queue: for the simulation.
 //!
-//! The law of edge-triggering in a form that can be checked: who can go on and is not waited for by the
-//! kernel stands in a queue, and then the next poll does not sleep.
+//! The law of edge-triggering in a form that can be checked: a connection that can go on and waits for no event of the
+//! kernel is in a queue, and then the next poll does not sleep.
 
 use super::protocol::Protocol;
 use super::stream::Stream;
@@ -48,8 +48,8 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         check(slots == peers, || format!("slots {slots:?}, peers {peers:?}"))
     }
 
-    /// A slot says in which queue the connection stands, and it stands there once. What an earlier user of the slot left
-    /// behind in a queue names nobody, or is taken for the next one's.
+    /// A slot says in which queue the connection stands, and it stands there once. An entry that an earlier user of the
+    /// slot left behind in a queue names no connection, or is taken for the next one's.
     fn audit_place(&self, peer: Peer, place: Option<Place>) -> Verdict {
         let count = |queue: &std::collections::VecDeque<Peer>| queue.iter().filter(|p| **p == peer).count();
         let held = self.held.iter().filter(|held| **held == peer).count();

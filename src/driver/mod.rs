@@ -1,14 +1,14 @@
 //! One turn of the server, over any kind of socket: read, run, accept, expire, flush, reap.
 //!
 //! The reactor calls [`Driver::ready`] for each event and [`Driver::turn`] once behind them; the simulator
-//! does the same with sockets of its own. Readiness is edge-triggered, so the law is: who stops reading,
+//! does the same with sockets of its own. Readiness is edge-triggered, so the law is: code that stops reading,
 //! writing or accepting before the kernel said `WouldBlock` (or gave less than asked for, which on a
 //! stream socket says the same) leaves a note, in `run`, in a flush queue, or in the port's state; a turn
 //! that leaves a note makes the next poll not sleep. A stream that holds bytes of its own (TLS) says so:
 //! `has_more` is a note to read on, `has_unsent` means that the event of being writable is waited for.
 //!
 //! Clients, backends and connections of our own run through the same code: a slot in one [`table`](self), one gate before
-//! each read, one flush; what differs between them is the [`Protocol`] of their keys.
+//! each read, one flush; the difference between them is the [`Protocol`] of their keys.
 //!
 //! It never blocks, knows no bytes of a protocol, and removes nothing while events are handled. Every loop has a
 //! bound. Invariant: a slot exists exactly while the hub (for clients and backends) or the nodes have that peer.
@@ -17,12 +17,12 @@
 //! |---|---|
 //! | `mod` | the turn |
 //! | `table` | one table of connections, a slot's two sides |
-//! | `protocol` | what the turn asks of a kind of peer; the gate before every read |
+//! | `protocol` | the operations of a kind of peer; the gate before every read |
 //! | `node` | connections that wsson opens itself |
-//! | `stream` | what is asked of sockets, and how bytes are offered to one |
+//! | `stream` | the operations of sockets, and how bytes are offered to one |
 //! | `accept` | accepting |
-//! | `late` | a turn that comes late, and what is forgiven for it |
-//! | `audit` | what must hold between two turns, for the tests |
+//! | `late` | a turn that comes late, and the deadlines that it forgives |
+//! | `audit` | the invariants between two turns, for the tests |
 
 mod accept;
 mod audit;
@@ -57,15 +57,15 @@ use table::{Place, Read, Slot, Table, Write};
 pub const EVENTS_MAX: usize = 512;
 /// Bytes read at once. One read of a connection is also its share of a turn.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
-// What one read of a client broadcasts is offered to everybody in one round, which the throttle counts on.
+// The broadcasts of one read of a client are offered to every client in one pass, which the throttle counts on.
 const _: () = assert!(SCRATCH_BYTES <= FLUSH_BYTES);
 // A turn's share of a client that is behind lies in one segment and the next: one call takes it.
 const _: () = assert!(FLUSH_BYTES <= SEGMENT_BYTES);
-// The hub's audit allows for what one read may bring.
+// The hub's audit allows for the bytes that one read may bring.
 const _: () = assert!(SCRATCH_BYTES == READ_BYTES);
 // The longest request head is read in one piece.
 const _: () = assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);
-// What a client says by default is read at once, but for the last bytes of the longest message and its header.
+// A message under the default limit is read at once, but for the last bytes of the longest message and its header.
 const _: () = assert!(MESSAGE_BYTES_DEFAULT <= SCRATCH_BYTES);
 
 /// Where reading begins in the scratch buffer: behind the 6 bytes of a small frame's header the payload
@@ -80,22 +80,22 @@ const RUNS_MAX: usize = 256;
 const EXPIRES_MAX: usize = 512;
 /// Clients with something of their own that are flushed in a turn.
 const URGENT_MAX: usize = 512;
-/// So many of them are flushed in the middle of the events: what a thousand clients are sent in one turn is then
-/// still in the cache when it goes out, and fits into a few segments that are used again.
+/// This many of them are flushed in the middle of the events: the messages to a thousand clients in one turn are then
+/// still in the cache when they go out, and fit into a few segments that are used again.
 const URGENT_SOON: usize = 64;
-/// Clients flushed for a broadcast in a turn: at 5 to 10 µs each, what a direct message waits at most.
+/// Clients flushed for a broadcast in a turn: at 5 to 10 µs each, the longest wait of a direct message.
 const BULK_MAX: usize = 64;
-/// With more clients the allocator is left alone unless a crowd has left: it looks at each block that is free, and
+/// With more clients the allocator is left alone unless many have left: it looks at each block that is free, and
 /// 20,000 of them, as TLS sessions leave, take it 7 ms every time.
 const GIVE_BACK_CLIENTS_MAX: usize = 1024;
 /// Backends whose replies are flushed in a turn.
 const REPLIES_MAX: usize = 64;
-/// How long a backend is left waiting for a client without a look: what its patience is counted in.
+/// How long a backend waits for a client without a look: the step of its patience.
 const HELD_MS: u64 = 50;
 /// Connections of our own that are flushed in a turn.
 const NODES_MAX: usize = 64;
 
-/// Everything of a driver that is not a socket.
+/// The parts of a driver that are no sockets.
 macro_rules! peers {
     ($driver:ident) => {
         &mut Peers { hub: &mut $driver.hub, handler: &mut $driver.handler, nodes: &mut $driver.nodes }
@@ -109,7 +109,7 @@ pub struct Driver<L: Listen, H, N = NoNodes> {
     pub hub: Hub,
     /// The application.
     pub handler: H,
-    /// What is spoken over connections of our own.
+    /// The protocol of connections of our own.
     pub nodes: N,
     ports: Vec<Port<L>>,
     /// No listener is to be looked at before this moment, unless an event comes.
@@ -120,12 +120,12 @@ pub struct Driver<L: Listen, H, N = NoNodes> {
     /// Those whose next read is costly, for the turns to come; and how many more fit into this one.
     later: VecDeque<Peer>,
     costly_left: usize,
-    /// Those that wait until a client has taken some of what waits for it; when they are looked at in any case; and whether
-    /// one can be written to again.
+    /// Those that wait until a client has taken some of the bytes that wait for it; when they are looked at in any
+    /// case; and whether one can be written to again.
     held: Vec<Peer>,
     held_until_ms: u64,
     room: Room,
-    /// Whom what clients said last was for. One that has not spoken yet is taken to be like the others.
+    /// The audience of the clients' last messages. A client that has not spoken yet is taken to be like the others.
     spoke: Spoke,
     scratch: Box<[u8]>,
     /// How many urgent clients may still be flushed in this turn, and how many are before its end.
@@ -179,7 +179,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
     }
 
-    /// Sets what is called a while after peers have left, when that was a crowd or few clients are there.
+    /// Sets the function that is called a while after peers have left, when many have or few clients are there.
     pub fn set_give_back(&mut self, give_back: fn()) {
         self.give_back = give_back;
     }
@@ -195,7 +195,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.table.nodes.put(key, Slot::new(stream, Write::Blocked));
     }
 
-    /// Flushes when so few clients wait for it, for tests whose crowds are small.
+    /// Flushes when so few clients wait for it, for tests with few clients.
     #[doc(hidden)]
     pub fn flush_from(&mut self, clients: usize) {
         self.urgent_soon = clients;
@@ -238,7 +238,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     // One turn.
 
-    /// One event. Reading happens here, so that what came in one poll is handled in the order it came.
+    /// One event. Reading happens here, so that the events of one poll are handled in the order they came.
     pub fn ready(&mut self, token: Token, ready: Ready, now: Now) {
         self.hub.set_now(now);
         match token {
@@ -258,7 +258,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
     }
 
-    /// Everything that is not an event's direct consequence.
+    /// Every step that is not an event's direct consequence.
     pub fn turn(&mut self, now: Now) {
         self.hub.set_now(now);
         self.run_costly();
@@ -340,7 +340,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         (next_ms != u64::MAX).then(|| next_ms.saturating_sub(now.ms))
     }
 
-    /// Whether something is left for the next turn, whatever events come.
+    /// Whether work is left for the next turn, also without an event.
     fn has_work(&self) -> bool {
         let runs = !self.run.is_empty() || !self.later.is_empty();
         let flushes = self.hub.floor.has_flush() || self.hub.backends.has_flush() || self.nodes.has_flush();
@@ -404,7 +404,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.batch = keys;
     }
 
-    /// The one place where peers and sockets go.
+    /// The one place where peers and sockets are removed.
     fn reap(&mut self) {
         let clients = self.reap_all::<ClientKey>();
         let backends = self.reap_all::<BackendKey>();
@@ -416,7 +416,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
     }
 
-    /// Whether there was one.
+    /// Returns whether there was one.
     #[inline]
     fn reap_all<K: Protocol>(&mut self) -> bool {
         let mut freed = false;
@@ -432,7 +432,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         freed
     }
 
-    /// A crowd has left: its memory goes too. Keys that stand in a queue and are nobody's may lie behind the
+    /// Many peers have left: their memory goes too. Keys in a queue that name no peer may lie behind the
     /// tables' end from now on.
     #[cold]
     fn tidy(&mut self) {
@@ -469,7 +469,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
     }
 
-    /// A connection's share: what is left of earlier input, or one read if the gate is open.
+    /// A connection's share: the rest of earlier input, or one read if the gate is open.
     #[inline(always)]
     fn run_one<K: Protocol>(&mut self, key: K) {
         let Some(slot) = K::row(&mut self.table).get_mut(key) else { return };
@@ -489,7 +489,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
                 slot.place = Place::Later;
                 return self.later.push_back(key.peer());
             }
-            Gate::Full | Gate::Over => return, // what opens it brings it back
+            Gate::Full | Gate::Over => return, // the step that opens it brings it back
         }
         let buffer = &mut self.scratch[SCRATCH_OFFSET..];
         let read = slot.stream.read(buffer);
@@ -593,7 +593,7 @@ fn flush_stopped<K: Protocol, S: Stream, H: Handler, N: Nodes>(
     }
     match after {
         After::Idle => {}
-        // Back to the end of the line it came from, because its share of this turn is used up.
+        // Back to the end of the queue it came from, because its share of this turn is used up.
         After::More if slot.write == Write::Ready => key.queue(peers, line),
         After::More => {} // the event that it can be written to queues it again
         After::ShutDown if slot.read == Read::Ended => key.lose(peers),
@@ -604,7 +604,7 @@ fn flush_stopped<K: Protocol, S: Stream, H: Handler, N: Nodes>(
     }
 }
 
-/// The connection waits until a client has taken some of what waits for it.
+/// The connection waits until a client has taken some of the bytes that wait for it.
 fn hold<S>(held: &mut Vec<Peer>, slot: &mut Slot<S>, peer: Peer) {
     if slot.place == Place::Nowhere {
         slot.place = Place::Held;
@@ -619,7 +619,7 @@ enum Room {
     More,
 }
 
-/// The connection is to be run again in the next turn. It stands in one queue once, however often it is called before.
+/// The connection is to be run again in the next turn. It is in one queue once, however often it is called before.
 fn go_on<S>(run: &mut VecDeque<Peer>, slot: &mut Slot<S>, peer: Peer) {
     if slot.place == Place::Nowhere {
         slot.place = Place::Run;

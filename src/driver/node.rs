@@ -21,13 +21,13 @@ pub trait Nodes {
     /// The connection could not be opened, or is broken; or all is out of one that was to [`End`](After::End).
     fn lose(&mut self, key: NodeKey, error: Option<&io::Error>);
 
-    /// What waits to be sent.
+    /// The bytes that wait to be sent.
     fn chunk(&self, key: NodeKey) -> &[u8];
 
-    /// The kernel took the first bytes of it.
+    /// The kernel took the first bytes of them.
     fn sent(&mut self, key: NodeKey, bytes: usize);
 
-    /// What is to be done when no more can be written now.
+    /// The next step when no more can be written now.
     fn after_flush(&mut self, key: NodeKey) -> After;
 
     /// Whether it is not to be read now, because too much waits for it.
@@ -36,10 +36,10 @@ pub trait Nodes {
     /// It can be written to, for the first time or again.
     fn queue(&mut self, key: NodeKey);
 
-    /// The next connection that may have something to flush; it does not stand in the queue any more.
+    /// The next connection that may have something to flush; it is not in the queue any more.
     fn next_flush(&mut self) -> Option<NodeKey>;
 
-    /// Whether one stands in that queue.
+    /// Whether that queue holds one.
     fn has_flush(&self) -> bool;
 
     /// The next connection to be reaped.
@@ -55,7 +55,7 @@ pub trait Nodes {
     fn keys(&self) -> Vec<NodeKey>;
 }
 
-/// There are none.
+/// No connections of our own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoNodes;
 

@@ -1,7 +1,8 @@
-//! What the turn asks of a kind of peer, and the one gate before every read.
+//! The operations of a kind of peer in the turn, and the one gate before every read.
 //!
-//! The key of a peer says what kind it is; so the turn is written once and compiled for each. Nothing here touches a
-//! socket but to hand a stream what the hub has ready. Invariant: whether a peer is read is said by [`gate`] alone.
+//! The key of a peer says its kind; so the turn is written once and compiled for each. Nothing here touches a
+//! socket but to hand a stream the bytes that the hub has ready. Invariant: whether a peer is read is said by [`gate`]
+//! alone.
 
 use super::SCRATCH_BYTES;
 use super::node::Nodes;
@@ -20,11 +21,11 @@ use std::io::{self, ErrorKind};
 /// Whether a peer is read now, and if not, why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// It is.
+    /// It is read.
     Open,
-    /// It does not take what it is sent: the flush that makes room brings it back.
+    /// It does not take the bytes that it is sent: the flush that makes room brings it back.
     Full,
-    /// It broadcasts, and what was broadcast before has not been offered to all: it runs again.
+    /// It broadcasts, and earlier broadcasts have not been offered to all: it runs again.
     Throttled,
     /// Its next read computes much, and this turn has done enough of that.
     Costly,
@@ -32,7 +33,8 @@ pub(super) enum Gate {
     Over,
 }
 
-/// The one place where it is decided whether a peer is read now. `recent` is what clients said last.
+/// The one place where it is decided whether a peer is read now. `recent` is the audience of the clients' last
+/// messages.
 #[inline(always)]
 pub(super) fn gate<K: Protocol, S: Stream, H: Handler, N: Nodes>(
     key: K,
@@ -52,7 +54,7 @@ pub(super) fn gate<K: Protocol, S: Stream, H: Handler, N: Nodes>(
     Gate::Open
 }
 
-/// All that is not a socket.
+/// The driver's parts that are no sockets.
 pub(super) struct Peers<'d, H, N> {
     pub(super) hub: &'d mut Hub,
     pub(super) handler: &'d mut H,
@@ -67,22 +69,22 @@ pub(super) trait Protocol: Key {
 
     // Input.
 
-    /// Goes on with what was read before, if anything is left of it.
+    /// Goes on with the input that was read before, if any of it is left.
     fn resume<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>) -> Progress;
 
-    /// What the peer itself has to be kept waiting for: its part of [`gate`].
+    /// The reason to keep the peer itself waiting: its part of [`gate`].
     fn gate<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, spoke: Spoke) -> Gate;
 
-    /// Takes what was read.
+    /// Takes the bytes that were read.
     fn feed<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, input: &mut [u8]) -> (Progress, Spoke);
 
     /// Its side is shut down. Our last words may still go out.
     fn end<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>) -> Progress;
 
-    /// It is answered that what it speaks is not spoken here; what else it sends is discarded.
+    /// It gets the answer that its protocol is not spoken here; the rest of its input is discarded.
     fn refuse<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule);
 
-    /// It cannot be understood, and breaks this rule before it is anybody.
+    /// It cannot be understood, and breaks this rule before it has shown a login.
     fn fail<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _rule: Rule, error: &io::Error) {
         self.break_off(peers, error);
     }
@@ -99,7 +101,7 @@ pub(super) trait Protocol: Key {
     /// It is to be flushed.
     fn queue<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, line: Line);
 
-    /// Offers what waits to the stream. Tells whether the kernel took all of it and what is to be done then.
+    /// Offers the waiting bytes to the stream. Returns whether the kernel took all of them, and the next step.
     fn flush<S: Stream, H: Handler, N: Nodes>(
         self,
         peers: &mut Peers<'_, H, N>,
@@ -107,10 +109,10 @@ pub(super) trait Protocol: Key {
         slot: &mut Slot<S>,
     ) -> io::Result<(bool, After)>;
 
-    /// What is to be done when no more can be written now.
+    /// The next step when no more can be written now.
     fn after_flush<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, read: Read) -> After;
 
-    /// A write failed for good. What is to be done then.
+    /// A write failed for good. Returns the next step.
     fn deafen<H: Handler, N: Nodes>(
         self,
         peers: &mut Peers<'_, H, N>,
@@ -126,7 +128,7 @@ pub(super) trait Protocol: Key {
 
     // The end.
 
-    /// All is said.
+    /// All is sent.
     fn lose<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>);
 
     /// One to be reaped.
@@ -139,11 +141,11 @@ pub(super) trait Protocol: Key {
 
     fn keys<N: Nodes>(hub: &Hub, nodes: &N) -> Vec<Self>;
 
-    /// How it stands to the flush, and what is left of its input.
+    /// How it stands to the flush, and the rest of its input.
     fn view<N: Nodes>(self, hub: &Hub, nodes: &N) -> View;
 }
 
-/// What the audit compares a slot with.
+/// The state that the audit compares a slot with.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) flush: Flush,
@@ -153,7 +155,7 @@ pub(super) struct View {
     pub(super) is_held: bool,
 }
 
-/// What is offered to a stream that may take nothing.
+/// The bytes that are offered to a stream that may take nothing.
 #[inline(always)]
 fn offer<S>(slot: &mut Slot<S>, write: impl FnOnce(&mut S) -> io::Result<Written>) -> io::Result<Written> {
     match slot.write {
@@ -360,7 +362,7 @@ impl Protocol for BackendKey {
         }
     }
 
-    /// It reads no more; what it sent before is still executed, and reading tells the end.
+    /// It reads no more; its earlier commands are still executed, and reading finds the end.
     fn deafen<H: Handler, N: Nodes>(
         self,
         peers: &mut Peers<'_, H, N>,
@@ -374,7 +376,8 @@ impl Protocol for BackendKey {
 
     fn block<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>) {}
 
-    /// A reload may have raised the bound since its replies piled up, so it is asked what is left, not what was.
+    /// A reload may have raised the bound since its replies piled up, so the rest of its input counts, not what the
+    /// gate said before.
     #[inline]
     fn may_go_on<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, read: Read) -> bool {
         let has_work = read.is_ready() || peers.hub.backends[self].has_commands();

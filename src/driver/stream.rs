@@ -1,4 +1,4 @@
-//! What the driver asks of sockets, and how it offers bytes to one.
+//! The operations that the driver needs of sockets, and how it offers bytes to one.
 //!
 //! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
 
@@ -9,14 +9,14 @@ use crate::wire::http::forwarded::PeerAddr;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 
-/// Why a read brought nothing.
+/// The reason why a read brought nothing.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The peer speaks what is not spoken here, and gets this answer.
+    /// The peer speaks a protocol that is not spoken here, and gets this answer.
     Refused(Rule),
-    /// The peer cannot be understood, not even to be answered, and broke this rule.
+    /// The peer cannot be understood, not even for an answer, and broke this rule.
     Failed(Rule, io::Error),
-    /// What the system said: `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. Anything
+    /// The system's error: `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. Anything
     /// else ends the connection.
     Io(io::Error),
 }
@@ -81,7 +81,7 @@ pub trait Stream {
         false
     }
 
-    /// Bytes that it keeps, of either direction: what has come and is not complete, what the kernel has not taken.
+    /// Bytes that it keeps, of either direction: input that is not complete, output that the kernel has not taken.
     #[inline(always)]
     fn held_bytes(&self) -> usize {
         0
@@ -101,9 +101,9 @@ pub trait Stream {
     }
 }
 
-/// Where connections come from. It never blocks.
+/// The source of connections. It never blocks.
 pub trait Listen {
-    /// What it accepts.
+    /// The connections that it accepts.
     type Stream: Stream;
 
     /// The next connection, registered under this token.
@@ -124,7 +124,7 @@ pub enum Peer {
     Node(NodeKey),
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
     /// A connection.
@@ -133,14 +133,14 @@ pub enum Token {
     Listener(usize),
 }
 
-/// What an event says.
+/// The news of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ready {
     /// There is something to read, or to accept.
     pub readable: bool,
     /// The kernel takes bytes again.
     pub writable: bool,
-    /// The peer's side is shut down, or the connection is broken: reading will tell.
+    /// The peer's side is shut down, or the connection is broken: reading finds out.
     pub closed: bool,
 }
 
@@ -151,7 +151,7 @@ pub(super) fn would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }
 
-/// Offers one turn's share of what waits for a client, in one call.
+/// Offers one turn's share of the bytes that wait for a client, in one call.
 #[inline(always)]
 pub(super) fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -> io::Result<Written> {
     match outbox.first_chunk(spool) {
@@ -160,7 +160,7 @@ pub(super) fn write<S: Stream>(stream: &mut S, outbox: &Outbox, spool: &Spool) -
     }
 }
 
-/// Offers one turn's share of a chunk; of an empty one, only what the stream still holds.
+/// Offers one turn's share of a chunk; of an empty one, only the bytes that the stream still holds.
 #[inline(always)]
 pub(super) fn write_one<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
     let chunk = &chunk[..chunk.len().min(FLUSH_BYTES)];
@@ -200,7 +200,7 @@ fn write_several<'b, S: Stream>(
 fn written<S: Stream>(stream: &S, sent: io::Result<usize>, offered: usize) -> io::Result<Written> {
     match sent {
         Ok(sent) => Ok(Written { sent, all: sent == offered && !stream.has_unsent() }),
-        // Nothing was taken and more may be: it is queued again.
+        // The kernel took nothing and may take more: the client is queued again.
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Written { sent: 0, all: true }),
         Err(error) => Err(error),
     }

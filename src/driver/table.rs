@@ -1,6 +1,6 @@
 //! One table of connections: a row for each kind of peer, a slot for each connection, a slot's two sides.
 //!
-//! It never reads or writes. Invariant: a side that ended stays so; a slot that stands in a queue of turns says in which.
+//! It never reads or writes. Invariant: a side that ended stays so; a slot that is in a queue of turns says in which.
 
 use super::protocol::Protocol;
 use super::stream::{Ready, Stream};
@@ -8,12 +8,12 @@ use crate::handler::Spoke;
 use crate::key::{BackendKey, ClientKey, NodeKey};
 use std::marker::PhantomData;
 
-/// What is known of the side that is read.
+/// The state of the side that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// The kernel has nothing; an event will come.
+    /// The kernel has no bytes; an event will come.
     Drained,
-    /// There may be something.
+    /// The kernel may have bytes.
     Ready,
     /// An event said that the peer's side is closed, or broken: it is read until that shows.
     Closing,
@@ -37,18 +37,18 @@ impl Read {
     }
 }
 
-/// What is known of the side that is written to.
+/// The state of the side that is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
     /// The kernel may take bytes.
     Ready,
     /// It takes none; an event will come.
     Blocked,
-    /// Our side is shut down. What a stream holds of its own may still have to go out.
+    /// Our side is shut down. Bytes that the stream itself holds may still have to go out.
     Shut,
 }
 
-/// Where a connection stands between two turns.
+/// The queue that a connection is in between two turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In no queue: an event or a flush brings it back.
@@ -68,21 +68,21 @@ pub(super) struct Slot<S> {
     pub(super) read: Read,
     pub(super) write: Write,
     pub(super) place: Place,
-    /// Whom what it said last was for.
+    /// The audience of its last message.
     pub(super) spoke: Spoke,
-    /// What the stream keeps, as it was told to the hub, in [`HELD_UNIT_BYTES`].
+    /// The bytes that the stream keeps, as the hub has heard last, in [`HELD_UNIT_BYTES`].
     held: u16,
 }
 
 /// So that two bytes are enough for the longest ClientHello and for a turn's share of ciphertext.
 const HELD_UNIT_BYTES: usize = 256;
 
-// What `peer::client` counts for it: a stream of 16 bytes and the marks.
+// The size that `peer::client` counts for it: a stream of 16 bytes and the marks.
 const _: () = assert!(size_of::<Option<Slot<[u64; 2]>>>() <= 24);
 
 impl<S: Stream> Slot<S> {
     pub(super) fn new(stream: S, write: Write) -> Self {
-        // Whether there is something to read an event will tell.
+        // An event will say whether there is something to read.
         Self { stream, read: Read::Drained, write, place: Place::Nowhere, spoke: Spoke::Nothing, held: 0 }
     }
 
@@ -100,7 +100,7 @@ impl<S: Stream> Slot<S> {
         }
     }
 
-    /// What the stream keeps now, if that is not what was told before: bytes before and now.
+    /// The bytes that the stream keeps, before and now, if the hub has not heard of these.
     #[inline(always)]
     pub(super) fn held_change(&mut self) -> Option<(usize, usize)> {
         let now = self.stream.held_bytes().div_ceil(HELD_UNIT_BYTES).min(u16::MAX.into()) as u16;
@@ -111,7 +111,7 @@ impl<S: Stream> Slot<S> {
         Some((usize::from(before) * HELD_UNIT_BYTES, usize::from(now) * HELD_UNIT_BYTES))
     }
 
-    /// What was told last, in bytes: the stream goes.
+    /// The bytes that the hub has heard of last: the stream goes.
     pub(super) fn held_bytes(&self) -> usize {
         usize::from(self.held) * HELD_UNIT_BYTES
     }
@@ -155,7 +155,7 @@ impl<K: Protocol, S> Row<K, S> {
         self.slots[key.index()] = None;
     }
 
-    /// Gives back what is behind this many slots.
+    /// Gives back the memory behind this many slots.
     pub(super) fn shrink(&mut self, slots: usize) {
         self.slots.truncate(slots);
         self.slots.shrink_to_fit();

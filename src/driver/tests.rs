@@ -1,5 +1,5 @@
 //! The third kind of peer: a connection that is opened outwards, becomes writable, is read, flushed and reaped by the
-//! same turn as clients and backends. A double stands in for the protocol of a bus.
+//! same turn as clients and backends. The protocol is a double of a bus's.
 
 use super::*;
 use crate::config::Settings;
@@ -158,7 +158,7 @@ const READABLE: Ready = Ready { readable: true, writable: false, closed: false }
 const WRITABLE: Ready = Ready { readable: false, writable: true, closed: false };
 const CLOSED: Ready = Ready { readable: true, writable: true, closed: true };
 
-/// The one there is.
+/// The only connection.
 fn node() -> NodeKey {
     NodeKey::at(0)
 }
@@ -259,7 +259,7 @@ fn one_that_is_refused_is_lost_with_the_reason() {
     world.event(CLOSED);
     assert_eq!(world.driver.nodes.error, Some(ErrorKind::ConnectionRefused));
     assert!(world.wire.borrow().closed, "its socket is closed by the reaping");
-    world.event(READABLE); // of an event that came too late
+    world.event(READABLE); // an event that came too late
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Messages from other threads handled in a turn.
 const INBOX_MAX: usize = 1024;
 /// Descriptors that are not for clients: listeners, the log, the PID file, backends, and connections that
-/// are told that the server is full.
+/// get the answer that the server is full.
 const RESERVE: u64 = 64;
 /// The part of the reserve for connections that are to be answered 503.
 const REFUSALS: usize = 24;
@@ -48,7 +48,7 @@ pub struct Server<H> {
     /// Signals that arrived and were not given out.
     arrived: VecDeque<Signal>,
     tick: Option<Ticker>,
-    /// What the settings said of clients, before the descriptors were counted.
+    /// The client limit of the settings, before the descriptors were counted.
     capacity: Capacity,
 }
 
@@ -61,9 +61,9 @@ impl<H> fmt::Debug for Server<H> {
 #[derive(Clone, Copy, Debug)]
 struct Capacity {
     clients: usize,
-    /// Sockets beyond those, to be told that the server is full.
+    /// Sockets beyond those, to answer that the server is full.
     refusals: usize,
-    /// The most backends, whatever the settings say.
+    /// The most backends, also when the settings allow more.
     backends: usize,
 }
 
@@ -141,7 +141,7 @@ pub enum StartError {
     Descriptors(u64),
     /// The certificate or its key can not be used, or there is none and TLS is to be spoken.
     Tls(String),
-    /// What the system said.
+    /// The system's error.
     Os(&'static str, io::Error),
 }
 
@@ -177,12 +177,12 @@ impl<H: Handler> Server<H> {
     /// Opens all listeners. Nothing is accepted before [`run`](Self::run) or [`next`](Self::next).
     ///
     /// # Errors
-    /// What prevents it; sockets that were made are removed again.
+    /// The reason that prevents it; sockets that were made are removed again.
     pub fn bind(settings: &Settings, handler: H) -> Result<Self, StartError> {
         Self::bind_with(settings, handler, Vec::new())
     }
 
-    /// The same, with listening sockets that somebody else has opened: each takes the place of the address
+    /// The same, with listening sockets that another process has opened: each takes the place of the address
     /// that it is bound to.
     ///
     /// # Errors
@@ -375,13 +375,14 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    /// What arrived together comes in the order of the numbers: a reload before a status before an end.
+    /// Signals that arrived together come in the order of their numbers: a reload before a status before an end.
     fn take_signals(&mut self) {
         let pending = self.signals.iter_mut().flat_map(Signals::pending);
         self.arrived.extend(pending.filter_map(Signal::from_number));
     }
 
-    /// Reckoned from the beginning of the turn: too long by what the turn took, which no timer minds.
+    /// Reckoned from the beginning of the turn: too long by the time that the turn took, which is little beside any
+    /// timeout.
     fn timeout(&self) -> Option<Duration> {
         if self.inbox_left {
             return Some(Duration::ZERO);
@@ -398,7 +399,7 @@ impl<H: Handler> Server<H> {
         }
         self.driver.hub.set_now(now);
         for _ in 0..INBOX_MAX {
-            // As with backends: what was broadcast before is offered to everybody first.
+            // As with backends: earlier broadcasts are offered to every client first.
             if self.driver.hub.is_throttled(1) {
                 break;
             }
@@ -414,9 +415,9 @@ impl<H: Handler> Server<H> {
         self.inbox_left = true;
     }
 
-    // What the process may do from outside.
+    // Calls from the process around the server.
 
-    /// Stops accepting, removes Unix sockets, tells every client 1001 and flushes; [`next`](Self::next)
+    /// Stops accepting, removes Unix sockets, closes every client with 1001 and flushes; [`next`](Self::next)
     /// returns [`Wake::Drained`] when all are gone, after `timeouts.drain` at the latest.
     pub fn drain(&mut self) {
         let now = self.clock.read();
@@ -443,13 +444,13 @@ impl<H: Handler> Server<H> {
         let timeouts = &settings.timeouts;
         let (clients_ms, backends_ms) = (timeouts.idle_ms + timeouts.pong_ms, 2 * timeouts.control_ms);
         for (place, listener) in self.driver.listeners_of() {
-            // What the kernel would refuse here it would have refused before.
+            // The kernel accepted such a value when the listener was opened.
             let _ = listener.set_user_timeout(if place.is_some() { clients_ms } else { backends_ms });
         }
     }
 
-    /// Gives TLS listeners what [`load_tls`] read, for the connections to come; true when one of them had
-    /// another certificate.
+    /// Gives TLS listeners the certificate that [`load_tls`] read, for the connections to come; true when one of them
+    /// had another certificate.
     pub fn use_tls(&mut self, config: &tls::Config) -> bool {
         let mut changed = false;
         for listener in self.driver.listeners().filter(|listener| listener.has_tls()) {
@@ -461,13 +462,13 @@ impl<H: Handler> Server<H> {
         changed
     }
 
-    /// Who counts the lines of the log that were lost; asked at each status.
+    /// Sets the counter of the log lines that were lost; each status reads it.
     pub(crate) fn set_log_lines_lost(&mut self, count: fn() -> u64) {
         self.driver.hub.outside.log_lines_lost = count;
     }
 
-    /// Makes the files of Unix sockets that have gone anew, so that they can be reached again; what is connected stays.
-    /// Returns the addresses of those, and what came of it.
+    /// Makes the files of Unix sockets that have gone anew, so that they can be reached again; connections stay.
+    /// Returns the addresses of those, and the outcomes.
     pub(crate) fn restore_sockets(&mut self) -> Vec<(String, Result<(), StartError>)> {
         let mut restored = Vec::new();
         for (index, listener) in self.driver.listeners().enumerate() {
@@ -523,7 +524,7 @@ pub(crate) fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, Start
 }
 
 impl Capacity {
-    /// What is left when the reserve is taken off; of a very low limit, a third.
+    /// The descriptors that are left when the reserve is taken off; of a very low limit, a third.
     fn of(descriptors: u64) -> Self {
         let clients = descriptors.saturating_sub(RESERVE).max(descriptors / 3) as usize;
         Self { clients, refusals: REFUSALS.min(clients / 2), backends: (descriptors / 4) as usize }
@@ -563,7 +564,7 @@ impl Signal {
 const WAKER: mio::Token = mio::Token(7);
 const SIGNALS: mio::Token = mio::Token(15);
 
-/// What /proc tells of this process; zeros where there is none.
+/// The figures of this process in /proc; zeros where there is none.
 fn probe() -> Process {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let status = read("/proc/self/status");
@@ -578,7 +579,7 @@ fn probe() -> Process {
     }
 }
 
-/// Linux tells their number as the folder's size since 6.2; before, they have to be counted, which takes about a
+/// Linux gives their number as the folder's size since 6.2; before, they have to be counted, which takes about a
 /// millisecond for this many. The hub knows its sockets, and says so when they are more.
 const DESCRIPTORS_COUNTED_MAX: usize = 1024;
 
@@ -589,7 +590,7 @@ fn open_descriptors() -> u64 {
     }
 }
 
-/// Without the one that the folder is read by.
+/// Without the descriptor that the folder is read by.
 fn count_descriptors<T>(descriptors: impl Iterator<Item = T>) -> u64 {
     descriptors.take(DESCRIPTORS_COUNTED_MAX).count().saturating_sub(1) as u64
 }
