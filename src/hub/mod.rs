@@ -270,7 +270,7 @@ impl Hub {
 /// Groups that the status names.
 const LARGEST_GROUPS: usize = 10;
 
-/// A limit as the status shows it; one that nobody has set yet is none.
+/// A limit as the status shows it; one that is not set is none.
 fn most(limit: Option<usize>) -> u64 {
     limit.map_or(u64::MAX, |limit| limit as u64)
 }
