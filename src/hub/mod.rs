@@ -123,7 +123,7 @@ impl Hub {
         self.now
     }
 
-    /// Puts new limits, timeouts, origins and secrets in force, for open connections too. What decides
+    /// Puts new limits, timeouts, origins and secrets in force, for open connections too. The settings that decide
     /// the shape of the indexes (token length, identity) stay as they were.
     pub fn apply(&mut self, settings: &Settings) {
         let shape = (self.rules.auth.token_length, self.rules.auth.identity);
