@@ -1,16 +1,16 @@
 //! The grammar of the cookies that prove a login (endpoint.md "Authorisation").
 //!
 //! Every wanted cookie must be there exactly once over all Cookie fields, and fit its grammar to the byte: no blanks, no
-//! other digits than ASCII ones. Before that, what frameworks write around a value is taken off, once (`decode`). Grammar
-//! and digest see the decoded value, so that however a login is written it is one login. Cookies of other names may hold
-//! whatever they like.
+//! other digits than ASCII ones. Before that, the encoding that frameworks write around a value is taken off, once
+//! (`decode`). Grammar and digest see the decoded value, so that however a login is written it is one login. Cookies of
+//! other names may hold any bytes.
 
 use super::decode::cookie_value;
 use super::{Denied, Digest, IdentityKind, Rules};
 use crate::words::find_byte;
 use std::borrow::Cow;
 
-/// What the wanted cookies hold. It borrows the request head.
+/// The values of the wanted cookies. It borrows the request head.
 pub(super) struct Cookies<'h> {
     pub(super) token: Cow<'h, str>,
     /// Ten digits.
@@ -77,7 +77,7 @@ pub(super) fn only_token<'h>(
 }
 
 /// The pairs of one Cookie field. RFC 6265 section 4.2.1 puts "; " between them; blanks before a name are skipped,
-/// those behind a value belong to it (and make a wanted one invalid). What has no `=` is no pair.
+/// those behind a value belong to it (and make a wanted one invalid). A text without `=` is no pair.
 fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = Some(field);
     let parts = std::iter::from_fn(move || {
@@ -92,7 +92,7 @@ fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The value, or what a framework wrote it for, if that is in the grammar. No grammar has a quote or a percent sign, so
+/// The value, or its decoded form, if that is in the grammar. No grammar has a quote or a percent sign, so
 /// that no value fits in both ways.
 fn fit(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, [u8]>> {
     if fits(value) {

@@ -1,4 +1,4 @@
-//! What frameworks write around the value of a cookie, and in a URL, taken off once.
+//! The encodings that frameworks write around the value of a cookie, and in a URL, taken off once.
 //!
 //! Pure, and knows no grammar. Invariant: every byte of the result comes from one place of the input, as itself or from
 //! one escape; nothing is decoded twice.

@@ -1,6 +1,6 @@
 //! The digests that sign the cookies, and their comparison.
 //!
-//! MD5 lives in this file only. What is hashed never has two readings, because the grammar came first (`cookies`).
+//! MD5 lives in this file only. A hashed text never has two readings, because the grammar came first (`cookies`).
 
 use super::{Rules, cookies::Cookies};
 use hmac::{Hmac, KeyInit, Mac};
@@ -29,7 +29,7 @@ impl Digest {
     }
 }
 
-/// Which digests are accepted. They differ in length, so what a cookie holds says which one it is.
+/// Which digests are accepted. They differ in length, so the length of a cookie's value says which one it is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Digests {
     /// Either, for as long as a site goes from one to the other.
@@ -80,7 +80,7 @@ impl Secret {
         Self(bytes.into().into_boxed_slice())
     }
 
-    /// The bytes, for whoever must judge their length.
+    /// The bytes, for a caller that judges their length.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -136,8 +136,8 @@ pub(super) fn hmac_sha256(secret: &Secret, parts: &[&[u8]]) -> Raw {
     parts.iter().fold(mac, Mac::chain_update).finalize().into_bytes().into()
 }
 
-/// Whether one of the secrets gives this digest. The time this takes tells neither where a digest differs nor which secret it
-/// was made with.
+/// Whether one of the secrets gives this digest. The time this takes shows neither where a digest differs nor which
+/// secret it was made with.
 pub(super) fn any_gives(secrets: &[Secret], given: &Raw, raw: impl Fn(&Secret) -> Raw) -> bool {
     let same = |secret| raw(secret).ct_eq(given);
     secrets.iter().fold(Choice::from(0), |matched, secret| matched | same(secret)).into()

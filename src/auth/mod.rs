@@ -1,4 +1,4 @@
-//! Who is there: what a site signed with a shared secret, cookies or a JWT, becomes an [`Identity`]; tickets allow a login
+//! Identities: cookies or a JWT that a site signed with a shared secret become an [`Identity`]; tickets allow a login
 //! groups; origins are compared.
 //!
 //! Pure: it gets the raw Cookie values and the time, and borrows what it returns from them. It never reads a file or a
@@ -37,7 +37,7 @@ pub const PUBLISHED_SECRETS: [&str; 2] =
 /// Seconds that the clock of the site may be ahead of ours.
 pub const AHEAD_S_MAX: i64 = 60;
 
-/// Whom the cookies identify.
+/// The kind of identity that the cookies prove.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum IdentityKind {
     /// A token: one login, one browser.
@@ -47,7 +47,7 @@ pub enum IdentityKind {
     User,
 }
 
-/// What proves a login.
+/// The proofs of a login that the settings accept.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Scheme {
     /// Signed cookies.
@@ -60,7 +60,7 @@ pub enum Scheme {
 /// How a login is proved.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rules {
-    /// What proves it.
+    /// The proof of a login.
     pub scheme: Scheme,
     /// Whether a JWT may stand in the URL.
     pub query: bool,
@@ -84,7 +84,7 @@ pub struct Rules {
     pub secrets: Vec<Secret>,
 }
 
-/// Who is there, however that was proved: by cookies, by a JWT, or by a handler of one's own.
+/// An identity, however it was proved: by cookies, by a JWT, or by a handler of one's own.
 ///
 /// ```
 /// let identity = wsson::Identity::new("a token of 32 characters, or so").with_user("44").with_group("room");
@@ -131,8 +131,8 @@ impl<'h> Identity<'h> {
         Self { issued_unix_s, expires_unix_s, ..self }
     }
 
-    /// The grammar, for logins from wherever: whoever sends to a name must find exactly those who have it, and the names
-    /// are kept in places that end in NULs.
+    /// The grammar, for logins of any source: a message to a name must reach exactly the clients that have it, and the
+    /// names are kept in places that end in NULs.
     pub(crate) fn check(&self, token_bytes_max: usize) -> Result<(), Denied> {
         let length = self.token.len();
         if length > token_bytes_max || !cookies::is_token(self.token.as_bytes(), length) {
@@ -145,16 +145,16 @@ impl<'h> Identity<'h> {
     }
 }
 
-/// Which rule a login breaks, or what a page asks for with it. For the log: the peer is never told.
+/// The rule that a login breaks, or the page's wishes with it. For the log: the peer never learns it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Denied {
-    /// A claim of the JWT is missing or not what such a claim is.
+    /// A claim of the JWT is missing or not of its form.
     BadClaim,
-    /// The digest is not what a digest looks like.
+    /// The digest has not the form of one.
     BadDigest,
     /// A list of groups holds something else than names of groups.
     BadGroups,
-    /// What should be a JWT has not the form of one.
+    /// The text in the place of a JWT has not the form of one.
     BadJwt,
     /// The time is not ten digits without a leading zero.
     BadTime,
@@ -281,7 +281,7 @@ impl Default for Rules {
 }
 
 impl Denied {
-    /// All of them, for whoever counts or lists them.
+    /// All of them, for callers that count or list them.
     pub const ALL: [Self; 22] = [
         Self::BadClaim,
         Self::BadDigest,

@@ -1,6 +1,6 @@
-//! Origins: who may open a WebSocket with a visitor's cookies (RFC 6454, RFC 6455 section 10.2).
+//! Origins: the pages that may open a WebSocket with a visitor's cookies (RFC 6454, RFC 6455 section 10.2).
 //!
-//! Comparison is by whole value. There is no pattern, no suffix and no parsing of what a stranger sent, so there is
+//! Comparison is by whole value. There is no pattern, no suffix and no parsing of a stranger's bytes, so there is
 //! nothing to be clever with. design: endpoint.md, check origin, threats.md row 1.
 
 use std::net::Ipv6Addr;
@@ -14,7 +14,7 @@ pub fn origin_allowed(list: &[String], origin: &str) -> bool {
 }
 
 /// Reads an origin of the configuration and returns it as browsers send it: lower case, without a default port. The
-/// error says what is wrong with it.
+/// error names its fault.
 pub fn parse_origin(text: &str) -> Result<String, &'static str> {
     if text == "null" {
         return Err("null is the origin of every sandboxed page of every site");

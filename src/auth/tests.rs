@@ -14,7 +14,7 @@ fn check<'h>(rules: &Rules, cookies: &'h str, now_unix_s: i64) -> Result<Identit
     verify(rules, [cookies.as_bytes()].into_iter(), now_unix_s)
 }
 
-/// What the cookies of this login prove.
+/// The identity that the cookies of this login prove.
 fn login(user: Option<&'static str>, issued_unix_s: i64) -> Identity<'static> {
     let expires_unix_s = issued_unix_s + 86_400;
     Identity { user: user.map(Into::into), issued_unix_s, expires_unix_s, ..Identity::new(TOKEN) }
@@ -81,8 +81,8 @@ fn refuses_the_forgeries_of_the_page() {
     refused_at_any_time(&rules, TOKEN.as_bytes(), &time, b"", "9cce185ac69af60dc2ef55a91a1905e8");
 }
 
-/// What a length extension makes of the last field, and the digest that comes with it: md5 of the secret and the
-/// fields, then its padding (RFC 1321 section 3.1), then what the attacker appends.
+/// The last field after a length extension, and the digest that comes with it: md5 of the secret and the
+/// fields, then its padding (RFC 1321 section 3.1), then the attacker's bytes.
 fn extended(secret: &str, fields: &[&str], appended: &str) -> (Vec<u8>, String) {
     let length = secret.len() + fields.concat().len();
     let mut tail = vec![0x80];
@@ -141,7 +141,7 @@ fn refuses_every_other_boundary_between_the_fields() {
                     continue;
                 }
                 let (user, token, time) = (&joined[..first], &joined[first..second], &joined[second..]);
-                // Without users, what stands in that cookie is not looked at, so only whole sets are forgeries.
+                // Without users, the value of that cookie is not looked at, so only whole sets are forgeries.
                 if identity == IdentityKind::User || first == 0 {
                     refused_at_any_time(
                         &rules,
@@ -189,7 +189,7 @@ fn signs_with_hmac_as_others_do() {
 }
 
 /// A site goes from one digest to the other: while both are accepted logins of either kind are, each by its own digest only,
-/// and what `issue` makes is the new kind.
+/// and `issue` makes the new kind.
 #[test]
 fn both_digests_are_accepted_while_a_site_moves() {
     for identity in [IdentityKind::Token, IdentityKind::User] {
@@ -433,7 +433,7 @@ fn an_identity_fits_the_grammar_wherever_it_comes_from() {
 }
 
 /// The user `anna+shop@example.com` and a token with a comma, as PHP's session ids may have one: how a cookie is written by
-/// a framework does not change who it is. tests/clients does the same with the real PHP, Python and Node.
+/// a framework does not change the identity. tests/clients does the same with the real PHP, Python and Node.
 #[test]
 fn reads_what_frameworks_write() {
     let rules = rules(IdentityKind::User, Digest::HmacSha256);

@@ -14,7 +14,7 @@ pub fn ticket(secret: &Secret, token: &str, time: i64, groups: &str) -> String {
     to_hex(&hmac_sha256(secret, &lines(token, &time.to_string(), groups)))
 }
 
-/// Judges what a page asks for: the groups of its list, each of which the ticket covers, or the login itself, or one of the
+/// Judges a page's wish: the groups of its list, each of which the ticket covers, or the login itself, or one of the
 /// prefixes that are public. All of them or none.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub fn groups_allowed<'q>(
     if names.iter().all(|name| is_allowed(name)) { Ok(names) } else { Err(Denied::GroupNotAllowed) }
 }
 
-/// What is signed.
+/// The signed text.
 fn lines<'t>(token: &'t str, time: &'t str, groups: &'t str) -> [&'t [u8]; 6] {
     [b"groups\n", token.as_bytes(), b"\n", time.as_bytes(), b"\n", groups.as_bytes()]
 }

@@ -27,7 +27,7 @@ const TURN: Duration = Duration::from_millis(4);
 pub(crate) struct Listener {
     socket: Socket,
     registry: Registry,
-    /// What connections are encrypted with, for `tls://`.
+    /// Certificate and key of the connections, for `tls://`.
     tls: Option<tls::Config>,
 }
 
@@ -52,17 +52,17 @@ impl SocketFile {
     }
 }
 
-/// A listening socket that somebody else has opened, such as systemd.
+/// A listening socket that another process has opened, such as systemd.
 #[derive(Debug)]
 pub struct Inherited {
-    /// What it is bound to.
+    /// The address that it is bound to.
     pub address: Address,
     /// The socket.
     pub fd: OwnedFd,
 }
 
 impl Inherited {
-    /// Whether it is what an address of the configuration asks for; TLS is ours to speak, whoever opened the port.
+    /// Whether an address of the configuration asks for it; TLS is ours to speak, whichever process opened the port.
     pub(crate) fn is_bound_to(&self, wanted: &Address) -> bool {
         match (&self.address, wanted) {
             (Address::Tcp(have), Address::Tcp(want) | Address::Tls(want)) => have == want,
@@ -82,14 +82,14 @@ pub enum BindError {
     NotASocket(PathBuf),
     /// A user or group is not known here.
     UnknownOwner(String),
-    /// The group is not one of the server's user, who is not root.
+    /// The server's user is not root and not in the group.
     MayNotGive(String),
-    /// What the system said.
+    /// The system's error.
     Os(String, io::Error),
 }
 
 impl BindError {
-    /// What kind of error the system reported, if it was the system.
+    /// The kind of error that the system reported, if it was the system.
     pub fn kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Os(_, error) => Some(error.kind()),
@@ -154,7 +154,7 @@ impl Listener {
         Ok(Self { socket, registry, tls: None })
     }
 
-    /// Takes a socket over. Its file, if it has one, is left to those who made it.
+    /// Takes a socket over. Its file, if it has one, is left to the process that made it.
     pub(crate) fn adopt(inherited: Inherited, registry: Registry) -> Result<Self, BindError> {
         let os =
             |error| BindError::Os(format!("cannot use the inherited socket {}", inherited.address), error);
@@ -229,8 +229,8 @@ impl Listener {
         }
     }
 
-    /// Makes a Unix socket anew whose file is not there any more, and returns its address. What another server has put
-    /// there meanwhile is left.
+    /// Makes a Unix socket anew whose file is not there any more, and returns its address. A file that another server
+    /// has put there meanwhile is left.
     pub(crate) fn restore(&mut self, token: mio::Token) -> Result<Option<String>, (String, BindError)> {
         let Socket::Unix { file: Some(file), .. } = &self.socket else { return Ok(None) };
         if file.is_there() {
@@ -274,7 +274,7 @@ impl Listen for Listener {
     }
 }
 
-/// Sets what every accepted connection inherits: a system call less for each.
+/// Sets the options that every accepted connection inherits: a system call less for each.
 fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
     sys::set_tcp_nodelay(listener.as_fd())
 }
@@ -306,8 +306,8 @@ fn bind_unix(path: &Path, permissions: &Permissions) -> Result<Socket, BindError
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(os(error)),
     }
-    // The mode is right from the start. Changing it by path later would follow a link that somebody who may write to
-    // the folder has put there meanwhile.
+    // The mode is right from the start. Changing it by path later would follow a link that a user with the right to
+    // write to the folder has put there meanwhile.
     let before = sys::umask(!permissions.mode & 0o777);
     let bound = UnixListener::bind(path);
     sys::umask(before);
@@ -341,7 +341,7 @@ fn turn(path: &Path) -> io::Result<Option<File>> {
     Err(io::Error::other("another program keeps its folder locked"))
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes the file of a socket that no process listens on.
 fn remove_unheard(path: &Path) {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     if sys::connect_unix(path, PATIENCE).is_err_and(refused) {
@@ -390,7 +390,7 @@ mod tests {
     use super::*;
 
     /// Those that start at once over a dead socket look at it one after the other: one gets it and can be reached, the
-    /// others find it alive. The lock that the test holds first stands for a server that is about to bind.
+    /// others find it alive. The lock that the test holds first is that of a server that is about to bind.
     #[test]
     fn a_dead_socket_is_taken_over_by_one() {
         let folder = tempfile::tempdir().unwrap();

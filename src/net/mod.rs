@@ -1,6 +1,6 @@
 //! Addresses, listeners and the transports that they accept.
 //!
-//! It never parses what goes over a socket. Invariant: every socket here does not block, is closed on
+//! It never parses the bytes that go over a socket. Invariant: every socket here does not block, is closed on
 //! exec, and a Unix socket's file is removed only by the listener that made it.
 
 mod address;
@@ -20,8 +20,8 @@ pub(crate) use transport::Transport;
 use crate::driver::{Peer, Token};
 use crate::key::{BackendKey, ClientKey, Key, NodeKey};
 
-/// Peers and listeners share the space of mio's tokens: the kind is in the last three bits. What has all of them is the
-/// reactor's own.
+/// Peers and listeners share the space of mio's tokens: the kind is in the last three bits. The token with all of them
+/// set is the reactor's own.
 const KIND_BITS: u32 = 3;
 
 pub(crate) fn mio_token(token: Token) -> mio::Token {

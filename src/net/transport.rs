@@ -65,7 +65,7 @@ impl Stream for Transport {
     }
 
     fn shut_down(&mut self) {
-        // It fails when the peer is gone already, which the next read tells.
+        // It fails when the peer is gone already, which the next read shows.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),

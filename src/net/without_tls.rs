@@ -1,4 +1,4 @@
-//! Stands in for `tls` when wsson is built without it: nothing here can be made.
+//! The names of `tls` for a build without it: no value of these types can be made.
 
 use crate::driver::{ReadError, Stream};
 use mio::net::TcpStream;
@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-/// What connections would be encrypted with; there is no value of it.
+/// Certificate and key of encrypted connections; there is no value of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     never: Infallible,

@@ -10,12 +10,12 @@ use crate::peer::replies::Replies;
 use crate::wire::frame::Kind;
 use crate::wire::frame::utf8::Validator;
 
-/// Where the connection stands.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Commands are read and executed.
     Open,
-    /// It said all it wanted, or quit: what is read is executed, the replies go out, then it ends.
+    /// It shut its side down, or quit: the commands that were read are executed, the replies go out, then it ends.
     Ending,
     /// All is said, a protocol error perhaps: our side is shut down and input is discarded until theirs is.
     Lingering { until: Tick },
@@ -23,15 +23,15 @@ pub(crate) enum State {
     Gone,
 }
 
-/// What is known of the program at the other end.
+/// The kind of program at the other end, as far as it has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// It may be any program on this host or beyond, made by somebody to say these bytes: of a browser, of a library
+    /// It may be any program on this host or beyond that an attacker made send these bytes: a browser, a library
     /// that was given a URL. Its first bytes are looked at more closely.
     Network,
     /// It opened a Unix socket, or its first bytes were frames.
     Trusted,
-    /// It was one too many: it is told so, and that is all.
+    /// It was one too many: it gets a reply that says so, and no other.
     Refused,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Backend {
     /// There may be whole commands in `input`: its share of a turn was used up, or its replies pile up.
     pub(crate) unfinished: bool,
     pub(crate) replies: Replies,
-    /// What it held when that was counted last.
+    /// The memory that it held at the last count.
     pub(crate) counted_bytes: usize,
     pub(crate) state: State,
     pub(crate) lock: Option<Lock>,
@@ -67,11 +67,11 @@ pub(crate) struct Backend {
     pub(crate) eof: bool,
     /// It has closed its side for replies.
     deaf: bool,
-    /// It stands in the queue of backends with replies.
+    /// It is in the queue of backends with replies.
     pub(crate) queued: bool,
 }
 
-/// What a backend's deadline is about.
+/// The reason of a backend's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Silent: ask for a sign of life.
@@ -103,7 +103,7 @@ impl Backend {
         }
     }
 
-    /// It takes no replies any more. What it sent before is still executed: it may write and close at once.
+    /// It takes no replies any more. Its earlier commands are still executed: it may write and close at once.
     pub(crate) fn go_deaf(&mut self) {
         (self.deaf, self.replies) = (true, Replies::default());
     }
@@ -118,7 +118,7 @@ impl Backend {
         self.origin == Origin::Trusted
     }
 
-    /// Whether it reads what it is sent, as far as is known.
+    /// Whether it reads its replies, as far as has shown.
     #[inline]
     pub(crate) fn hears(&self) -> bool {
         !self.deaf
@@ -133,7 +133,7 @@ impl Backend {
         matches!(self.state, State::Lingering { .. })
     }
 
-    /// What is due next, and when.
+    /// The next deadline, and its reason.
     pub(crate) fn next_due(&self, timeouts: &Timeouts) -> Option<(u64, Due)> {
         let heard_ms = self.heard.ms();
         let silence = match self.state {

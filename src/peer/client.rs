@@ -1,9 +1,9 @@
-//! One browser connection as plain data: where it stands, when it was heard, what it waits for.
+//! One browser connection as plain data: its state, when it was heard, its deadlines.
 //!
-//! It never queues by itself (delivery does), never touches an index and never reads a clock. Each state holds what that
-//! state needs inside; what it has yet to send is in its mailbox. It leaves a state by one of the methods below, which
-//! only the roster calls: nobody else has a client that can be changed. Invariant: data frames are queued only while
-//! [`Client::accepts_data`] is true, and nothing is queued behind a close frame.
+//! It never queues by itself (delivery does), never touches an index and never reads a clock. Each state holds the data
+//! that that state needs; the bytes for the client are in its mailbox. It leaves a state by one of the methods below,
+//! which only the roster calls: no other module has a client that can be changed. Invariant: data frames are queued
+//! only while [`Client::accepts_data`] is true, and nothing is queued behind a close frame.
 //!
 //! ```text
 //! Handshaking --admit--> Open --close--> Closing --their close--> Finishing --ours is out--> Gone
@@ -16,7 +16,7 @@
 //!
 //! | bytes | what | where |
 //! |---|---|---|
-//! | 48 | outbox 32 (first range 12, cut 4, length 4, pointer to further ranges 8, padding 4), pointer to what a lock holds 8, stalled since 4, marks of two queues, padding | `delivery::mailbox` |
+//! | 48 | outbox 32 (first range 12, cut 4, length 4, pointer to further ranges 8, padding 4), pointer to what few need 8, stalled since 4, marks of two queues, padding | `delivery::mailbox` |
 //! | 16 | state: tag, deadline or the pointer to a cut message | here |
 //! | 16 | generation, last heard, ping sent, expiry of the login, 4 each | here |
 //! | 22 | peer's address, listener | `roster` |
@@ -27,7 +27,8 @@
 //! | 24 | the driver's slot: transport 16, four marks | `driver` |
 //!
 //! 180 to 186 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
-//! queue of newcomers; with `identity = "user"` a second index of stride 64. Asserts guard the records.
+//! queue of newcomers; with a user or groups 20 for each membership and 4 more (`roster::groups`). Asserts guard the
+//! records.
 
 use crate::clock::Tick;
 use crate::config::Timeouts;
@@ -36,14 +37,14 @@ use crate::key::{ClientKey, Key};
 use crate::wire::frame::Decoder;
 use core::fmt;
 
-/// Names a client. A slot is used again, the generation is not: a stale id is nobody's.
+/// Names a client. A slot is used again, the generation is not: a stale id names no client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId {
     pub(crate) key: ClientKey,
     pub(crate) generation: u32,
 }
 
-/// How a client is named to backends: in hexadecimal, so that it is short; what it says is nobody's business.
+/// How a client is named to backends: in hexadecimal, so that it is short; its parts mean nothing to a backend.
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}-{:x}", self.key.index(), self.generation)
@@ -69,16 +70,16 @@ impl ClientId {
     }
 }
 
-/// Where the connection stands.
+/// The state of the connection.
 #[derive(Debug)]
 pub(crate) enum State {
-    /// The request head is not complete. `head` is what came of it so far.
+    /// The request head is not complete. `head` is the part that came so far.
     // Boxed: the other states are half as large.
     #[allow(clippy::box_collection)]
     Handshaking {
         head: Option<Box<Vec<u8>>>,
         until: Tick,
-        /// What its stream keeps, of a TLS handshake, in 256 bytes.
+        /// Bytes that its stream keeps of a TLS handshake, in units of 256.
         stream: u16,
     },
     /// Messages go both ways.
@@ -94,7 +95,7 @@ pub(crate) enum State {
     Gone,
 }
 
-/// What an open client becomes.
+/// The state that an open client goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     /// [`State::Closing`]
@@ -107,7 +108,7 @@ pub(crate) enum Then {
     End,
 }
 
-/// What a deadline is about.
+/// The reason of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// The request head took too long.
@@ -177,7 +178,7 @@ impl Client {
         self.generation
     }
 
-    /// Whether it ever was open, so that its end is told to the handler.
+    /// Whether it ever was open, so that the handler hears of its end.
     pub(crate) fn was_open(&self) -> bool {
         self.expires.is_some()
     }
@@ -205,13 +206,13 @@ impl Client {
         if self.accepts_data() { Some(&mut self.mail) } else { None }
     }
 
-    /// What waits for it, and where it stands.
+    /// Its mailbox and its state.
     #[inline(always)]
     pub(crate) fn parts(&mut self) -> (&mut Mailbox, &State) {
         (&mut self.mail, &self.state)
     }
 
-    /// What decodes its frames, and whether its messages count.
+    /// The decoder of its frames, and whether its messages count.
     #[inline]
     pub(crate) fn decoder(&mut self) -> Option<(&mut Decoder, Messages)> {
         match &mut self.state {
@@ -221,7 +222,7 @@ impl Client {
         }
     }
 
-    /// What came of its request head so far, while that is awaited.
+    /// The part of its request head that came so far, while that is awaited.
     #[allow(clippy::box_collection)]
     pub(crate) fn head(&mut self) -> Option<&mut Option<Box<Vec<u8>>>> {
         match &mut self.state {
@@ -230,7 +231,7 @@ impl Client {
         }
     }
 
-    /// What is kept of its input: of a request head, or of a message that is not complete.
+    /// Bytes that are kept of its input: of a request head, or of a message that is not complete.
     pub(crate) fn input_bytes(&self) -> usize {
         match &self.state {
             State::Handshaking { head, .. } => head.as_ref().map_or(0, |head| head.capacity()),
@@ -239,7 +240,7 @@ impl Client {
         }
     }
 
-    /// What its stream keeps while its request is awaited.
+    /// Bytes that its stream keeps while its request is awaited.
     pub(crate) fn stream_bytes(&self) -> usize {
         match self.state {
             State::Handshaking { stream, .. } => usize::from(stream) * STREAM_UNIT_BYTES,
@@ -276,7 +277,7 @@ impl Client {
         (self.heard, self.expires) = (now, Some(expires));
     }
 
-    /// Leaves `Open`, or what came after it, or `Handshaking` for `Lingering` or `Gone`.
+    /// Leaves `Open`, or a state after it, or `Handshaking` for `Lingering` or `Gone`.
     pub(crate) fn change(&mut self, then: Then, until: Tick) {
         self.state = match then {
             Then::Close => match &mut self.state {
@@ -291,7 +292,7 @@ impl Client {
 
     // Deadlines.
 
-    /// The nearest deadline in milliseconds, and what it is about.
+    /// The nearest deadline in milliseconds, and its reason.
     pub(crate) fn next_due(&self, timeouts: &Timeouts) -> Option<(u64, Due)> {
         match self.state {
             State::Handshaking { until, .. } => Some((until.ms(), Due::Handshake)),
@@ -315,10 +316,10 @@ impl Client {
     }
 }
 
-/// What a stream keeps is counted in this.
+/// The unit of the bytes that a stream keeps.
 const STREAM_UNIT_BYTES: usize = 256;
 
-/// What becomes of a client's messages.
+/// The treatment of a client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Messages {
     /// They are given to the handler.

@@ -1,11 +1,11 @@
-//! What a backend is to be sent: its answers in the order of its commands, and what wsson says unasked.
+//! The bytes for a backend: answers in the order of its commands, and frames that wsson sends unasked.
 //!
 //! An answer that is not known yet, because browsers or other nodes have to be asked first, has a *place*: answers to
-//! later commands wait behind it. What carries an id of its own, and our pings, pass. Answers that are known at once, which
-//! is the ordinary case, are encoded where they are sent from: one buffer, no allocation for each.
+//! later commands wait behind it. Frames that carry an id of their own, and our pings, pass. Answers that are known at
+//! once, which is the ordinary case, are encoded where they are sent from: one buffer, no allocation for each.
 //!
-//! It never knows what an answer is about. Invariants: `behind` begins with a place that waits, or is empty;
-//! `behind_bytes` is what is in it.
+//! It never looks into an answer. Invariants: `behind` begins with a place that waits, or is empty;
+//! `behind_bytes` is its size.
 
 use crate::wire::command::Reply;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ pub(crate) type Serial = u64;
 /// An empty buffer larger than this is given back: one burst must not stay for ever.
 const BYTES_KEPT: usize = 4096;
 
-/// What a place takes beside its bytes.
+/// Memory that a place takes beside its bytes.
 const PLACE_BYTES: usize = size_of::<Place>();
 
 /// See the module's head.
@@ -95,7 +95,7 @@ impl Replies {
         !self.behind.is_empty()
     }
 
-    /// What is to be sent now.
+    /// The bytes to be sent now.
     #[inline]
     pub(crate) fn chunk(&self) -> &[u8] {
         &self.ready[self.sent..]
@@ -106,8 +106,8 @@ impl Replies {
         self.sent += sent;
         debug_assert!(self.sent <= self.ready.len(), "no more is sent than was queued");
         if self.sent < self.ready.len() {
-            // A backend that is always a little behind never empties it. What is out is given back before
-            // it outweighs what waits, so a byte is moved once.
+            // A backend that is always a little behind never empties it. Bytes that are out are given back before
+            // they outweigh those that wait, so a byte is moved once.
             if self.sent > self.ready.len() / 2 {
                 self.ready.drain(..self.sent);
                 self.sent = 0;
@@ -126,7 +126,7 @@ impl Replies {
         self.ready.capacity() + self.behind_bytes
     }
 
-    /// Bytes that are not out, a place counted as what it takes.
+    /// Bytes that are not out, a place counted as the memory that it takes.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.ready.len() - self.sent + self.behind_bytes

@@ -1,9 +1,9 @@
 //! JSON Web Tokens (RFC 7519) as the proof of a login, signed with HS256 (RFC 7515) and with nothing else.
 //!
 //! The header is judged first, and nothing is hashed unless it asks for HS256. The claims are read when the signature was
-//! found right, so that a stranger reaches no more than the reader of the header. What is signed is still judged: a member
-//! that stands twice has two readings, so it has none here; a time is a whole number; nothing is nested deeper than
-//! serde_json allows, which is 128.
+//! found right, so that a stranger reaches no more than the reader of the header. Signed claims are still judged: a
+//! member that stands twice has two readings, so it has none here; a time is a whole number; nothing is nested deeper
+//! than serde_json allows, which is 128.
 //! design: endpoint.md "JSON Web Tokens", threats.md row 27.
 
 use super::cookies::{is_group, is_token, is_user};

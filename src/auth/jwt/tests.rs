@@ -10,7 +10,7 @@ const HS256: &str = r#"{"alg":"HS256"}"#;
 const A1: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const A1_KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 
-/// What PyJWT 2 makes of user 44 in two groups.
+/// The token that PyJWT 2 makes for user 44 in two groups.
 const PYJWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI0NCIsImp0aSI6IjMyZmViYWQxZjBjZjgzZjM4YWNlYjMxYWQ2Mzg2NmM0IiwiaWF0IjoxNTMxMTI0MzM3LCJleHAiOjE1MzEyMTA3MzcsImdyb3VwcyI6WyJyb29tIiwic2hvcC83Il19.EnYTMEhE8KWbh1OcXpI6UJCvUF6bJ_tC3YbkxfPi4j4";
 
 fn rules(secrets: &[&str]) -> Rules {
@@ -322,7 +322,7 @@ proptest! {
         prop_assert_eq!(judge(jwt).is_ok(), same);
     }
 
-    /// Whatever is signed is judged without a panic, and only what fits becomes a login.
+    /// Any signed text is judged without a panic, and only one that fits becomes a login.
     #[test]
     fn whatever_is_signed(header in "[{}\\[\\]\":,a-z0-9]{0,40}|\\{\"alg\":\"HS256\"\\}", claims in "\\{(\"(exp|sub|jti|iat|groups|x)\":(\"[a-z]{0,9}\"|[0-9.e-]{1,11}|\\[\"a\"\\]|null),?){0,6}\\}") {
         if let Ok(login) = judge(sign(&header, &claims)) {

@@ -1,9 +1,9 @@
 //! Revoked logins: those of a token, and those of a user that were issued up to a second.
 //!
-//! A revocation is kept until every login that it covers has expired by itself. They also stand in a file, one line each;
+//! A revocation is kept until every login that it covers has expired by itself. They are also in a file, one line each;
 //! the lines are written and read here, the file itself is for the process. It never touches a file and has no clock.
 //! Invariant: there are never more than `limits.revoked`, and none is dropped before its time: when there is no room for
-//! more, nothing more is revoked.
+//! more, a revocation is refused.
 //! design: COMMANDS.md, threats.md row 28.
 
 use super::cookies::{is_token, is_user};
@@ -31,7 +31,7 @@ pub enum Whose {
     User(Box<str>, i64),
 }
 
-/// What a line that cannot be read should have been.
+/// The form that a line which cannot be read should have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadLine;
 
@@ -79,7 +79,7 @@ impl Revoked {
             })
     }
 
-    /// Notes how long a login that is let in may go on, as nothing else tells how long those of a JWT live.
+    /// Notes how long a login that is let in may go on, as no setting says how long those of a JWT live.
     pub fn note(&mut self, login: &Identity<'_>, now_unix_s: i64) {
         self.longest_s = self.longest_s.max(login.expires_unix_s.saturating_sub(now_unix_s));
     }
@@ -104,7 +104,7 @@ impl Revoked {
         if self.len() + new <= max { Ok(()) } else { Err(NoRoom) }
     }
 
-    /// Adds one; two of the same token or user become one that covers what both did.
+    /// Adds one; two of the same token or user become one that covers the logins of both.
     pub fn add(&mut self, revocation: Revocation) {
         let until = revocation.until_unix_s;
         self.soonest_unix_s = self.soonest_unix_s.min(until);
@@ -124,8 +124,8 @@ impl Revoked {
         }
     }
 
-    /// Adds what the lines of a file say and is not over. Tells the numbers of the lines that cannot be read, from 1, and
-    /// how many there was no room for.
+    /// Adds the revocations in a file that are not over. Returns the numbers of the lines that cannot be read, from 1,
+    /// and how many there was no room for.
     pub fn read(&mut self, text: &[u8], max: usize, now_unix_s: i64) -> Unread {
         let mut unread = Unread::default();
         for (place, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -182,7 +182,7 @@ impl Revoked {
     }
 }
 
-/// What of a file could not be taken over.
+/// The parts of a file that could not be taken over.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Unread {
     /// Numbers of lines, from 1.

@@ -147,7 +147,7 @@ proptest! {
                 }
             };
             revoked.add(one.clone());
-            // Two revocations of one user are one, which covers at least what they did.
+            // Two revocations of one user are one, which covers at least the logins that they did.
             let known = merged.entry((step, name)).or_insert_with(|| one.clone());
             known.until_unix_s = known.until_unix_s.max(one.until_unix_s);
             if let (Whose::User(_, known), Whose::User(_, issued)) = (&mut known.whose, &one.whose) {

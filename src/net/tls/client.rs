@@ -1,7 +1,7 @@
 //! The other side of TLS, for the one command that visits a server as a browser does (`wsson doctor`).
 //!
-//! It trusts whom this host trusts: the certificates of the file that `SSL_CERT_FILE` names, or of the system. It is never
-//! used by a server.
+//! It trusts the authorities that this host trusts: the certificates of the file that `SSL_CERT_FILE` names, or of the
+//! system. It is never used by a server.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -36,7 +36,7 @@ impl Encrypted for StreamOwned<ClientConnection, TcpStream> {
 /// Makes a connection an encrypted one to this name.
 ///
 /// # Errors
-/// A sentence that says what is wrong with the server's certificate or with TLS.
+/// A sentence that names the fault of the server's certificate or with TLS.
 pub(crate) fn connect(mut socket: TcpStream, name: &str) -> Result<Box<dyn Encrypted>, String> {
     let server = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no host name"))?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

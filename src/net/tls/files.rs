@@ -1,5 +1,5 @@
 //! PEM files as they occur in the world: made from the tests' own, as authorities, other servers, editors and haste make
-//! them. Each is read, or refused for what is wrong with it, in the line where it is.
+//! them. Each is read, or refused for its fault, in the line where that is.
 
 use super::load;
 use std::fs;
@@ -10,7 +10,7 @@ fn data(name: &str) -> String {
     fs::read_to_string(path).expect("the tests' data")
 }
 
-/// What comes of a certificate and a key: `fine`, or the sentence.
+/// The outcome of a certificate and a key: `fine`, or the sentence.
 fn outcome(certificate: &[u8], key: &[u8]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);

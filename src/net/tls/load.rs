@@ -1,4 +1,4 @@
-//! From two PEM files to a [`Config`], or a sentence that says which of them is wrong, and what would be right.
+//! From two PEM files to a [`Config`], or a sentence that says which of them is wrong, and the right way.
 
 use super::pem::{self, Block};
 use super::{Config, Validity, x509};
@@ -77,7 +77,7 @@ fn chain(path: &Path) -> Result<Vec<Link>, String> {
                     "PKCS7 holds certificates in another form: openssl pkcs7 -print_certs",
                 ));
             }
-            // One file for both is what HAProxy wants.
+            // HAProxy wants one file for both.
             label if label.ends_with("PRIVATE KEY") || label.ends_with("PARAMETERS") => {}
             _ => others.push((line, label)),
         }
@@ -112,7 +112,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
             "PUBLIC KEY" | "RSA PUBLIC KEY" => {
                 return Err(about(line, "it is the public key; the private one is needed"));
             }
-            // One file for both, and what openssl ecparam writes before a key.
+            // One file for both, and the parameters that openssl ecparam writes before a key.
             "CERTIFICATE" | "X509 CERTIFICATE" | "EC PARAMETERS" | "DH PARAMETERS" => continue,
             label => return Err(about(line, &format!("a block {label} does not belong into it"))),
         };

@@ -3,7 +3,7 @@
 //! TLS 1.2 and 1.3 by rustls with ring, HTTP/1.1 only, no client certificates. It never keeps anything of
 //! a session that is over: sessions are resumed by tickets that the client keeps, under a key that
 //! changes every six hours. Invariant: a [`Config`] was checked as a whole, so no session can fail for
-//! what the administrator did.
+//! a mistake of the administrator.
 
 mod client;
 #[cfg(test)]
@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What connections are encrypted with: certificate chain and key. Cheap to clone.
+/// The identity of encrypted connections: certificate chain and key. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Config {
     server: Arc<ServerConfig>,
@@ -35,7 +35,7 @@ pub struct Config {
     validity: Validity,
 }
 
-/// How long the server's own certificate holds, and what else will surprise of it.
+/// How long the server's own certificate holds, and its other surprises.
 #[derive(Clone, Debug)]
 struct Validity {
     file: PathBuf,
@@ -64,7 +64,7 @@ impl Config {
         self.validity.not_after_unix_s
     }
 
-    /// What can be served, and browsers will refuse or may.
+    /// Faults with which it can be served, but browsers refuse it or may.
     pub(crate) fn warnings(&self, now_unix_s: i64) -> Vec<String> {
         let Validity { file, not_before_unix_s, not_after_unix_s, signer_is_missing } = &self.validity;
         let about = |what: String| format!("the certificate {} {what}", file.display());

@@ -1,8 +1,8 @@
-//! Text in PEM form to its blocks, as RFC 7468 says; what is nearly that is refused with its line.
+//! Text in PEM form to its blocks, as RFC 7468 says; text that is nearly that is refused with its line.
 //!
 //! Files come from authorities, from other servers and out of editors. Text around blocks is explanation and passed over;
-//! what looks like a block and is none never is: a certificate that is left out in silence is found by visitors only.
-//! It never knows what a block holds.
+//! text that looks like a block and is none is refused: a certificate that is left out in silence is found by visitors
+//! only. It never looks into a block.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,17 +11,17 @@ use std::borrow::Cow;
 /// One block.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// What its BEGIN line says: `CERTIFICATE`.
+    /// The label of its BEGIN line: `CERTIFICATE`.
     pub label: String,
     /// The line that it begins in, from 1.
     pub line: usize,
     /// A passphrase protects it (RFC 1421, `Proc-Type: 4,ENCRYPTED`); `bytes` are of no use then.
     pub encrypted: bool,
-    /// What it holds.
+    /// The decoded bytes.
     pub bytes: Vec<u8>,
 }
 
-/// What is wrong with a text, and in which line; 0 for the whole of it.
+/// The fault of a text, and its line; 0 for the whole of it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Wrong {
     pub line: usize,
@@ -67,7 +67,7 @@ pub(super) fn blocks(text: &[u8]) -> Result<Vec<Block>, Wrong> {
     }
 }
 
-/// What editors and other programs write instead of plain text is told by its name.
+/// The encodings that editors and other programs write instead of plain text, so that the error can name them.
 fn as_text(bytes: &[u8]) -> Result<Cow<'_, str>, Wrong> {
     let der = "it is in DER form, not in PEM form: openssl x509 -inform der -in OLD -out NEW, or openssl pkey, or for \
                PKCS #12 (.p12, .pfx) openssl pkcs12 -nodes";
@@ -101,7 +101,7 @@ enum Boundary<'t> {
     End(&'t str),
 }
 
-/// What a line is, if it is a boundary; what is nearly one is an error.
+/// The kind of a line, if it is a boundary; a line that is nearly one is an error.
 fn boundary(line: usize, content: &str) -> Result<Option<Boundary<'_>>, Wrong> {
     let inner = content.strip_prefix("-----").and_then(|rest| rest.strip_suffix("-----"));
     let named = inner.and_then(|inner| match inner.split_once(' ') {

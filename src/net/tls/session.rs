@@ -1,7 +1,7 @@
 //! One TLS connection: the records of a socket turned into the bytes of a [`Stream`], and back.
 //!
 //! rustls does the protocol and holds no buffers here (its "unbuffered" interface): input is decrypted in
-//! the caller's buffer, only a cut record is kept, and what the kernel does not take is kept until it
+//! the caller's buffer, only a cut record is kept, and bytes that the kernel does not take are kept until it
 //! does. It never writes while it reads: flights of the handshake wait in `outgoing` for the flush at the
 //! end of the turn. Invariant: an idle session holds no heap buffer of ours, and `outgoing` holds the
 //! records of one handshake flight or of [`PLAIN_MAX`] bytes at most.
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Plaintext in one record, at most (RFC 8446, 5.1).
 const PLAIN_MAX: usize = 16 * 1024;
-/// What a record adds to its plaintext: header 5, explicit nonce 8 (TLS 1.2), type 1 and tag 16.
+/// The bytes that a record adds to its plaintext: header 5, explicit nonce 8 (TLS 1.2), type 1 and tag 16.
 const RECORD_OVERHEAD: usize = 32;
 /// The buffer for [`Stream::read`] at least: room for one record's plaintext, and for a record behind it.
 const BUFFER_MIN: usize = 3 * PLAIN_MAX;
@@ -43,12 +43,12 @@ pub(crate) struct Session {
     closing: bool,
 }
 
-/// What the peer was found to speak.
+/// The protocol that the peer was found to speak.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Speaks {
     Nothing,
     Tls,
-    /// HTTP: told so in plain text, then everything is discarded.
+    /// HTTP: it gets an answer in plain text, then all its input is discarded.
     Plain,
     /// Something that is not TLS, or not any more.
     Broken,
@@ -80,11 +80,11 @@ impl Session {
         &mut self.socket
     }
 
-    /// Reads once and decrypts what came to the front of `buffer`. Nothing may come of it: a record was
+    /// Reads once and decrypts the records that came to the front of `buffer`. That may give no bytes: a record was
     /// cut, or was not data.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         // The records begin where the plaintext of one still fits before them: plaintext is shorter than
-        // its record, so what is decrypted never reaches what is not.
+        // its record, so decrypted bytes never reach those that are not yet.
         let begin = PLAIN_MAX;
         let held = self.incoming.len();
         let Some(room) = buffer.get_mut(begin + held..).filter(|room| !room.is_empty()) else {
@@ -105,13 +105,13 @@ impl Session {
             _ => error.into(),
         })?;
         self.incoming = match self.ended {
-            true => Vec::new(), // RFC 8446, 6.1: what follows a closure alert is ignored
+            true => Vec::new(), // RFC 8446, 6.1: bytes behind a closure alert are ignored
             false => buffer[used..end].to_vec(),
         };
         Ok(plain)
     }
 
-    /// Reads what is of no interest any more, up to its end.
+    /// Reads and discards input of no interest, up to its end.
     fn discard(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         match (self.speaks, self.socket.read(buffer)?) {
             (Speaks::Broken, _) => Err(ErrorKind::ConnectionAborted.into()),
@@ -178,7 +178,7 @@ impl Session {
         invalid(error)
     }
 
-    /// Encrypts into `outgoing`, behind what rustls has to say first.
+    /// Encrypts into `outgoing`, behind the records that rustls has to send first.
     fn append(&mut self, record: Record<'_>) -> io::Result<()> {
         loop {
             let UnbufferedStatus { discard, state, .. } = self.tls.process_tls_records(&mut self.incoming);
@@ -203,7 +203,7 @@ impl Session {
     /// Says that nothing more comes from us, once.
     fn say_goodbye(&mut self) {
         if !std::mem::replace(&mut self.closing, true) && !self.tls.is_handshaking() {
-            // It fails on a session that is broken, whose peer is told by an alert.
+            // It fails on a session that is broken, whose peer gets an alert.
             let _ = self.append(Record::Goodbye);
         }
     }
@@ -225,7 +225,7 @@ impl Session {
 
 type Data = rustls::server::ServerConnectionData;
 
-/// What is encrypted.
+/// The plaintext of a write.
 #[derive(Clone, Copy)]
 enum Record<'d> {
     Data(&'d [u8]),
@@ -281,7 +281,7 @@ impl Stream for Session {
             self.say_goodbye();
         }
         self.closing = true;
-        // It fails when the peer is gone already, which the next read tells.
+        // It fails when the peer is gone already, which the next read shows.
         let _ = self.flush();
     }
 
@@ -313,14 +313,14 @@ impl Stream for Session {
         }
         (self.outgoing, self.sent) = (Vec::new(), 0);
         if self.closing {
-            // It fails when the peer is gone already, which the next read tells.
+            // It fails when the peer is gone already, which the next read shows.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
         Ok(true)
     }
 }
 
-/// RFC 8446, 6.1: whoever closes says so before. A session that ends in the middle of something does it
+/// RFC 8446, 6.1: the side that closes says so before. A session that ends in the middle of something does it
 /// here, as far as the kernel takes it at once.
 impl Drop for Session {
     fn drop(&mut self) {
@@ -331,7 +331,7 @@ impl Drop for Session {
     }
 }
 
-/// Takes what rustls has to send. False when it waits for input, or for data to be sent.
+/// Takes the records that rustls has to send. False when it waits for input, or for data to be sent.
 fn keep(state: ConnectionState<'_, '_, Data>, outgoing: &mut Vec<u8>) -> io::Result<bool> {
     match state {
         ConnectionState::EncodeTlsData(mut data) => {

@@ -51,7 +51,7 @@ impl Pair {
         Self { server, client, socket, buffer: vec![0; crate::driver::SCRATCH_BYTES], received: Vec::new() }
     }
 
-    /// What the client has to send, changed or not.
+    /// The bytes that the client has to send, changed or not.
     fn flight(&mut self) -> Vec<u8> {
         let mut records = Vec::new();
         while self.client.wants_write() {
@@ -74,7 +74,7 @@ impl Pair {
         self.server.flush().is_ok()
     }
 
-    /// The client takes what came. An error of its own is no matter.
+    /// The client takes the bytes that came. An error of its own is no matter.
     fn listen(&mut self) {
         while self.client.read_tls(&mut self.socket).is_ok_and(|len| len > 0) {
             if self.client.process_new_packets().is_err() {

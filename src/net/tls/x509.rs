@@ -1,5 +1,5 @@
-//! What the administrator must be told of a certificate, read from its DER form: how long it holds, whose it is, and who
-//! signed it.
+//! The facts of a certificate that the administrator must know, read from its DER form: how long it holds, its subject,
+//! its issuer.
 //!
 //! A reader of a few dozen lines and no crate: rustls and webpki show none of the three, and those that do bring a parser
 //! for all of X.509 along. It judges nothing that a stranger sends.
@@ -13,7 +13,7 @@ pub(super) struct Facts<'d> {
     pub not_before_unix_s: i64,
     /// Until when it holds.
     pub not_after_unix_s: i64,
-    /// The name of who signed it, in DER.
+    /// The name of its issuer, in DER.
     pub issuer: &'d [u8],
     /// The name of whose it is, in DER.
     pub subject: &'d [u8],
@@ -41,7 +41,7 @@ pub(super) fn facts(der: &[u8]) -> Option<Facts<'_>> {
     rest.is_empty().then_some(Facts { not_before_unix_s, not_after_unix_s, issuer, subject })
 }
 
-/// The content of a value with this tag, and what follows it.
+/// The content of a value with this tag, and the rest behind it.
 fn value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
