@@ -4,6 +4,9 @@
 //! server's code: where both are wrong in the same way, nobody would notice. Nothing sleeps to wait for the server:
 //! a test waits for readiness, for a reply, or for the end of a connection, each with a deadline.
 
+#[path = "../rig/mod.rs"]
+mod rig;
+
 mod backend;
 mod client;
 #[cfg(feature = "tls")]

@@ -1,25 +1,23 @@
 //! Starts a server on sockets of its own in a folder of its own, waits until it answers, and ends it with the test.
 
+use crate::rig::{self, Running, Site, WSSON};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-/// How long a test waits for what must come. Only a failing test ever waits that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use crate::rig::{PATIENCE, data, eventually, free_port, read};
 
 pub(crate) const SECRET: &str = "integration-tests-only-1f7c0e";
 pub(crate) const ORIGIN: &str = "https://example.com";
 
 /// What is written into the configuration file.
 pub(crate) struct Setup {
-    dir: TempDir,
+    site: Site,
     tcp: bool,
     listeners: usize,
     endpoint: Option<Address>,
@@ -33,7 +31,7 @@ impl Setup {
     /// One Unix listener, a Unix control socket, everything else at its default.
     pub(crate) fn new() -> Self {
         Self {
-            dir: TempDir::new().expect("a temporary folder"),
+            site: Site::new(),
             tcp: false,
             listeners: 1,
             endpoint: None,
@@ -121,7 +119,7 @@ impl Setup {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.site.path(name)
     }
 
     /// Starts the server and returns when it answers.
@@ -133,7 +131,7 @@ impl Setup {
                 Ok(server) => return server,
                 Err(again) => self = *again,
             }
-            let log = read(&self.path("stderr.log"));
+            let log = self.site.read("stderr.log");
             if !self.tcp || !log.to_lowercase().contains("in use") {
                 panic!("the server did not start; its log:\n{log}");
             }
@@ -143,27 +141,23 @@ impl Setup {
 
     fn attempt(self) -> Result<Server, Box<Self>> {
         let (endpoints, control) = self.addresses();
-        let mut child = self.spawn(&endpoints, &control);
+        let mut running = self.spawn(&endpoints, &control);
         let begin = Instant::now();
-        while !answers(&control) {
-            let ended = child.try_wait().expect("the child can be waited for").is_some();
-            if ended || begin.elapsed() > PATIENCE {
-                let _ = child.kill();
-                let _ = child.wait();
+        while !control.connect().is_ok_and(rig::answers) {
+            if running.ended().is_some() || begin.elapsed() > PATIENCE {
                 return Err(Box::new(self));
             }
             thread::sleep(Duration::from_millis(2));
         }
-        Ok(Server { setup: self, child, endpoints, control, expected_to_end: false })
+        Ok(Server { setup: self, running, endpoints, control, expected_to_end: false })
     }
 
     /// Starts a server that is expected to refuse, and returns its exit code and what it said.
     #[track_caller]
     pub(crate) fn refuses_to_start(&self) -> (i32, String) {
         let (endpoints, control) = self.addresses();
-        let mut child = self.spawn(&endpoints, &control);
-        let status = wait(&mut child).expect("a server that cannot start has to end");
-        (status.code().expect("an exit code, not a signal"), read(&self.path("stderr.log")))
+        let code = self.spawn(&endpoints, &control).code();
+        (code.expect("an exit code, not a signal"), self.site.read("stderr.log"))
     }
 
     fn addresses(&self) -> (Vec<Address>, Address) {
@@ -176,21 +170,19 @@ impl Setup {
         (chosen.chain(own).collect(), address("control.sock"))
     }
 
-    fn spawn(&self, endpoints: &[Address], control: &Address) -> Child {
-        let file = self.path("wsson.toml");
+    fn spawn(&self, endpoints: &[Address], control: &Address) -> Running {
         self.write_config(endpoints, control);
         let errors = fs::File::create(self.path("stderr.log")).expect("a file for the log");
-        let program = env!("CARGO_BIN_EXE_wsson");
         let mut command = match self.descriptors {
-            None => Command::new(program),
+            None => Command::new(WSSON),
             Some(count) => {
                 let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\"")).arg(program);
+                shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\"")).arg(WSSON);
                 shell
             }
         };
-        command.arg("run").arg("-c").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        command.spawn().expect("the binary can be started")
+        command.arg("run").arg("-c").arg(self.path(rig::CONFIG));
+        Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors))
     }
 
     pub(crate) fn write_config(&self, endpoints: &[Address], control: &Address) {
@@ -214,19 +206,17 @@ impl Setup {
                 text += &format!("{line}\n");
             }
         }
-        let file = self.path("wsson.toml");
-        fs::write(&file, text).expect("the configuration can be written");
-        let mode = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(&file, mode).expect("its mode can be set: it holds a secret");
+        self.site.write(rig::CONFIG, &text, 0o600);
     }
 }
 
 /// A running server. It is killed when it goes out of scope, and its log is shown when the test failed.
 pub(crate) struct Server {
+    // Before the folder that it runs in, which goes next.
+    running: Running,
     pub(crate) setup: Setup,
     pub(crate) endpoints: Vec<Address>,
     pub(crate) control: Address,
-    child: Child,
     expected_to_end: bool,
 }
 
@@ -241,30 +231,28 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.running.pid()
     }
 
     /// `TERM`, `INT`, `HUP`, `USR1`, `USR2`, `PIPE`.
     #[track_caller]
     pub(crate) fn signal(&mut self, name: &str) {
         self.expected_to_end |= matches!(name, "TERM" | "INT");
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill can be run");
-        assert!(status.success(), "the server is gone: no SIG{name} could be sent");
+        self.running.signal(name);
     }
 
     /// The exit code of a server that was told to end.
     #[track_caller]
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
-        wait(&mut self.child).expect("the server ends").code()
+        self.running.code()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("the child can be waited for").is_none()
+        self.running.ended().is_none()
     }
 
     pub(crate) fn log(&self) -> String {
-        read(&self.path("stderr.log"))
+        self.setup.site.read("stderr.log")
     }
 
     /// Writes the configuration again with further lines, for a reload.
@@ -293,60 +281,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let ended = self.child.try_wait().ok().flatten();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let ended = self.running.ended();
         if thread::panicking() {
             eprintln!("--- the server's log ---\n{}------------------------", self.log());
         } else if let Some(status) = ended.filter(|_| !self.expected_to_end) {
             panic!("the server ended by itself ({status}); its log:\n{}", self.log());
         }
     }
-}
-
-/// Whether the event loop runs, which is after everything was bound. The connection is closed from the other side,
-/// so that no test counts it.
-fn answers(control: &Address) -> bool {
-    let Ok(mut socket) = control.connect() else { return false };
-    let mut reply = Vec::new();
-    let asked = socket.write_all(b"0p0q").and_then(|()| socket.read_to_end(&mut reply));
-    asked.is_ok() && reply == b"0P"
-}
-
-fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait().expect("the child can be waited for") {
-            return Some(status);
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    None
-}
-
-/// Asks until the answer is yes: for what the server does at a moment of its own.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "never became true: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-pub(crate) fn read(file: &Path) -> String {
-    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
-pub(crate) fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 #[derive(Clone, Debug, PartialEq)]
