@@ -411,6 +411,7 @@ impl Roster {
         expires: Tick,
         now: Now,
     ) -> &mut Mailbox {
+        debug_assert_eq!(self.clients[key.index()].stream_bytes(), 0, "they count elsewhere now");
         self.uncount(key);
         self.input_bytes -= self.clients[key.index()].input_bytes();
         self.clients[key.index()].admit(now.tick(), expires);
@@ -456,6 +457,7 @@ impl Roster {
             matches!(self.clients[key.index()].state(), State::Handshaking { .. }),
             "a stranger goes once"
         );
+        debug_assert_eq!(self.clients[key.index()].stream_bytes(), 0, "they count elsewhere now");
         self.counts.waiting -= 1;
         self.counts.closing += 1;
         if then == Then::Linger {

@@ -26,7 +26,7 @@ fn a_certificate_must_be_named() {
 #[cfg(feature = "tls")]
 mod with_tls {
     use crate::backend::Backend;
-    use crate::client::{CLOSE, Client, Frame, PING, Response, close, frame};
+    use crate::client::{CLOSE, Client, Cookies, Frame, Head, PING, Response, close, frame};
     use crate::secure::{TLS12, TLS13, Tls, trusting};
     use crate::server::{PATIENCE, Server, Setup, Socket, data, eventually};
     use std::fs;
@@ -115,6 +115,35 @@ mod with_tls {
             client.send_text(&"drop by drop ".repeat(20));
             client.expect_text(&"drop by drop ".repeat(20));
         }
+    }
+
+    /// What a stream keeps of a request counts as input before the login and as queued bytes after it. Counted as both, or
+    /// given back where it was never counted, each such client would shift the limits for all.
+    #[test]
+    fn a_request_in_pieces_is_counted_once() {
+        let server = Setup::new().tls("curve").echo().start();
+        let mut backend = Backend::connect(&server);
+        for versions in [TLS12, TLS13] {
+            let mut tls = Tls::connect(&server, &trusting(versions));
+            tls.shake_hands().expect("the server shakes hands");
+            let cookies = Cookies::fresh();
+            tls.connection.writer().write_all(&Head::good(&cookies).bytes()).expect("it is kept");
+            let mut record = Vec::new();
+            tls.connection.write_tls(&mut record).expect("it is kept");
+            let (last, most) = record.split_last().expect("a record");
+            tls.socket.write_all(most).expect("the server reads");
+            // It has answered twice since: so it has read this piece.
+            backend.done();
+            backend.done();
+            tls.socket.write_all(&[*last]).expect("the server reads");
+            let mut client = Client::raw(Socket::Over(Box::new(tls)), &cookies.token);
+            client.expect_upgrade();
+            client.send_text("whole");
+            client.expect_text("whole");
+            client.send(&close(1000, b""));
+            client.expect_close(1000, "");
+        }
+        backend.done();
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Settled<'_> {
         }
         let left_s = (identity.expires_unix_s - self.hub.now.unix_s).max(0) as u64;
         let expires = Tick::at(self.hub.now.ms.saturating_add(left_s.saturating_mul(1000)));
+        self.move_stream(id.key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail =
             roster.admit(id.key, identity.token.as_bytes(), identity.user.as_deref(), expires, self.hub.now);
