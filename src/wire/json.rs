@@ -1,7 +1,8 @@
 //! JSON as the server and its command line write and read it: members in the order they are given in, and short ways to the
 //! values of a status.
 //!
-//! RFC 8259 gives the order of members no meaning, people do. Reading keeps no order; whoever shows what was read sorts it.
+//! RFC 8259 gives the order of members no meaning, people do. Reading keeps no order; code that shows values which were
+//! read sorts them.
 
 use serde_core::ser::{Serialize, Serializer};
 use serde_json::Value;

@@ -1,7 +1,7 @@
-//! Lists of addresses, and of groups: whom a command is about (COMMANDS.md, "Addresses").
+//! Lists of addresses, and of groups: the connections and groups that a command names (COMMANDS.md, "Addresses").
 //!
-//! A list is checked once as a whole; what iterates over it allocates nothing and cannot fail. It never knows who is behind
-//! an address. Invariant: [`Addresses`] and [`Groups`] hold text that fits their grammar.
+//! A list is checked once as a whole; iterating over it allocates nothing and cannot fail. It never knows the
+//! connections behind an address. Invariant: [`Addresses`] and [`Groups`] hold text that fits their grammar.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ const GROUP_BYTES_MAX: usize = 64;
 /// The longest name of a connection.
 const CONNECTION_BYTES_MAX: usize = 40;
 
-/// Whom an item of a list names, as it is written: whether there is such a connection is for the hub to know.
+/// The name in an item of a list, as it is written: whether there is such a connection is for the hub to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
     /// `*`: every open connection.
@@ -34,11 +34,11 @@ pub struct Item<'a> {
     pub text: &'a str,
     /// With a `-` before it: all but these.
     pub except: bool,
-    /// Whom it names.
+    /// The name in it.
     pub target: Target<'a>,
 }
 
-/// What the reading of a list must know of the settings. A token has at most 255 bytes.
+/// The settings that the reading of a list depends on. A token has at most 255 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ListRules {
     /// Length of every token in bytes.
@@ -79,7 +79,7 @@ impl<'a> Addresses<'a> {
         Ok(Self { text, token_length: rules.token_length as u8, may_be_many, len: len as u32 })
     }
 
-    /// Whether it names everybody, and nothing else is in it.
+    /// Whether it names all connections, and nothing else is in it.
     pub fn is_all(&self) -> bool {
         self.text == "*"
     }
@@ -217,7 +217,7 @@ impl Wrong {
 /// The end of a name, which is a comma or the end of the list.
 fn name(text: &[u8], at: usize, bytes_max: usize, fits: fn(u8) -> bool) -> Result<usize, (usize, Wrong)> {
     let rest = text.get(at..).unwrap_or_default();
-    // One byte more than allowed tells that it is too long.
+    // One byte more than allowed shows that it is too long.
     let len = rest.iter().take(bytes_max + 1).take_while(|byte| fits(**byte)).count();
     match rest.get(len) {
         _ if len > bytes_max => Err((at, Wrong::TooLong)),
@@ -243,12 +243,12 @@ fn is_connection_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
-/// What is wrong in a list.
+/// The fault of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressError {
     /// The byte of the list where it is, from 0.
     pub at: usize,
-    /// What it is.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -271,7 +271,7 @@ pub enum Fault {
     TooMany(usize),
 }
 
-/// What a name is the name of.
+/// The kind of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// A login.
@@ -285,7 +285,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// What it is called, its longest, its characters.
+    /// Its word in errors, its longest, its characters.
     fn grammar(self) -> (&'static str, usize, &'static str) {
         match self {
             Self::Token => ("a token", 0, "letters, digits, comma and hyphen"),

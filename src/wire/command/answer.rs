@@ -1,6 +1,6 @@
 //! Answers that are JSON objects, in frames and in HTTP alike: to the commands that take addresses.
 //!
-//! A value with its members in the order of COMMANDS.md; what it is rendered into is for others to decide.
+//! A value with its members in the order of COMMANDS.md; its callers decide where it is rendered to.
 
 use super::Verb;
 use serde_core::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
@@ -8,45 +8,45 @@ use serde_core::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 /// See the module's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// `X`: what became of a message.
+    /// `X`: the outcome of a message.
     Written(Written),
     /// `K`: connections that were closed.
     Closed(usize),
-    /// `J`: connections that joined or left, and what was in the way of others.
+    /// `J`: connections that joined or left, and the reason why others did not.
     Moved(usize, Option<String>),
     /// `O`: connections behind each item, as it was written.
     Online(Vec<(String, usize)>),
-    /// `H`: who is here.
+    /// `H`: a page of the users, or tokens, that are here.
     Here(Here),
     /// A command that is answered could not be understood; the conversation goes on.
     Refused(Refused),
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Connections that took it, or that are there when it was empty.
     pub connections: usize,
     /// Tabs that get it when they come back.
     pub away: usize,
-    /// Items that named nobody.
+    /// Items that named no connection.
     pub absent: Vec<String>,
     /// Connections that could not take it.
     pub refused: usize,
 }
 
-/// Who is here, at most so many that one answer holds them.
+/// A page of the users, or tokens, that are here: at most as many as one answer holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
-    /// What they are.
+    /// Their kind.
     pub kind: Who,
     /// Each with its number of connections.
     pub names: Vec<(String, usize)>,
-    /// What is to be given back for those that come next; none when these are all.
+    /// The cursor to give back for the next page; none when this is the last.
     pub cursor: Option<u64>,
 }
 
-/// By which names connections are told apart.
+/// The names that connections are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// A login that has no user.
@@ -60,7 +60,7 @@ pub enum Who {
 pub struct Refused {
     /// The command.
     pub verb: Verb,
-    /// What is wrong, and what would be right.
+    /// The fault, and the right way.
     pub error: String,
 }
 

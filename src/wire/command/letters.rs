@@ -1,4 +1,4 @@
-//! The one table of command letters: what the decoder, the manual and COMMANDS.md know of a command stands in its row.
+//! The one table of command letters: the decoder, the manual and COMMANDS.md take all facts of a command from its row.
 //!
 //! A command is added by a row here, its [`Verb`], and the arms that the compiler then asks for. It never decodes and
 //! never executes. Invariant: a letter is in one row at most.
@@ -50,7 +50,7 @@ pub enum Verb {
     Here,
 }
 
-/// What the capital of a command's letter is.
+/// The meaning of the capital of a command's letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capital {
     /// Not this command.
@@ -61,10 +61,10 @@ pub enum Capital {
     Same,
 }
 
-/// What a payload consists of.
+/// The parts of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Nothing; what is given is ignored.
+    /// None; a given one is ignored.
     Ignored,
     /// A message, or a fragment of one.
     Message,
@@ -89,17 +89,17 @@ pub enum Payload {
 pub struct Letter {
     /// It sends text, if it sends anything.
     pub letter: u8,
-    /// What the same letter means in upper case.
+    /// The meaning of the same letter in upper case.
     pub capital: Capital,
     /// The command.
     pub verb: Verb,
-    /// What its payload consists of.
+    /// The parts of its payload.
     pub payload: Payload,
     /// The payload as the manual writes it; an en dash for none.
     pub takes: &'static str,
     /// The letters of the answers that it may get.
     pub replies: &'static str,
-    /// What it does, in a sentence.
+    /// Its effect, in a sentence.
     pub does: &'static str,
 }
 
@@ -170,7 +170,7 @@ pub const LETTERS: &[Letter] = &[
         "who is here: the users (or tokens) behind an address *(new)*"),
 ];
 
-/// What the decoder asks of a letter.
+/// The decoder's view of a letter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meaning {
     pub(super) verb: Verb,
@@ -178,7 +178,7 @@ pub(super) struct Meaning {
     pub(super) payload: Payload,
 }
 
-/// What a byte behind the digits means; `None` when it is no command's letter.
+/// The command of a byte behind the digits; `None` when it is no command's letter.
 #[inline]
 pub(super) fn meaning(letter: u8) -> Option<Meaning> {
     MEANINGS[letter as usize]

@@ -3,7 +3,7 @@
 //! The grammar is anchored: a frame begins exactly where the last one ended, or the connection is over. A
 //! parser that searched ahead for digits would execute `POST /0p5bHELLO HTTP/1.1` (COMMANDS.md).
 //!
-//! It never executes anything and never copies a payload. Invariant: what `decode` consumed is exactly
+//! It never executes anything and never copies a payload. Invariant: the bytes that `decode` consumed are exactly
 //! one frame and the line ends before it.
 
 mod address;
@@ -21,7 +21,7 @@ pub use reply::Reply;
 /// Digits of a length. Seven would do for any limit; leading zeros are allowed.
 const DIGITS_MAX: usize = 8;
 
-/// What a backend asks for. Tokens and messages borrow the input.
+/// A command of a backend. Tokens and messages borrow the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'b> {
     /// `b` `B`: one message to every open client.
@@ -58,7 +58,7 @@ pub enum Command<'b> {
     Join(Groups<'b>, Addresses<'b>),
     /// `J`: they leave them.
     Leave(Groups<'b>, Addresses<'b>),
-    /// `h`: who is behind an address, from a cursor on.
+    /// `h`: the users, or tokens, behind an address, from a cursor on.
     Here(Target<'b>, Option<u64>),
     /// A command that is answered and can not be understood: the answer says so, and the conversation goes on.
     Refused(Verb, Unreadable),
@@ -79,7 +79,7 @@ pub enum Unreadable {
     Exception,
     /// Something else than tokens and users where logins are asked for.
     NotALogin,
-    /// Not what an earlier answer had as its cursor.
+    /// Not a cursor that an earlier answer gave.
     NotACursor,
     /// The groups are malformed.
     Groups(AddressError),
@@ -102,7 +102,7 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-/// Where in its message a fragment stands.
+/// The place of a fragment in its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `f` `F`: the first frame, more follow.
@@ -130,14 +130,14 @@ pub enum Error {
     NotText,
     /// The addresses of a command that is not answered.
     Unreadable(Unreadable),
-    /// Behind the first frame of a connection over TCP stands what no backend sends there.
+    /// Behind the first frame of a connection over TCP come bytes that no backend sends there.
     NotABackend,
     /// Backends together hold too much, and this one most.
     Overflow,
 }
 
 impl Error {
-    /// What is wrong with a byte that stands where a letter must and is no command's.
+    /// The error of a byte in the place of a letter that is no command's.
     fn of(letter: u8) -> Self {
         if letter.is_ascii_alphabetic() { Self::Unknown(letter) } else { Self::Grammar }
     }
@@ -160,7 +160,7 @@ impl std::fmt::Display for Error {
     }
 }
 
-/// What the codec must know of the settings.
+/// The settings that the codec depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Length of every token in bytes.
@@ -172,7 +172,7 @@ pub struct Rules {
 }
 
 /// Reads one frame from the start of `input`: the bytes used and the command. `None` when the frame is
-/// not complete; nothing is consumed then but what [`blank`] would skip.
+/// not complete; nothing is consumed then but the bytes that [`blank`] would skip.
 ///
 /// # Errors
 /// As soon as the bytes can not become a frame, whether or not all of it is there.
@@ -248,7 +248,7 @@ fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>
     })
 }
 
-/// A command with addresses. When it can not be understood the answer tells it, if there is to be one.
+/// A command with addresses. When it can not be understood the answer says so, if there is to be one.
 #[inline(never)]
 fn addressed(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
     let Meaning { verb, kind, .. } = meaning;
@@ -310,7 +310,7 @@ fn is_login(item: Item<'_>) -> bool {
     !item.except && matches!(item.target, Target::Token(_) | Target::User(_))
 }
 
-/// Groups, a space, and who is to be in them or not.
+/// Groups, a space, and the connections that join or leave them.
 fn groups<'b>(
     verb: Verb,
     list: &'b [u8],

@@ -1,10 +1,10 @@
-//! What wsson says to a backend, as a value: the frames of the text protocol and, later, HTTP render the same one.
+//! A reply to a backend, as a value: the frames of the text protocol and, later, HTTP render the same one.
 //!
-//! A reply owns or borrows what it tells and knows no connection. Invariant: [`Reply::append_to`] writes one whole frame.
+//! A reply owns or borrows its content and knows no connection. Invariant: [`Reply::append_to`] writes one whole frame.
 
 use super::Answer;
 
-/// What wsson says to a backend.
+/// A reply, or a frame that wsson sends unasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply<'b> {
     /// `A`: queued for an open client of this token.

@@ -123,7 +123,7 @@ struct Head {
 }
 
 impl Head {
-    /// The header of a short message that is one frame and lies wholly in `bytes`, which is what browsers
+    /// The header of a short message that is one frame and lies wholly in `bytes`, as browsers
     /// send nearly always. `None` of anything else, right or wrong: [`parse`](Self::parse) judges it.
     #[inline]
     fn short_message(bytes: &[u8], room: usize) -> Option<Self> {
@@ -142,7 +142,7 @@ impl Head {
     /// Reads the header of the frame that begins `bytes`; `None` if it is cut. Each rule is applied as soon
     /// as the bytes it speaks about are there, so a violation is the same error however the header is cut.
     ///
-    /// `message` is the kind of the unfinished message, if any; `room` is what the message may still grow by.
+    /// `message` is the kind of the unfinished message, if any; `room` is how far the message may still grow.
     #[inline]
     fn parse(bytes: &[u8], message: Option<Kind>, room: usize) -> Result<Option<Self>, DecodeError> {
         let Some(&first) = bytes.first() else {
@@ -281,7 +281,7 @@ fn take<'b>(input: &mut &'b mut [u8], len: usize) -> &'b mut [u8] {
     front
 }
 
-/// What has to be kept between two reads.
+/// The state that has to be kept between two reads.
 #[derive(Debug, Default)]
 struct Partial {
     /// The data message that is not finished.
@@ -377,7 +377,7 @@ impl Partial {
             Some(Frame { fin: head.fin, opcode: head.opcode, mask: head.mask, left: head.payload_len });
     }
 
-    /// Moves what the input has of the frame's payload to where it is gathered.
+    /// Moves the frame's payload, as far as the input has it, to where it is gathered.
     fn read_payload(&mut self, frame: &mut Frame, input: &mut &mut [u8]) -> Result<(), DecodeError> {
         let piece = take(input, frame.left.min(input.len()));
         mask::apply(piece, frame.mask);
@@ -474,7 +474,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// What the connection has to be closed with.
+    /// The code that the connection has to be closed with.
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::TooBig => CloseCode::TOO_BIG,

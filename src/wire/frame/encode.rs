@@ -1,6 +1,6 @@
 //! Server frames: never masked, no extension bits (RFC 6455, section 5.1).
 //!
-//! Invariant: what is appended is one whole frame whose length [`frame_len`] finds again.
+//! Invariant: the appended bytes are one whole frame whose length [`frame_len`] finds again.
 
 use super::{CONTROL_PAYLOAD_BYTES_MAX, CloseCode, Opcode};
 

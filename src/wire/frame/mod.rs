@@ -1,8 +1,8 @@
 //! The frames of RFC 6455, seen from the server: client frames in, server frames out.
 //!
 //! Pure functions over bytes. This module never touches a socket or a clock, and never answers a peer: a
-//! [`decode::Decoder`] turns bytes into [`Event`]s, [`encode`] turns payloads into bytes, and what follows
-//! from either is decided above.
+//! [`decode::Decoder`] turns bytes into [`Event`]s, [`encode`] turns payloads into bytes, and the consequences
+//! are decided above.
 //!
 //! Invariant: an [`Event`] borrows the input or owns its bytes; it never borrows the decoder.
 
@@ -29,7 +29,7 @@ pub enum Opcode {
     Text = 0x1,
     /// A binary message, or its first fragment.
     Binary = 0x2,
-    /// The end of what the sender has to say.
+    /// The end of the sender's messages.
     Close = 0x8,
     /// A request for a pong.
     Ping = 0x9,
@@ -106,7 +106,7 @@ impl CloseCode {
     /// 4001, of our own: logged out. The page should not come back.
     pub const LOGGED_OUT: Self = Self(4001);
 
-    /// Whether a close frame may carry this code. 1004 to 1006 and 1015 are names for what was never sent,
+    /// Whether a close frame may carry this code. 1004 to 1006 and 1015 are names for codes that were never sent,
     /// and the gaps are reserved; 1012 to 1014 were registered after the RFC.
     pub fn is_allowed_on_wire(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -119,7 +119,8 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// What a client said. Borrowed from the input when it came in one piece, owned when it had to be gathered.
+/// A message or control frame of a client. Borrowed from the input when it came in one piece, owned when it had to be
+/// gathered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'b> {
     /// A whole text message.

@@ -3,7 +3,7 @@
 //! The bulk is checked by `std::str::from_utf8`; only a character cut by the end of a piece, three bytes at
 //! most, is kept.
 //!
-//! Invariant: what was accepted so far can still become valid text. The first byte that makes that impossible
+//! Invariant: the accepted bytes can still become valid text. The first byte that makes that impossible
 //! is refused.
 
 use std::str;

@@ -1,15 +1,15 @@
 //! The body of a request, as it arrives: by Content-Length or in chunks (RFC 9112 sections 6 and 7.1).
 //!
-//! Pure: it gives out what of the input is body, keeps none of it, and never looks behind the body's end: what follows is
-//! the next request. Invariant: however the input is cut, the same bytes come out and the same error; whatever could be
-//! read in two ways (extensions with control characters, signs, blanks, bare line feeds, trailers) ends it.
-//! design: docs/http.md, docs/threats.md row 26.
+//! Pure: it gives out the part of the input that is body, keeps none of it, and never looks behind the body's end:
+//! there begins the next request. Invariant: however the input is cut, the same bytes come out and the same error; a
+//! body that could be read in two ways (extensions with control characters, signs, blanks, bare line feeds, trailers)
+//! ends it. design: docs/http.md, docs/threats.md row 26.
 
 use super::head::Framing;
 
 /// Hexadecimal digits of a chunk's length; leading zeros count. Far more than any limit of a payload needs.
 const LENGTH_DIGITS_MAX: u8 = 8;
-/// Bytes of a chunk's extensions, which nobody here understands and RFC 9112 section 7.1.1 lets a sender add.
+/// Bytes of a chunk's extensions, which no code here understands and RFC 9112 section 7.1.1 lets a sender add.
 const EXTENSION_BYTES_MAX: u8 = 64;
 
 /// Why a body cannot be read on. The connection ends: where the next request begins is not known.
@@ -23,18 +23,18 @@ pub enum BodyError {
     TooLarge,
 }
 
-/// What comes next.
+/// The next part of the input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Piece<'i> {
     /// Bytes of the body, at least one.
     Data(&'i [u8]),
     /// All of the input was used, and the body goes on.
     More,
-    /// The body is over; what is left of the input lies behind it.
+    /// The body is over; the rest of the input lies behind it.
     End,
 }
 
-/// Where the reading of a body stands.
+/// The part of a body that is read next.
 #[derive(Clone, Debug)]
 pub struct Body {
     at: At,
@@ -93,7 +93,7 @@ impl Body {
     /// The next piece. Call it until it says [`Piece::More`] or [`Piece::End`].
     ///
     /// # Errors
-    /// What is wrong with the body. Do not go on.
+    /// The fault of the body. Do not go on.
     pub fn read<'i>(&mut self, input: &mut &'i [u8]) -> Result<Piece<'i>, BodyError> {
         loop {
             if let At::Over = self.at {
@@ -121,7 +121,7 @@ impl Body {
         };
     }
 
-    /// What a byte between the data does.
+    /// The step that a byte between the data makes.
     fn step(&mut self, byte: u8) -> Result<At, BodyError> {
         match (self.at, byte) {
             (At::Length { digits, value }, b'\r') if digits > 0 => Ok(At::LengthEnd { value }),
@@ -155,7 +155,7 @@ impl Body {
 mod tests {
     use super::*;
 
-    /// The body, and what is left behind it, when the input comes in pieces of this size.
+    /// The body, and the rest behind it, when the input comes in pieces of this size.
     fn read(
         framing: Framing,
         input: &[u8],

@@ -1,4 +1,4 @@
-//! Whom to believe about a visitor's address.
+//! A visitor's address, as far as trusted proxies tell it.
 //!
 //! The last address in `X-Forwarded-For` that is not a trusted proxy's is the one that the outermost
 //! trusted proxy saw. It is for the log alone: nothing is decided by it.
@@ -15,13 +15,13 @@ pub enum PeerAddr {
     Unix,
     /// Address and port.
     Ip(IpAddr, u16),
-    /// What a trusted proxy says it connects for.
+    /// The visitor's address, as a trusted proxy gives it.
     Forwarded(IpAddr),
 }
 
 impl PeerAddr {
-    /// Who sends from there, as far as an address tells: the address, or an IPv6 network of 64 bits, as one customer has.
-    /// None where one address is everybody.
+    /// The sender, as far as an address shows it: the address, or an IPv6 network of 64 bits, as one customer has.
+    /// None where all connections come from one address.
     pub(crate) fn sender(self) -> Option<u64> {
         match self {
             Self::Ip(addr, _) if !addr.is_loopback() => Some(match addr {
@@ -91,13 +91,13 @@ fn within(block: IpAddr, bits: u8, addr: IpAddr) -> bool {
     }
 }
 
-/// The visitor's address, when the request tells one.
+/// The visitor's address, when the request has one.
 pub(crate) fn forwarded(trusted: &[Network], request: &Request<'_>) -> Option<PeerAddr> {
     if !request.known.forwarded {
         return None;
     }
     // Some proxies append to the visitor's own field, others add one behind it: RFC 9110 section 5.3 makes
-    // them one list, of which only the end was written by somebody we trust.
+    // them one list, of which only the end was written by a proxy we trust.
     let fields: Vec<&[u8]> = request.values("x-forwarded-for").collect();
     let hops = fields.iter().rev().flat_map(|field| field.rsplit(|byte| *byte == b','));
     // RFC 9110 section 5.6.1: an empty element is none.
@@ -107,8 +107,8 @@ pub(crate) fn forwarded(trusted: &[Network], request: &Request<'_>) -> Option<Pe
         .find(|peer| !trusted.iter().any(|network| network.contains(*peer)))
 }
 
-/// An address, which some proxies write with the port behind it, and one of IPv6 in brackets. What is none ends the search: nobody knows
-/// what lies before it.
+/// An address, which some proxies write with the port behind it, and one of IPv6 in brackets. Any other text ends the
+/// search: the hops before it are not known.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?;
     let bare =
@@ -151,7 +151,7 @@ mod tests {
             (&["203.0.113.9"][..], Some("203.0.113.9")),
             (&["198.51.100.1, 203.0.113.9"], Some("203.0.113.9")),
             (&["198.51.100.1, 203.0.113.9 ,10.1.1.1,  2001:db8::1"], Some("203.0.113.9")),
-            // Who writes the field himself is overruled by the one behind it.
+            // A field that the client writes is overruled by the one behind it.
             (&["198.51.100.1", "203.0.113.9"], Some("203.0.113.9")),
             (&["203.0.113.9", "10.1.1.1"], Some("203.0.113.9")),
             (&["203.0.113.9:4711"], Some("203.0.113.9")),

@@ -1,11 +1,11 @@
-//! A request head: its first line and its fields, for whoever answers HTTP.
+//! A request head: its first line and its fields, for the code that answers HTTP.
 //!
-//! Pure: bytes in, a [`Request`] that borrows them out. It never reads a socket, never looks at what cookies and origins
-//! mean (`auth` does), knows neither WebSocket (`upgrade` does) nor who may come in (`hub::refusal` does), and holds no state
-//! between calls: the caller keeps the bytes and how far they were scanned.
+//! Pure: bytes in, a [`Request`] that borrows them out. It never reads a socket, never looks at the meaning of cookies
+//! and origins (`auth` does), knows neither WebSocket (`upgrade` does) nor refusals (`hub::refusal` does), and holds no
+//! state between calls: the caller keeps the bytes and how far they were scanned.
 //!
-//! Invariant: what is accepted is exactly one HTTP/1.x request head that every proxy in front of wsson reads in the same
-//! way; whatever could be read in two ways was refused.
+//! Invariant: accepted bytes are exactly one HTTP/1.x request head that every proxy in front of wsson reads in the same
+//! way; a head that could be read in two ways was refused.
 //! design: docs/endpoint.md "Handshake", docs/threats.md rows 12 and 26.
 
 use super::query::{QueryError, Wishes};
@@ -75,8 +75,8 @@ pub struct Request<'h> {
 /// Reads a head of which all bytes are there, up to and including its empty line.
 ///
 /// # Errors
-/// What it is instead. Too many fields are the answer even if something before the last of them is malformed: the check of
-/// the size goes before that of the form.
+/// The fault of the head. Too many fields are the answer even if something before the last of them is malformed: the
+/// check of the size goes before that of the form.
 pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadError> {
     match parse_prefix(head) {
         Ok(Some((request, end))) if end == head.len() => Ok(request),
@@ -89,8 +89,8 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadError> {
     }
 }
 
-/// Reads the head that `bytes` begin with, in one pass, and tells where it ends; None when it is not complete. On success it
-/// says what [`scan`](scan::scan) and [`parse`] say together; which error goes first is for them to tell.
+/// Reads the head that `bytes` begin with, in one pass, and returns where it ends; None when it is not complete. On
+/// success it agrees with [`scan`](scan::scan) and [`parse`]; these two say which error goes first.
 pub fn parse_prefix(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadError> {
     let Some((line, fields_at)) = RequestLine::parse(bytes, scan::empty_line(bytes))? else {
         return Ok(None);
@@ -129,7 +129,7 @@ impl<'h> Request<'h> {
         text(self.line.target)
     }
 
-    /// What the page asks for in the query.
+    /// The page's parameters in the query.
     ///
     /// # Errors
     /// The first parameter that is wrong.
@@ -243,7 +243,7 @@ struct RequestLine<'h> {
 }
 
 impl<'h> RequestLine<'h> {
-    /// RFC 9112 section 3, with single spaces only: a lenient reading is what smuggling lives on. The target's form depends
+    /// RFC 9112 section 3, with single spaces only: smuggling lives on lenient readings. The target's form depends
     /// on the method (`OPTIONS *` and `CONNECT host:port` are well-formed), so it is not judged here.
     fn parse(bytes: &'h [u8], start: usize) -> Result<Option<(Self, usize)>, HeadError> {
         const BAD: HeadError = HeadError::BadRequestLine;
@@ -256,7 +256,7 @@ impl<'h> RequestLine<'h> {
         let space = rest.iter().position(|&byte| byte == b' ').ok_or(BAD)?;
         let (method, target) = (&rest[..space], &rest[space + 1..]);
         if !method.first().is_some_and(u8::is_ascii_alphabetic) {
-            return Err(HeadError::BadFirstByte); // a method that RFC 9110 allows and nobody has
+            return Err(HeadError::BadFirstByte); // a method that RFC 9110 allows and no specification defines
         }
         if target.is_empty() || find_invisible(target, 0).is_some() || !is_token(method) {
             return Err(BAD);
@@ -284,7 +284,7 @@ enum Line<'h> {
 #[inline]
 fn field(bytes: &[u8], at: usize) -> Result<Line<'_>, HeadError> {
     let rest = &bytes[at..];
-    // Names are letters and hyphens but for a few; what ends those is looked at by the byte.
+    // Names are letters and hyphens but for a few; the byte that ends those is found one by one.
     let letters = count_letters(rest);
     let Some(others) = rest[letters..].iter().position(|&byte| !is(byte, TOKEN)) else {
         return Ok(Line::Cut);
@@ -488,7 +488,7 @@ fn is(byte: u8, class: u8) -> bool {
 /// RFC 9110 section 5.6.2.
 const TOKEN: u8 = 1;
 /// Enough of RFC 3986 section 3.2.2 to exclude lists, blanks, paths and user names. Nothing here depends on the host;
-/// what a proxy might understand differently is refused.
+/// a host that a proxy might understand differently is refused.
 const HOST: u8 = 2;
 
 /// Which classes a byte is in. A table, because a class of several ranges costs a handful of branches per byte.

@@ -1,16 +1,16 @@
-//! HTTP/1.x as bytes and values: request heads, responses, the opening of a WebSocket, what proxies say about visitors.
+//! HTTP/1.x as bytes and values: request heads, responses, the opening of a WebSocket, the addresses that proxies give.
 //!
-//! Pure. It never decides who may come in or what is answered, and never holds state between calls.
+//! Pure. It never decides which handshakes or answers there are, and never holds state between calls.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `scan` | the end of a head that arrives in pieces |
 //! | `head` | the first line and the fields, strictly |
 //! | `body` | the body of a request, by length or in chunks |
-//! | `upgrade` | RFC 6455 section 4: what a request must hold to open a WebSocket, and its answer |
-//! | `query` | what a page asks for in its URL |
+//! | `upgrade` | RFC 6455 section 4: the request that opens a WebSocket, and its answer |
+//! | `query` | the parameters of a page's URL |
 //! | `response` | complete responses |
-//! | `forwarded` | whom a proxy connects for |
+//! | `forwarded` | the visitor that a proxy connects for |
 
 mod body;
 pub(crate) mod forwarded;

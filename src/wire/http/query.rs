@@ -1,6 +1,6 @@
-//! What a page asks for in its URL: the parameters of the query that wsson knows.
+//! The query of a page's URL: the parameters that wsson knows.
 //!
-//! Pure, and takes off the percent-encoding only: what groups, tickets and JWTs must be is judged where they are
+//! Pure, and takes off the percent-encoding only: the grammar of groups, tickets and JWTs is judged where they are used
 //! (`auth`). Invariant: a parameter is there once or not at all, so that no two readers can see two values; decoding is
 //! done once. Parameters of other names may be there, as often and as broken as they like.
 //! design: docs/endpoint.md "What a page asks for in its URL", docs/threats.md row 27.

@@ -1,6 +1,6 @@
 //! HTTP responses, built once and complete.
 //!
-//! It never decides what is answered, and holds nothing between calls. Invariant: whatever is built here has exactly one
+//! It never chooses an answer, and holds nothing between calls. Invariant: a response built here has exactly one
 //! framing, a `Content-Length` or `chunked`, so that no reader can disagree about where it ends.
 
 use std::fmt::Write;
@@ -62,7 +62,7 @@ impl Response {
         head.into_bytes()
     }
 
-    /// What answers HEAD: the same without the body, whose length it tells.
+    /// The answer to HEAD: the same without the body, whose length it gives.
     pub fn head_for(self, content_type: &str, length: usize) -> Vec<u8> {
         let closes = self.closes;
         let mut head = self.field("Content-Type", content_type).head;
@@ -89,7 +89,7 @@ pub fn append_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }
 
-/// The reason phrases of RFC 9110 section 15, for what is answered here.
+/// The reason phrases of RFC 9110 section 15, for the statuses that are answered here.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -49,7 +49,8 @@ fn is_first_line(head: &[u8], start: usize, from: usize, stop: usize) -> bool {
     from == start || find_stop(head, start) == Some(stop)
 }
 
-/// Enough to tell HTTP from other protocols of lines, whose peers would wait for our timeout; `parse` is thorough.
+/// Enough to distinguish HTTP from other protocols of lines, whose peers would wait for our timeout; `parse` is
+/// thorough.
 fn ends_with_version(line: &[u8]) -> bool {
     line.len() > 8 && line[line.len() - 8..].starts_with(b"HTTP/")
 }

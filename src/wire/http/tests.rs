@@ -53,7 +53,7 @@ impl From<UpgradeError> for Error {
     }
 }
 
-/// What a server does with bytes that came in one piece, by the way for heads in pieces. The short way must agree.
+/// A server's result for bytes that came in one piece, by the way for heads in pieces. The short way must agree.
 fn serve(bytes: &[u8]) -> Result<Key, Error> {
     let slow = match scan(bytes, 0) {
         Ok(Some(end)) => open(parse(&bytes[..end]), end),
@@ -159,7 +159,7 @@ fn accepts_every_spelling_that_has_one_meaning() {
     }
 }
 
-/// Threat 12: what could be read in two ways opens nothing.
+/// Threat 12: a head that could be read in two ways opens nothing.
 #[test]
 fn refuses_what_smuggles() {
     use Error::{Head, Upgrade};
@@ -433,7 +433,7 @@ fn scan_pieces(bytes: &[u8], cuts: &[usize]) -> Result<Option<usize>, HeadError>
     Ok(None)
 }
 
-/// Text that is nearly a head: what decides in `scan` is frequent in it.
+/// Text that is nearly a head: the bytes that decide in `scan` are frequent in it.
 fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         6 => Just(&b"\r\n"[..]),

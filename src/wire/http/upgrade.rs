@@ -1,6 +1,6 @@
 //! Does a request ask for a WebSocket, and the answer that opens it (RFC 6455 section 4.2).
 //!
-//! Pure, and judges form only: who may come in is not decided here.
+//! Pure, and judges form only: `hub` decides about the login and the room.
 //! design: docs/endpoint.md "Handshake", the checks from method to protocol.
 
 use super::head::{Framing, Request, has_token};
@@ -47,7 +47,7 @@ pub struct Key([u8; KEY_CHARS]);
 const KEY_CHARS: usize = 24;
 
 impl Request<'_> {
-    /// The checks of form, method and version that go before the question what is asked for: one request without a body,
+    /// The checks of form, method and version that go before the check for an upgrade: one request without a body,
     /// GET, for a path or a URL.
     pub fn check_get(&self) -> Result<(), UpgradeError> {
         match self.framing() {
@@ -72,9 +72,9 @@ impl Request<'_> {
 
     /// The checks upgrade and protocol: does it ask for a WebSocket, in the version we speak?
     ///
-    /// A request without an Upgrade field did not ask, whatever else the head holds, and is told with 426 what there is
-    /// here. One that asks, but in the wrong way or for something else, gets 400. That a field is missing which must be
-    /// there once is found here, as only here it is known that the field was needed.
+    /// A request without an Upgrade field did not ask for one, whatever else the head holds, and the answer 426 names
+    /// the protocol spoken here. One that asks, but in the wrong way or for something else, gets 400. That a field is
+    /// missing which must be there once is found here, as only here it is known that the field was needed.
     pub fn upgrade(&self) -> Result<Key, UpgradeError> {
         let upgrade = self.known.upgrade.ok_or(UpgradeError::NoUpgrade)?;
         let key = self.known.key.ok_or(UpgradeError::MissingKey)?;

@@ -316,7 +316,7 @@ fn errors_know_their_close_code() {
     }
 }
 
-/// What a well-behaved client may say next: the frames of one event, and the event.
+/// The next event of a client that keeps the protocol, and its frames.
 fn said() -> impl Strategy<Value = (Vec<Vec<u8>>, Event<'static>)> {
     let text = prop_oneof!["\\PC{0,20}", "[a-z]{100,300}"];
     let bytes = prop::collection::vec(any::<u8>(), 0..300);
