@@ -3,69 +3,44 @@
 //! `send` and `status` talk to a control socket that a thread of the test plays, so that every answer, also a wrong
 //! one, can be given. Nothing here waits for time to pass.
 
+mod rig;
+
+use rig::{CONFIG, Ended, Site, source, wsson};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::thread::JoinHandle;
 
 const SECRET: &str = "2kGfVJtXhq0n4bW7sD8e";
 const TOKEN: &str = "32febad1f0cf83f38aceb31ad63866c4";
 
-/// A folder with a configuration whose every path lies in it.
-struct Site {
-    folder: tempfile::TempDir,
+/// A valid configuration whose every path lies in its folder, with these lines behind it.
+fn configured(more: &str) -> Site {
+    let base = "control = 'unix://control.sock'\npid = 'wsson.pid'\nsecret_file = 'secret'\n\
+        origins = 'https://example.com'\n";
+    let site = exactly(&format!("{base}{more}"), 0o644);
+    site.write("secret", &format!("{SECRET}\n"), 0o600);
+    site
 }
 
-impl Site {
-    /// A valid configuration, with these lines behind it.
-    fn new(more: &str) -> Self {
-        let base = "control = 'unix://control.sock'\npid = 'wsson.pid'\nsecret_file = 'secret'\n\
-            origins = 'https://example.com'\n";
-        let site = Self::exactly(&format!("{base}{more}"), 0o644);
-        site.write("secret", &format!("{SECRET}\n"), 0o600);
-        site
-    }
+/// A configuration that is exactly this text.
+fn exactly(text: &str, mode: u32) -> Site {
+    let site = Site::new();
+    site.write(CONFIG, text, mode);
+    site
+}
 
-    /// A configuration that is exactly this text.
-    fn exactly(text: &str, mode: u32) -> Self {
-        let site = Self { folder: tempfile::tempdir().expect("a temporary folder") };
-        site.write("wsson.toml", text, mode);
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) {
-        fs::write(self.path(name), text).expect("the folder is ours");
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("the file is ours");
-    }
-
-    fn command(&self, line: &[&str]) -> Command {
-        let mut command = wsson(&line[..1]);
-        command.arg("-c").arg(self.path("wsson.toml")).args(&line[1..]);
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, line: &[&str]) -> Ended {
-        ended(&mut self.command(line))
-    }
-
-    /// Plays the control socket of this site for one connection.
-    fn serve(&self, answer: &'static [u8]) -> JoinHandle<Vec<u8>> {
-        let listener = UnixListener::bind(self.path("control.sock")).expect("the path is free");
-        std::thread::spawn(move || {
-            let (mut peer, _) = listener.accept().expect("the command connects");
-            play(&mut peer, answer)
-        })
-    }
+/// Plays the control socket of this site for one connection.
+fn serve(site: &Site, answer: &'static [u8]) -> JoinHandle<Vec<u8>> {
+    let listener = UnixListener::bind(site.path("control.sock")).expect("the path is free");
+    std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("the command connects");
+        play(&mut peer, answer)
+    })
 }
 
 /// Reads until the command half-closes, answers, closes; returns what was read.
@@ -76,59 +51,34 @@ fn play(peer: &mut UnixStream, answer: &[u8]) -> Vec<u8> {
     heard
 }
 
-fn wsson(line: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wsson"));
-    command.args(line).stdin(Stdio::null());
-    command.env_remove("WSSON_SECRET_FILE").env_remove("CREDENTIALS_DIRECTORY");
-    command
+/// Failed with this code and these words, in our own manner.
+trait Failed {
+    fn failed(self, code: i32, words: &str);
 }
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    #[track_caller]
-    fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{self:?}");
-        self
-    }
-
-    /// Failed with this code and these words, in our own manner.
+impl Failed for Ended {
     #[track_caller]
     fn failed(self, code: i32, words: &str) {
         let ended = self.with(code);
         assert!(ended.err.starts_with("wsson: ") && ended.err.contains(words), "{ended:?}\nnot: {words}");
-        assert!(!ended.err.contains("os error") && !ended.err.contains("panicked"), "{ended:?}");
     }
-}
-
-#[track_caller]
-fn ended(command: &mut Command) -> Ended {
-    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
-    let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
-    Ended { code: status.code().expect("no signal ended it"), out: text(stdout), err: text(stderr) }
 }
 
 // ── arguments ──
 
 #[test]
 fn help_is_there_for_all_and_for_each() {
-    let overview = ended(&mut wsson(&["--help"])).with(0).out;
-    assert_eq!(overview, ended(&mut wsson(&["help"])).with(0).out);
+    let overview = Ended::of(&mut wsson(&["--help"])).with(0).out;
+    assert_eq!(overview, Ended::of(&mut wsson(&["help"])).with(0).out);
     for command in ["status", "check", "cookie", "send", "help", "version"] {
         assert!(overview.contains(&format!("\n  {command} ")), "{command}: {overview}");
-        let page = ended(&mut wsson(&["help", command])).with(0).out;
+        let page = Ended::of(&mut wsson(&["help", command])).with(0).out;
         assert!(page.starts_with(&format!("wsson {command}: ")), "{page}");
-        assert_eq!(page, ended(&mut wsson(&[command, "--help"])).with(0).out);
+        assert_eq!(page, Ended::of(&mut wsson(&[command, "--help"])).with(0).out);
     }
     let version = concat!("wsson ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(ended(&mut wsson(&["-V"])).with(0).out, version);
-    assert_eq!(ended(&mut wsson(&["version"])).with(0).out, version);
+    assert_eq!(Ended::of(&mut wsson(&["-V"])).with(0).out, version);
+    assert_eq!(Ended::of(&mut wsson(&["version"])).with(0).out, version);
 }
 
 #[test]
@@ -157,7 +107,7 @@ fn bad_arguments_end_with_2_and_the_way_out() {
         ),
     ];
     for (line, words) in table {
-        ended(&mut wsson(line)).failed(2, words);
+        Ended::of(&mut wsson(line)).failed(2, words);
     }
 }
 
@@ -175,14 +125,14 @@ fn a_reader_that_leaves_is_no_failure() {
 
 #[test]
 fn check_shows_the_settings_without_the_secret() {
-    let ended = Site::new("[limits]\nclients = 7\n").run(&["check"]).with(0);
+    let ended = configured("[limits]\nclients = 7\n").run(&["check"]).with(0);
     assert!(ended.out.contains("\nclients = 7\n") && ended.out.contains("/secret\"]\n"), "{}", ended.out);
     assert!(!ended.out.contains(SECRET) && ended.err.is_empty(), "{ended:?}");
 }
 
 #[test]
 fn a_wrong_configuration_ends_with_6_and_every_place() {
-    let site = Site::new("orgins = 3\nlog = 'x'\n");
+    let site = configured("orgins = 3\nlog = 'x'\n");
     let told = site.run(&["check"]).with(6).err;
     let lines: Vec<&str> = told.lines().collect();
     let path = site.path("wsson.toml");
@@ -196,21 +146,19 @@ fn a_wrong_configuration_ends_with_6_and_every_place() {
 fn what_is_not_configured_is_told() {
     let inline = format!("secret = '{SECRET}'\norigins = 'http://a'\n");
     let missing = ["check", "-c", "/nonexistent/wsson.toml"];
-    ended(&mut wsson(&missing)).failed(6, "cannot read the configuration /nonexistent");
-    ended(&mut wsson(&["check", "-c", "/dev/null"])).failed(6, "it is not a regular file");
-    Site::exactly("", 0o644).run(&["check"]).failed(6, "no secret is given");
-    Site::exactly(&format!("secret = '{SECRET}'"), 0o600).run(&["check"]).failed(6, "\"origins\" is empty");
-    Site::exactly(&inline, 0o644)
-        .run(&["check"])
-        .failed(6, "it holds a secret that others may read\n  try: chmod");
-    Site::exactly(&inline, 0o602).run(&["check"]).failed(6, "others may change it");
-    Site::exactly("secret_file = 'gone'", 0o644).run(&["check"]).failed(6, "openssl rand -base64 24 > /");
-    Site::exactly("\u{1}", 0o644).run(&["check"]).failed(6, "line 1: ");
+    Ended::of(&mut wsson(&missing)).failed(6, "cannot read the configuration /nonexistent");
+    Ended::of(&mut wsson(&["check", "-c", "/dev/null"])).failed(6, "it is not a regular file");
+    exactly("", 0o644).run(&["check"]).failed(6, "no secret is given");
+    exactly(&format!("secret = '{SECRET}'"), 0o600).run(&["check"]).failed(6, "\"origins\" is empty");
+    exactly(&inline, 0o644).run(&["check"]).failed(6, "it holds a secret that others may read\n  try: chmod");
+    exactly(&inline, 0o602).run(&["check"]).failed(6, "others may change it");
+    exactly("secret_file = 'gone'", 0o644).run(&["check"]).failed(6, "openssl rand -base64 24 > /");
+    exactly("\u{1}", 0o644).run(&["check"]).failed(6, "line 1: ");
 }
 
 #[test]
 fn a_secrets_file_is_judged_like_the_secret() {
-    let site = Site::new("");
+    let site = configured("");
     site.write("secret", SECRET, 0o644);
     site.run(&["cookie"]).failed(6, "secret is not safe: it holds a secret that others may read");
     site.run(&["cookie", "--allow-weak"]).with(0);
@@ -224,21 +172,21 @@ fn a_secrets_file_is_judged_like_the_secret() {
 
 #[test]
 fn the_environment_replaces_the_secret() {
-    let site = Site::new("");
+    let site = configured("");
     site.write("other", "another-secret-of-length\r\n", 0o600);
     let issue = ["cookie", "--token", TOKEN, "--time", "1531124337", "--format", "header"];
     let ours = site.run(&issue).with(0).out;
-    let theirs = ended(site.command(&issue).env("WSSON_SECRET_FILE", site.path("other"))).with(0).out;
+    let theirs = Ended::of(site.wsson(&issue).env("WSSON_SECRET_FILE", site.path("other"))).with(0).out;
     assert_ne!(ours, theirs);
     site.write("wsson-secret", "another-secret-of-length", 0o600);
-    let systemd = ended(site.command(&issue).env("CREDENTIALS_DIRECTORY", site.folder.path())).with(0).out;
+    let systemd = Ended::of(site.wsson(&issue).env("CREDENTIALS_DIRECTORY", site.folder())).with(0).out;
     assert_eq!(theirs, systemd, "one newline at the end does not count");
 }
 
 #[cfg(feature = "tls")]
 #[test]
 fn what_the_configuration_names_must_be_there() {
-    let site = Site::new(
+    let site = configured(
         "log = 'no/such/log'\nuser = 'no-such-user'\nservers = ['tls://127.0.0.1:0', 'unix://secret']\n\
          [tls]\ncertificate = 'secret'\nkey = 'gone.pem'\n",
     );
@@ -258,13 +206,13 @@ fn what_the_configuration_names_must_be_there() {
 
 #[test]
 fn what_surprises_is_a_warning() {
-    let ended = Site::new("[limits]\noutbox = '128 KiB'\n").run(&["check"]).with(0);
+    let ended = configured("[limits]\noutbox = '128 KiB'\n").run(&["check"]).with(0);
     assert!(ended.err.starts_with("wsson: warning: limits.control_payload"), "{ended:?}");
 }
 
 #[test]
 fn a_tcp_control_port_is_warned_of() {
-    let site = Site::new("");
+    let site = configured("");
     let text = fs::read_to_string(site.path("wsson.toml")).expect("the site has one");
     let line =
         text.lines().find(|line| line.starts_with("control = ")).expect("the site has a control socket");
@@ -276,10 +224,9 @@ fn a_tcp_control_port_is_warned_of() {
 /// The example that the site ships must be what `check` accepts once its secret is there.
 #[test]
 fn the_shipped_configuration_passes_check() {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/wsson.toml");
-    let text = fs::read_to_string(shipped).expect("it is in the repository");
+    let text = fs::read_to_string(source("conf/wsson.toml")).expect("it is in the repository");
     let text = text.replace("#control = \"unix:///run/wsson", "control = \"unix://.");
-    let site = Site::exactly(&text.replace("#pid = \"/run/wsson", "pid = \"."), 0o644);
+    let site = exactly(&text.replace("#pid = \"/run/wsson", "pid = \"."), 0o644);
     site.write("secret", SECRET, 0o640);
     site.run(&["check"]).with(0);
 }
@@ -288,10 +235,10 @@ fn the_shipped_configuration_passes_check() {
 
 #[test]
 fn init_writes_what_check_accepts_and_overwrites_nothing() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = folder.path().join("site/wsson.toml");
+    let folder = Site::new();
+    let config = folder.path("site/wsson.toml");
     let path = config.to_str().expect("UTF-8");
-    let init = |more: &[&str]| ended(wsson(&["init", "-c", path]).args(more));
+    let init = |more: &[&str]| Ended::of(wsson(&["init", "-c", path]).args(more));
     init(&[]).failed(2, "--origin https://www.example.com");
     init(&["--origin", "shop.example"]).failed(2, "is no origin like");
     init(&["--origin", "https://shop.example", "--proxy", "lighttpd"]).failed(2, "is not known: nginx");
@@ -305,7 +252,7 @@ fn init_writes_what_check_accepts_and_overwrites_nothing() {
     {
         assert!(told.contains(words), "{words}: {told}");
     }
-    let check = ended(&mut wsson(&["check", "-c", path])).with(0).out;
+    let check = Ended::of(&mut wsson(&["check", "-c", path])).with(0).out;
     assert!(check.contains("origins = [\"https://shop.example\"]"), "{check}");
     let secret = config.with_file_name("secret");
     assert_eq!(fs::metadata(&secret).expect("made").permissions().mode() & 0o777, 0o600);
@@ -325,12 +272,12 @@ fn init_writes_what_check_accepts_and_overwrites_nothing() {
 #[test]
 fn cookies_are_those_of_the_site() {
     let secret = "secret = 'eyZsz5dJDg28oNr385YjG4UQasx7D4q9'\nallow_weak_secret = true\norigins = 'https://a.example'\n";
-    let site = Site::exactly(secret, 0o600);
+    let site = exactly(secret, 0o600);
     let header =
         site.run(&["cookie", "--token", TOKEN, "--time", "1531124337", "--format", "header"]).with(0).out;
     let digest = "605d2454ac010c5dd76ca82b54ecfdfe";
     assert_eq!(header, format!("Cookie: token={TOKEN}; time=1531124337; digest={digest}\n"));
-    let site = Site::exactly(&format!("{secret}[auth]\nidentity = 'user'\n"), 0o600);
+    let site = exactly(&format!("{secret}[auth]\nidentity = 'user'\n"), 0o600);
     let line = ["cookie", "--token", TOKEN, "--time", "1531567160", "--user", "44333", "--format", "json"];
     let json = site.run(&line).with(0).out;
     assert!(json.contains("\"digest\":\"5ccd31249fa101f43406b95fbb6ba784\",\"user\":\"44333\""), "{json}");
@@ -339,7 +286,7 @@ fn cookies_are_those_of_the_site() {
 
 #[test]
 fn issued_cookies_verify_until_something_is_changed() {
-    let site = Site::new("");
+    let site = configured("");
     let header = site.run(&["cookie", "--format", "header"]).with(0).out;
     site.run(&["cookie", "--verify", header.trim_end()]).with(0);
     let bare = header.trim_end().strip_prefix("Cookie: ").expect("it is a header");
@@ -358,7 +305,7 @@ fn issued_cookies_verify_until_something_is_changed() {
     refused("", "refused: missing_token");
     let old = site.run(&["cookie", "--time", "1531124337", "--format", "header"]).with(0).out;
     refused(old.trim_end(), "refused: expired: \"time\" is more than 86400 seconds ago");
-    let foreign = Site::new("");
+    let foreign = configured("");
     foreign.write("secret", "another-secret-of-length", 0o600);
     let foreign = foreign.run(&["cookie", "--format", "header"]).with(0).out;
     refused(foreign.trim_end(), "refused: wrong_digest");
@@ -366,7 +313,7 @@ fn issued_cookies_verify_until_something_is_changed() {
 
 #[test]
 fn cookies_come_in_the_form_that_is_pasted() {
-    let site = Site::new("servers = 'tcp://0.0.0.0:8099'\n[auth]\ncookie_token = 'PHPSESSID'\n");
+    let site = configured("servers = 'tcp://0.0.0.0:8099'\n[auth]\ncookie_token = 'PHPSESSID'\n");
     let script = site.run(&["cookie", "--token", TOKEN]).with(0).out;
     let page = "// Paste this into the browser's console on a page of https://example.com\n";
     let line = format!("document.cookie = \"PHPSESSID={TOKEN}; path=/; max-age=86400; samesite=lax\";\n");
@@ -387,7 +334,7 @@ fn a_login_comes_with_a_ticket_for_its_groups() {
         ("servers = 'unix:///run/x.sock'\n", "wss://a.example/ws"),
         ("servers = 'unix:///run/x.sock'\ndomains = 'ws.a.example'\n", "wss://ws.a.example/"),
     ] {
-        let site = Site::exactly(&format!("{secret}{more}"), 0o600);
+        let site = exactly(&format!("{secret}{more}"), 0o600);
         let line = ["cookie", "--token", TOKEN, "--time", "1531124337", "--groups", "article:17", "--format"];
         let show = |format: &str| site.run(&[&line[..], &[format]].concat()).with(0).out;
         assert_eq!(show("url"), format!("{url}{query}\n"));
@@ -395,14 +342,14 @@ fn a_login_comes_with_a_ticket_for_its_groups() {
         assert!(show("curl").contains(&format!("/{query}'")), "{}", show("curl"));
         assert!(show("js").contains(&query), "{}", show("js"));
     }
-    let site = Site::new("");
+    let site = configured("");
     site.run(&["cookie", "--groups", "a b"]).failed(2, "\"a b\" is not a group");
     site.run(&["cookie", "--groups", ""]).failed(2, "\"\" is not a group");
 }
 
 #[test]
 fn a_jwt_says_user_and_groups() {
-    let site = Site::new("servers = 'tcp://0.0.0.0:8099'\n[auth]\nscheme = 'jwt'\nquery = true\n");
+    let site = configured("servers = 'tcp://0.0.0.0:8099'\n[auth]\nscheme = 'jwt'\nquery = true\n");
     let line = ["cookie", "--token", TOKEN, "--user", "anna", "--groups", "a,b:1", "--format"];
     let header = site.run(&[&line[..], &["header"]].concat()).with(0).out;
     let accepted = site.run(&["cookie", "--verify", header.trim_end()]).with(0).out;
@@ -419,13 +366,13 @@ fn a_jwt_says_user_and_groups() {
 
 #[test]
 fn a_login_needs_what_the_rules_ask_for() {
-    let site = Site::new("");
+    let site = configured("");
     site.run(&["cookie", "--user", "me"]).failed(2, "identity = \"token\"");
     site.run(&["cookie", "--token", "short"]).failed(2, "\"short\" is not a token: 32 letters");
     site.run(&["cookie", "--time", "0531124337"]).failed(2, "is not a unix time: ten digits");
     site.run(&["cookie", "--format", "xml"]).failed(2, "js, header, curl, url, or json");
     site.run(&["cookie", "--verify", "x", "--token", TOKEN]).failed(2, "contradict each other");
-    let site = Site::new("[auth]\nidentity = 'user'\ntoken_length = 33\n");
+    let site = configured("[auth]\nidentity = 'user'\ntoken_length = 33\n");
     site.run(&["cookie"]).failed(2, "--user is needed");
     site.run(&["cookie", "--user", "a b"]).failed(2, "\"a b\" is not a user");
     let header = site.run(&["cookie", "--user", "me", "--format", "header"]).with(0).out;
@@ -456,8 +403,8 @@ fn messages_become_the_frames_of_the_protocol() {
         (&["--token", TOKEN, "--confirm", ""], to("32c", ""), ACK_BETWEEN_LINES),
     ];
     for (line, expected, answer) in table {
-        let site = Site::new("");
-        let server = site.serve(answer);
+        let site = configured("");
+        let server = serve(&site, answer);
         let ended = site.run(&[&["send"], *line].concat()).with(0);
         assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", ""));
         assert_eq!(server.join().expect("the server's thread"), expected.as_bytes(), "{line:?}");
@@ -486,8 +433,8 @@ fn what_is_not_acknowledged_ends_with_1() {
         (&["--all", "hi"], b"HTTP/1.1 400 Bad Request\r\n\r\n", "is this wsson's control socket?"),
     ];
     for (line, answer, words) in table {
-        let site = Site::new("");
-        let server = site.serve(answer);
+        let site = configured("");
+        let server = serve(&site, answer);
         site.run(&[&["send"], *line].concat()).failed(1, words);
         server.join().expect("the server's thread");
     }
@@ -495,13 +442,10 @@ fn what_is_not_acknowledged_ends_with_1() {
 
 #[test]
 fn a_message_is_read_from_standard_input() {
-    let site = Site::new("");
-    let server = site.serve(b"");
-    let mut child = site
-        .command(&["send", "--all", "--binary"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let site = configured("");
+    let server = serve(&site, b"");
+    let mut child =
+        site.wsson(&["send", "--all", "--binary"]).stdin(Stdio::piped()).spawn().expect("the binary starts");
     child.stdin.take().expect("it is piped").write_all(b"\xff\x00\n").expect("it reads");
     assert!(child.wait().expect("it ends").success());
     assert_eq!(server.join().expect("the server's thread"), b"3B\xff\x00\n");
@@ -510,7 +454,7 @@ fn a_message_is_read_from_standard_input() {
 /// A pipe whose first program failed must not look like a message that was sent.
 #[test]
 fn an_empty_message_is_not_sent() {
-    let site = Site::new("");
+    let site = configured("");
     // Nobody listens: had it tried to send, it would end with 7.
     site.run(&["send", "--all"]).failed(2, "the message is empty, so nothing is sent");
     site.run(&["send", "--all", ""]).failed(2, "the message is empty");
@@ -520,9 +464,9 @@ fn an_empty_message_is_not_sent() {
 
 #[test]
 fn what_the_server_would_refuse_is_not_sent() {
-    let site = Site::new("[limits]\ncontrol_payload = 40\n");
+    let site = configured("[limits]\ncontrol_payload = 40\n");
     let failed = |line: &[&str], input: &[u8], words: &str| {
-        let mut command = site.command(line);
+        let mut command = site.wsson(line);
         let mut child =
             command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         // It may have seen enough before all is written.
@@ -538,7 +482,7 @@ fn what_the_server_would_refuse_is_not_sent() {
 
 #[test]
 fn without_a_server_send_ends_with_7() {
-    let site = Site::new("");
+    let site = configured("");
     site.run(&["send", "--all", "hi"]).failed(7, "control.sock: no such file or directory");
     drop(UnixListener::bind(site.path("control.sock")).expect("the path is free"));
     site.run(&["send", "--all", "hi"]).failed(7, "control.sock: connection refused");
@@ -554,22 +498,22 @@ fn another_control_socket_can_be_named() {
         peer.read_to_string(&mut heard).expect("the command half-closes");
         heard
     });
-    Site::new("").run(&["send", "--control", &address, "--all", "hi"]).with(0);
+    configured("").run(&["send", "--control", &address, "--all", "hi"]).with(0);
     assert_eq!(server.join().expect("the server's thread"), "2bhi");
 
-    let site = Site::new("");
-    let server = site.serve(b"");
-    let mut command = site.command(&["send", "--control", "unix://control.sock", "--all", "hi"]);
-    ended(command.current_dir(site.folder.path())).with(0);
+    let site = configured("");
+    let server = serve(&site, b"");
+    let mut command = site.wsson(&["send", "--control", "unix://control.sock", "--all", "hi"]);
+    Ended::of(command.current_dir(site.folder())).with(0);
     assert_eq!(server.join().expect("the server's thread"), b"2bhi", "relative to the working folder");
 }
 
 /// Who may talk to the server need not be able to read its secret.
 #[test]
 fn send_reads_no_secret() {
-    let site = Site::new("");
+    let site = configured("");
     fs::remove_file(site.path("secret")).expect("the file is ours");
-    let server = site.serve(b"");
+    let server = serve(&site, b"");
     site.run(&["send", "--all", "hi"]).with(0);
     assert_eq!(server.join().expect("the server's thread"), b"2bhi");
 }
@@ -577,8 +521,8 @@ fn send_reads_no_secret() {
 /// A half of them is enough; who is not there is told.
 #[test]
 fn addresses_that_name_nobody_are_told() {
-    let site = Site::new("");
-    let server = site.serve(object('X', r#"{"connections":1,"absent":["g:a/b"]}"#));
+    let site = configured("");
+    let server = serve(&site, object('X', r#"{"connections":1,"absent":["g:a/b"]}"#));
     let ended = site.run(&["send", "--to", "u:44,g:a/b", "--confirm", "hi"]).with(0);
     assert_eq!(ended.err, "wsson: nobody is connected as g:a/b\n");
     assert_eq!(server.join().expect("the server's thread"), b"13xu:44,g:a/b hi");
@@ -605,13 +549,13 @@ fn who_is_connected_is_a_table_or_the_servers_own_json() {
         (&["online", "u:44,g:room"][..], "g:room  17\nu:44    2\n".to_owned()),
         (&["online", "u:44,g:room", "--json"], format!("{COUNTS}\n")),
     ] {
-        let site = Site::new("");
-        let server = site.serve(object('O', COUNTS));
+        let site = configured("");
+        let server = serve(&site, object('O', COUNTS));
         assert_eq!(site.run(line).with(0).out, shown);
         assert_eq!(server.join().expect("the server's thread"), b"11ou:44,g:room");
     }
-    let site = Site::new("");
-    let server = site.serve(object('O', r#"{"error":"an item with - is not counted, at byte 0"}"#));
+    let site = configured("");
+    let server = serve(&site, object('O', r#"{"error":"an item with - is not counted, at byte 0"}"#));
     site.run(&["online", "--", "-u:44"]).failed(1, "refused the command: an item with -");
     server.join().expect("the server's thread");
     site.run(&["online", "u:44 u:45"]).failed(2, "is no list of addresses");
@@ -621,7 +565,7 @@ fn who_is_connected_is_a_table_or_the_servers_own_json() {
 /// As many answers as it takes, each from where the last one ended.
 #[test]
 fn here_turns_the_pages() {
-    let site = Site::new("");
+    let site = configured("");
     let listener = UnixListener::bind(site.path("control.sock")).expect("the path is free");
     let server = std::thread::spawn(move || {
         let answers = [
@@ -639,8 +583,8 @@ fn here_turns_the_pages() {
 
 #[test]
 fn kick_tells_how_many() {
-    let site = Site::new("");
-    let server = site.serve(object('K', r#"{"connections":3}"#));
+    let site = configured("");
+    let server = serve(&site, object('K', r#"{"connections":3}"#));
     assert_eq!(site.run(&["kick", "u:44", "--reason", "see you"]).with(0).out, "3 connections closed\n");
     assert_eq!(server.join().expect("the server's thread"), b"12ku:44 see you");
     site.run(&["kick"]).failed(2, "kick needs to know whom");
@@ -648,12 +592,12 @@ fn kick_tells_how_many() {
 
 #[test]
 fn revoke_is_a_kick_that_lasts() {
-    let site = Site::new("");
-    let server = site.serve(object('K', r#"{"connections":3}"#));
+    let site = configured("");
+    let server = serve(&site, object('K', r#"{"connections":3}"#));
     assert_eq!(site.run(&["revoke", "u:44", "--reason", "see you"]).with(0).out, "3 connections closed\n");
     assert_eq!(server.join().expect("the server's thread"), b"12ru:44 see you");
-    let site = Site::new("");
-    let server = site.serve(object('K', r#"{"error":"only t:TOKEN and u:USER are logins"}"#));
+    let site = configured("");
+    let server = serve(&site, object('K', r#"{"error":"only t:TOKEN and u:USER are logins"}"#));
     site.run(&["revoke", "g:room"]).failed(1, "refused the command: only t:TOKEN and u:USER are logins");
     server.join().expect("the server's thread");
     site.run(&["revoke"]).failed(2, "revoke needs to know whom");
@@ -665,8 +609,8 @@ fn groups_are_joined_and_left() {
         ("join", &b"16jroom,shop/7 u:44"[..], "2 connections joined\n"),
         ("leave", b"16Jroom,shop/7 u:44", "2 connections left\n"),
     ] {
-        let site = Site::new("");
-        let server = site.serve(object('J', r#"{"connections":2}"#));
+        let site = configured("");
+        let server = serve(&site, object('J', r#"{"connections":2}"#));
         assert_eq!(site.run(&[command, "room,shop/7", "u:44"]).with(0).out, shown);
         assert_eq!(server.join().expect("the server's thread"), frame);
         site.run(&[command, "room"]).failed(2, "needs groups, and whom");
@@ -691,8 +635,8 @@ fn status_answer(report: &str) -> &'static [u8] {
 
 #[test]
 fn status_is_one_screen_or_the_servers_own_json() {
-    let site = Site::new("");
-    let server = site.serve(status_answer(REPORT));
+    let site = configured("");
+    let server = serve(&site, status_answer(REPORT));
     let screen = site.run(&["status"]).with(0).out;
     assert_eq!(server.join().expect("the server's thread"), b"0t");
     for line in [
@@ -706,8 +650,8 @@ fn status_is_one_screen_or_the_servers_own_json() {
     ] {
         assert!(screen.lines().any(|shown| shown == line), "{line}\n{screen}");
     }
-    let site = Site::new("");
-    let server = site.serve(status_answer(REPORT));
+    let site = configured("");
+    let server = serve(&site, status_answer(REPORT));
     assert_eq!(site.run(&["status", "--json"]).with(0).out, format!("{REPORT}\n"));
     server.join().expect("the server's thread");
 }
@@ -718,7 +662,7 @@ fn status_watches_until_the_server_is_gone() {
     for (option, first, second) in
         [("--watch", "wsson 0.1.0, pid 42", "\na second    "), ("--json", "{", "\n{")]
     {
-        let site = Site::new("");
+        let site = configured("");
         let listener = UnixListener::bind(site.path("control.sock")).expect("the path is free");
         let server = std::thread::spawn(move || {
             for _ in 0..2 {
@@ -736,7 +680,7 @@ fn status_watches_until_the_server_is_gone() {
 
 #[test]
 fn status_without_a_server_depends_on_the_pid_file() {
-    let site = Site::new("");
+    let site = configured("");
     site.run(&["status"]).failed(3, "cannot connect to unix://");
     site.write("wsson.pid", "1\n", 0o644);
     site.run(&["status"]).failed(1, "not running, but its PID file");
@@ -746,7 +690,7 @@ fn status_without_a_server_depends_on_the_pid_file() {
 /// A locked PID file is a server's, whatever its control socket says: it may be draining.
 #[test]
 fn a_server_that_holds_its_pid_file_is_not_stopped() {
-    let site = Site::new("");
+    let site = configured("");
     site.write("wsson.pid", "1\n", 0o644);
     let file = fs::File::options().write(true).open(site.path("wsson.pid")).expect("the file is ours");
     assert!(wsson::testing::sys::lock_record(&file).expect("it can be locked"));
@@ -766,8 +710,8 @@ fn an_answer_that_is_no_status_is_unknown() {
         (b"220 smtp.example.com ESMTP\r\n", "is this wsson's control socket?"),
         (b"3T{x}", "is not a status"),
     ] {
-        let site = Site::new("");
-        let server = site.serve(answer);
+        let site = configured("");
+        let server = serve(&site, answer);
         site.run(&["status"]).failed(4, words);
         server.join().expect("the server's thread");
     }

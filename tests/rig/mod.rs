@@ -79,6 +79,12 @@ impl Site {
         command.arg("-c").arg(self.path(CONFIG)).args(&line[1..]);
         command
     }
+
+    /// Runs [`Site::wsson`] to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, line: &[&str]) -> Ended {
+        Ended::of(&mut self.wsson(line))
+    }
 }
 
 /// A configuration with all its files beside it: this text, and before it a default for each of the settings below that
