@@ -1,34 +1,28 @@
 //! `wsson doctor` through the real binary: a server that is well, and one mistake after the other in front of it.
 
-use std::fs;
+mod rig;
+
+use rig::{free_port, is_root};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::Command;
 use std::time::Duration;
 
 /// A server in a folder of its own, ended with the test.
 struct Site {
-    folder: tempfile::TempDir,
+    files: rig::Site,
     port: u16,
 }
 
 impl Site {
     fn new(server: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let site = Self { folder, port: free_port() };
-        let server = server.replace("PORT", &site.port.to_string());
-        site.write("secret", "doctor-tests-only-4711", 0o600);
-        site.write(
-            "wsson.toml",
-            &format!(
-                "servers = '{server}'\ncontrol = 'unix://control.sock'\npid = 'wsson.pid'\nlog = './wsson.log'\n\
-                 secret_file = 'secret'\norigins = 'https://example.com'\n{more}"
-            ),
-            0o644,
-        );
-        site
+        let port = free_port();
+        let server = server.replace("PORT", &port.to_string());
+        let text = format!("servers = '{server}'\nsecret_file = 'secret'\n{more}");
+        let files = rig::Site::with(&rig::config(&text));
+        files.write("secret", "doctor-tests-only-4711", 0o600);
+        Self { files, port }
     }
 
     fn started(server: &str, more: &str) -> Self {
@@ -38,18 +32,8 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) {
-        fs::write(self.path(name), text).expect("the folder is ours");
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("the file is ours");
-    }
-
     fn wsson(&self, line: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsson"));
-        command.args(&line[..1]).arg("-c").arg(self.path("wsson.toml")).args(&line[1..]);
+        let mut command = self.files.wsson(line);
         command.env_remove("SSL_CERT_FILE");
         command
     }
@@ -64,6 +48,14 @@ impl Site {
     #[track_caller]
     fn visit(&self, port: u16) -> Found {
         self.doctor(&["--quick", &format!("ws://127.0.0.1:{port}/ws")])
+    }
+}
+
+impl Deref for Site {
+    type Target = rig::Site;
+
+    fn deref(&self) -> &rig::Site {
+        &self.files
     }
 }
 
@@ -116,15 +108,6 @@ impl Found {
         let (what, told) = wrong[0].split_once(" => ").expect("there is a cure");
         assert!(what.contains(words) && told.contains(cure), "{words}, {cure}: {wrong:?}");
     }
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 const TCP: &str = "tcp://127.0.0.1:PORT";
@@ -222,7 +205,7 @@ fn a_server_that_is_not_there() {
 #[test]
 fn a_change_that_waits_is_told() {
     let site = Site::started(TCP, "");
-    let text = fs::read_to_string(site.path("wsson.toml")).expect("readable");
+    let text = site.read("wsson.toml");
     site.write("wsson.toml", &format!("{text}reuseport = true\n"), 0o644);
     assert!(site.wsson(&["reload"]).output().expect("the binary runs").status.success());
     site.doctor(&[]).finds("a change waits for a restart: reuseport", "wsson restart");
@@ -305,12 +288,12 @@ fn a_cut_and_a_stranger() {
 #[cfg(feature = "tls")]
 #[test]
 fn certificates_are_judged_as_browsers_do() {
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let tls = format!("[tls]\ncertificate = '{0}/curve.pem'\nkey = '{0}/curve.key'\n", data.display());
+    let [certificate, key] = ["curve.pem", "curve.key"].map(rig::data);
+    let tls = format!("[tls]\ncertificate = '{}'\nkey = '{}'\n", certificate.display(), key.display());
     let site = Site::started("tls://127.0.0.1:PORT", &tls);
     let visit = |url: &str, trusted: &str| {
         let mut command = site.wsson(&["doctor", "--quick", &url.replace("PORT", &site.port.to_string())]);
-        found(command.env("SSL_CERT_FILE", data.join(trusted)))
+        found(command.env("SSL_CERT_FILE", rig::data(trusted)))
     };
     visit("wss://localhost:PORT/", "ca.pem")
         .is_well(&["TLS 1.3, with a certificate for localhost", "a login is let in"]);
