@@ -1,4 +1,4 @@
-//! What values may not be together: mistakes that no single value shows.
+//! Rules between values: mistakes that no single value shows.
 
 use super::Settings;
 use super::parse::Reader;
@@ -58,7 +58,7 @@ fn tcp_address(address: &str) -> Option<SocketAddr> {
     address.strip_prefix("tcp://").or_else(|| address.strip_prefix("tls://"))?.parse().ok()
 }
 
-/// Whoever reaches the control socket may send to everyone: no password, by design.
+/// A program that reaches the control socket may send to every client: no password, by design.
 fn control_is_private(settings: &Settings, reader: &mut Reader<'_>) {
     let public = tcp_address(&settings.control).is_some_and(|address| !address.ip().is_loopback());
     if public && !settings.control_public {
@@ -173,8 +173,8 @@ fn tls(settings: &Settings, reader: &mut Reader<'_>) {
 }
 
 impl Settings {
-    /// What is still needed before browsers can be served; the parser accepts a file without, since the secret may
-    /// come from elsewhere. To be asked after the secrets are in `auth.secrets`.
+    /// The setting that is still needed before browsers can be served; the parser accepts a file without, since the
+    /// secret may come from elsewhere. To be asked after the secrets are in `auth.secrets`.
     pub fn missing(&self) -> Option<&'static str> {
         if self.auth.secrets.is_empty() {
             return Some(
@@ -189,7 +189,7 @@ impl Settings {
         None
     }
 
-    /// What can be served, but will surprise.
+    /// Settings that can be served, but will surprise.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let limits = &self.limits;

@@ -3,8 +3,8 @@
 //! Pure text in, [`Settings`] or a list of [`ConfigError`]s out ([`Settings::parse`]). It never opens a file, never
 //! reads the environment or a clock: reading the configuration and the secret files is the command line's work.
 //!
-//! Invariant: what `parse` returns can be served. Every number is in its range, every address has a form the listeners
-//! understand, every path is absolute if `base_dir` was, and values that contradict each other were refused.
+//! Invariant: settings that `parse` returns can be served. Every number is in its range, every address has a form the
+//! listeners understand, every path is absolute if `base_dir` was, and values that contradict each other were refused.
 //! design: operations.md "Configuration", endpoint.md "Limits and timers", COMMANDS.md "Rules".
 
 mod check;
@@ -21,7 +21,7 @@ pub use shape::Shown;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What the daemon does with a message from a client.
+/// The daemon's treatment of a message from a client.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnMessage {
     /// Send it to every open client.
@@ -63,7 +63,7 @@ pub struct ConfigError {
     pub line: usize,
     /// Column in characters, from 1; 0 when there is none.
     pub column: usize,
-    /// What is wrong, and what would be right.
+    /// The mistake, and the right form.
     pub message: String,
 }
 
@@ -114,7 +114,7 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 impl Limits {
-    /// What backends may make the server keep, all together.
+    /// Bytes that all backends together may make the server keep.
     pub fn backends_bytes_max(&self) -> usize {
         self.control_total_bytes.max(self.control_payload_bytes + self.control_outbox_bytes)
     }

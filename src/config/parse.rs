@@ -1,7 +1,7 @@
 //! TOML text to [`Settings`]: every mistake is reported, each with its place and, where there is one, the way out.
 //!
 //! A mistake never stops the reading: the value keeps its default and the next key is read, so that one run shows
-//! them all. What a single value may look like is in `values.rs`; what values may not be together is in `check.rs`.
+//! them all. The forms of single values are in `values.rs`, the rules between values in `check.rs`.
 //! A value of `secret` never appears in an error.
 
 use super::{ConfigError, Key, Settings, TlsFiles, check, find, keys, sections};
@@ -39,7 +39,7 @@ fn read(text: &str, base_dir: &Path, allow_weak: bool) -> Result<Settings, Vec<C
     match toml_span::parse(text) {
         Ok(document) => {
             reader.document(&mut settings, &document);
-            // A value that could not be read has left a default behind, which would contradict what is right.
+            // A value that could not be read has left a default behind, which would contradict right values.
             if reader.errors.is_empty() {
                 check::together(&settings, &mut reader);
             }
@@ -50,7 +50,7 @@ fn read(text: &str, base_dir: &Path, allow_weak: bool) -> Result<Settings, Vec<C
     if reader.errors.is_empty() { Ok(settings) } else { Err(reader.errors) }
 }
 
-/// Reads values, remembers where they were, collects what is wrong with them.
+/// Reads values, remembers where they were, collects their mistakes.
 pub(super) struct Reader<'t> {
     text: &'t str,
     pub(super) base_dir: &'t Path,
@@ -118,14 +118,14 @@ impl Reader<'_> {
     }
 }
 
-/// What the shapes of values have in common.
+/// The operations that all shapes of values share.
 impl Reader<'_> {
     pub(super) fn wrong_kind(&mut self, name: &str, value: &Value<'_>, wanted: &str) {
         let message = format!("\"{name}\" must be {wanted}, not {}", kind(value));
         self.fail_at(Some(value.span.start), message);
     }
 
-    /// A string, turned into what the slot holds.
+    /// A string, turned into the type of the slot.
     pub(super) fn put<T>(
         &mut self,
         slot: &mut T,

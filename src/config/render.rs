@@ -17,7 +17,7 @@ impl Settings {
             }
             let _ = match key.show(self) {
                 Shown::Value(value) => writeln!(page, "{} = {value}", key.word()),
-                // What is worked out at start cannot be written down here.
+                // Values that are worked out at start cannot be written down here.
                 Shown::WorkedOut(from) => writeln!(page, "# {} = ({from})", key.word()),
                 Shown::Unset => Ok(()),
             };

@@ -1,6 +1,6 @@
 //! How values of one kind are read from TOML, written back, and described: counts, sizes, times, words, lists.
 //!
-//! A row of `keys.rs` names a shape with its bounds; nothing else knows how the value of a key looks. A shape that
+//! A row of `keys.rs` names a shape with its bounds; no other module knows the form of a key's value. A shape that
 //! cannot read a value reports why and leaves the slot as it was.
 
 use super::parse::{Reader, items};
@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 use toml_span::value::{Value, ValueInner};
 
-/// What stands behind the `=` when a setting is shown.
+/// The text behind the `=` when a setting is shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Shown {
     /// A value of TOML, which reads back as the same setting.
@@ -22,7 +22,7 @@ pub enum Shown {
 
 /// A kind of value, described.
 pub(super) trait Describe {
-    /// What may stand there, with its bounds and its unit: "a size, 256 B to 64 KiB".
+    /// The values that may stand there, with their bounds and unit: "a size, 256 B to 64 KiB".
     fn describe(&self) -> String;
 }
 
@@ -350,7 +350,7 @@ impl<T> Shape<Vec<T>> for List<T> {
 }
 
 impl<T> List<T> {
-    /// The sentence for a list that was written into one string, if that is what this is.
+    /// The sentence for a list that was written into one string, if this is one.
     fn several(&self, reader: &Reader<'_>, text: &str) -> Option<String> {
         let parts: Vec<&str> =
             text.split([',', ';', ' ', '|']).map(str::trim).filter(|part| !part.is_empty()).collect();

@@ -37,7 +37,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(good("[auth]\n[limits]\n[timeouts]\n[sockets]\n"), Settings::default());
 }
 
-/// The table of endpoint.md and COMMANDS.md, so that nobody changes a default unseen.
+/// The table of endpoint.md and COMMANDS.md, so that no default changes unseen.
 #[test]
 fn the_defaults_are_those_of_the_design() {
     let settings = Settings::default();
@@ -59,7 +59,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((settings.sockets.servers_mode, settings.sockets.control_mode), (0o666, 0o660));
 }
 
-/// One mistake each: the text, and what is said about it, place included.
+/// One mistake each: the text, and its error, place included.
 const MISTAKES: &[(&str, &str)] = &[
     // Keys and sections.
     ("\n\norgins = []", "line 3: unknown key \"orgins\"; did you mean \"origins\"?"),
@@ -408,7 +408,7 @@ fn the_shipped_file_has_every_key_in_its_section() {
     assert_eq!(shown, known);
 }
 
-/// Every row says what it is for, and has bounds that its own default keeps.
+/// Every row says its purpose, and has bounds that its own default keeps.
 #[test]
 fn every_key_is_documented_and_its_default_is_valid() {
     for key in keys() {
@@ -459,7 +459,7 @@ fn near_words_are_found_and_far_ones_are_not() {
 }
 
 proptest::proptest! {
-    /// Whatever stands in the file, reading it ends with settings or with errors that have a place.
+    /// Reading any file ends with settings or with errors that have a place.
     #[test]
     fn no_text_makes_it_panic(text in "[a-z_\\[\\]{}=\"'.,#\\\\ \n0-9é-]{0,80}") {
         if let Err(errors) = parse(&text) {

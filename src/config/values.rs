@@ -1,7 +1,7 @@
-//! What a single value may look like: addresses, origins, sizes, paths, names.
+//! The forms of single values: addresses, origins, sizes, paths, names.
 //!
 //! Each function takes the text between the quotes and gives it back checked and in one form, or a sentence that says
-//! what would be right. `core::net` is used for the shape of addresses only; nothing here opens or resolves anything.
+//! the right form. `core::net` is used for the shape of addresses only; nothing here opens or resolves anything.
 
 use super::LogTarget;
 use crate::auth::{Rules, parse_origin};
@@ -79,7 +79,7 @@ pub(super) fn log_target(text: &str, base_dir: &Path) -> Result<LogTarget, Strin
     }
 }
 
-/// What `m` answers. It goes over the wire as it is, so only printable ASCII, and no scheme: the page adds ws or wss.
+/// The answer to `m`. It goes over the wire as it is, so only printable ASCII, and no scheme: the page adds ws or wss.
 pub(super) fn domain(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Err(format!("{text:?} must be a host and port without a scheme, like ws1.example.com:8099"));
@@ -129,7 +129,7 @@ pub(super) fn account(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What names of groups may begin with. An empty one would make every group public, which nobody should do by accident.
+/// The prefix of names of groups. An empty one would make every group public, which must not happen by accident.
 pub(super) fn group_prefix(text: &str) -> Result<String, String> {
     if !Rules::is_group(text) {
         return Err(format!("{text:?} begins no group: 1 to 64 letters, digits, or _ - . @ + : /"));

@@ -1,8 +1,8 @@
 //! Listening sockets that systemd opened for us (sd_listen_fds(3)).
 //!
-//! The configuration stays the one place that says what is served where: a socket takes the place of the
-//! configured address it is bound to, and one that no address asks for is an error, not a listener nobody
-//! knows of. Sockets that were handed in are never unlinked: their file belongs to systemd.
+//! The configuration stays the one place for the addresses that are served: a socket takes the place of the
+//! configured address it is bound to, and one that no address asks for is an error, not a listener that no setting
+//! names. Sockets that were handed in are never unlinked: their file belongs to systemd.
 
 use super::{Exit, Failure};
 use crate::net::{Address, Inherited};
@@ -50,7 +50,7 @@ fn socket(fd: OwnedFd, name: &str) -> Result<Inherited, Failure> {
     Ok(Inherited { address, fd })
 }
 
-/// What the socket is bound to.
+/// The address that the socket is bound to.
 fn address(fd: &OwnedFd) -> Option<Address> {
     let kind = sys::kind_of(fd.as_fd());
     let fd = fd.try_clone().ok()?;

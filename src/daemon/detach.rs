@@ -1,10 +1,10 @@
-//! Leaving the terminal: `start` returns only when the server listens, or with what prevented it.
+//! Leaving the terminal: `start` returns only when the server listens, or with the reason why it does not.
 //!
-//! The process splits twice: the one in between starts a session and ends, so that the server belongs to nobody's
-//! job and can never get a terminal again. The first process waits on a socket pair for the server's word. Until
-//! then the server keeps the standard streams, so that nothing it says is lost; then it gives them up.
+//! The process splits twice: the one in between starts a session and ends, so that the server belongs to no
+//! shell's job and can never get a terminal again. The first process waits on a socket pair for the server's word.
+//! Until then the server keeps the standard streams, so that none of its lines is lost; then it gives them up.
 //!
-//! Invariant: exactly one word is said. A server that dies without one is noticed by the end of the stream.
+//! Invariant: exactly one word is sent. A server that dies without one is noticed by the end of the stream.
 
 use super::{Exit, Failure};
 use crate::sys::{self, Fork};
@@ -23,10 +23,10 @@ pub(crate) enum Detached {
     Server(Word),
 }
 
-/// Between what happened and the way out.
+/// Separates the failure's sentence from the way out.
 const END: u8 = 0;
 
-/// What a detached server owes the process that started it.
+/// The one word of a detached server to the process that started it.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Word(UnixStream);
@@ -37,7 +37,7 @@ pub(crate) fn detach() -> io::Result<Detached> {
     match sys::fork()? {
         Fork::Parent(between) => {
             drop(theirs);
-            // Where SIGCHLD is ignored, as the one who starts us may have it, there is nothing to wait for.
+            // Where SIGCHLD is ignored, as the starting process may have it, there is nothing to wait for.
             let _ = sys::reap(between);
             Ok(Detached::Parent(listen(&mut ours)))
         }
@@ -63,11 +63,11 @@ fn leave_session(word: Word) -> io::Result<Detached> {
 
 impl Word {
     /// The server listens: lets the starting process return, and gives up the standard streams and the directory.
-    /// What of these cannot be given up is kept, and the word is said all the same.
+    /// A stream that cannot be given up is kept, and the word is sent all the same.
     pub(crate) fn ready(mut self, note: &str) {
         let _ = std::env::set_current_dir("/");
         let _ = give_up_streams();
-        // Nobody listens any more if the starting process was killed; the server runs all the same.
+        // The starting process may have been killed; the server runs all the same.
         let _ = self.0.write_all(&[0]);
         let _ = self.0.write_all(note.as_bytes());
     }

@@ -1,7 +1,7 @@
 //! The folder for the PID file and the sockets, `/run/wsson`: /run is empty after every boot.
 //!
 //! Made only by root, only when it is missing, only one level deep, and given to the user that the server becomes,
-//! who has to remove the files in it at the end. What exists is left as it is.
+//! who has to remove the files in it at the end. A folder that exists is left as it is.
 
 use super::Failure;
 use super::privileges::CAPABLE;
@@ -15,7 +15,7 @@ pub(crate) fn prepare(file: &Path, owner: Option<User>) -> Result<(), Failure> {
     let Some(folder) = file.parent().filter(|f| !f.as_os_str().is_empty()) else { return Ok(()) };
     match std::fs::DirBuilder::new().mode(0o755).create(folder) {
         Ok(()) => give(folder, owner),
-        // Whatever else is wrong is told, with its own name, by what needs the folder.
+        // Other faults are reported, with their own names, by the step that needs the folder.
         Err(e) if e.kind() == ErrorKind::AlreadyExists || folder.is_dir() => Ok(()),
         Err(e) => Err(Failure::io(format!("cannot make the directory {}", folder.display()), &e)
             .or(format!("mkdir -p {}, or another path in the configuration", folder.display()))),

@@ -1,12 +1,12 @@
-//! Where the `log` crate's records go: standard error, the journal, syslog or a file.
+//! The sinks of the `log` crate's records: standard error, the journal, syslog or a file.
 //!
 //! One record is one line: `2026-01-31T12:00:00Z level event key=value…`. The journal and syslog stamp lines
 //! themselves and get the level as a priority as well. Control characters are escaped and the length is bounded,
 //! so no peer can forge a line or flood with one; lines that repeat are counted and summed up.
 //!
-//! Never waits and never fails: what cannot be written (a full disk, a reader that stopped reading) is counted and
-//! the loss is reported with the next line that goes through. Never sees a payload, a secret or a digest: those who
-//! log do not pass them.
+//! Never waits and never fails: a line that cannot be written (a full disk, a reader that stopped reading) is counted
+//! and the loss is reported with the next line that goes through. Never sees a payload, a secret or a digest: callers
+//! that log do not pass them.
 
 use super::Failure;
 use crate::date::civil;
@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One line with its dress stays below PIPE_BUF (4096), which a pipe takes whole or not at all. What is longer is cut and
+/// One line with its dress stays below PIPE_BUF (4096), which a pipe takes whole or not at all. A longer one is cut and
 /// ends in "…": a status with two dozen listeners, a path of some thousand characters.
 const LINE_BYTES_MAX: usize = 3072;
-/// So many lines of one kind in a [`WINDOW`] are written, the rest is summed up.
+/// This many lines of one kind in a [`WINDOW`] are written, the rest is summed up.
 const REPEATS_MAX: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Kinds of lines counted at a time. They are the server's own words, so there are few; should there be more, the
@@ -69,7 +69,7 @@ pub(crate) fn reopen() -> Result<(), Failure> {
     direct(&Target::File(path))
 }
 
-/// Writes the sums of what repeated, if their time has come; called now and then.
+/// Writes the sums of repeated lines, if their time has come; called now and then.
 pub(crate) fn sum_up() {
     sink().state().sum_up(Instant::now());
 }
@@ -143,7 +143,7 @@ struct Repeats {
 impl State {
     fn record(&mut self, level: log::Level, text: fmt::Arguments<'_>, now: Instant) {
         self.line.clear();
-        // Cannot fail: `Escaped` swallows what is too long.
+        // Cannot fail: `Escaped` swallows text beyond the bound.
         let _ = write!(Escaped(&mut self.line), "{text}");
         if level >= log::Level::Debug || self.may_pass(now) {
             self.put(level);
@@ -186,7 +186,7 @@ impl State {
         }
     }
 
-    /// Writes `self.line`, and before it what is owed.
+    /// Writes `self.line`, and before it the count of lost lines.
     fn put(&mut self, level: log::Level) {
         let line = std::mem::take(&mut self.line);
         let owed = format!("log-lost lines={}", self.lost);
@@ -220,8 +220,8 @@ impl Repeats {
     }
 }
 
-/// What makes lines alike: the event, and the rule, reason or code right behind it. Never what a peer can choose, or
-/// it could make every line look new.
+/// The key by which lines are alike: the event, and the rule, reason or code right behind it. Never text that a peer
+/// can choose, or it could make every line look new.
 fn kind_of(line: &str) -> &str {
     let event = line.find(' ').unwrap_or(line.len());
     let rest = line.get(event + 1..).unwrap_or("");
@@ -232,7 +232,8 @@ fn kind_of(line: &str) -> &str {
     &line[..event + 1 + reason]
 }
 
-/// Escapes whatever could end a line, start a terminal's command, or turn text around, and bounds the length.
+/// Escapes all characters that could end a line, start a terminal's command, or turn text around, and bounds the
+/// length.
 struct Escaped<'l>(&'l mut String);
 
 impl fmt::Write for Escaped<'_> {
@@ -284,7 +285,7 @@ impl Output {
             Target::Stderr => Ok(Self::Stderr),
             Target::Syslog => {
                 let path = "/dev/log";
-                // A log that nobody takes is told now; one whose daemon is started anew later is found again.
+                // A missing log daemon is an error now; one whose daemon is started anew later is found again.
                 let socket = connect(path).map_err(|e| {
                     Failure::io(format!("cannot log to syslog at {path}"), &e)
                         .or("log = \"PATH\" in the configuration, or wsson run, which logs to standard error")
@@ -319,7 +320,7 @@ impl Output {
         }
     }
 
-    /// Writes in one call, without waiting; tells how much went through.
+    /// Writes in one call, without waiting; returns how much went through.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stderr | Self::Journal => {
@@ -353,7 +354,7 @@ fn connect(path: &str) -> io::Result<UnixDatagram> {
 fn open_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.append(true).create(true).mode(0o640);
-    // A named pipe nobody reads is an error instead of a start that hangs.
+    // A named pipe that no process reads is an error instead of a start that hangs.
     let file = options.custom_flags(sys::O_NOFOLLOW | sys::O_CLOEXEC | sys::O_NONBLOCK).open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_file() || kind.is_char_device() || kind.is_fifo() {

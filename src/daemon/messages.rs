@@ -1,4 +1,4 @@
-//! The daemon's application: what `on_message` says of clients' messages.
+//! The daemon's application: it treats clients' messages as `on_message` says.
 //!
 //! It never keeps a message and never logs its content. Invariant: with `drop`, the default, a client can
 //! cause nothing.
@@ -11,7 +11,7 @@ use log::info;
 /// See the module's head. A reload changes `on_message` in place.
 #[derive(Debug, Default)]
 pub struct Messages {
-    /// What is done with a message.
+    /// The treatment of a message.
     pub on_message: OnMessage,
 }
 

@@ -1,9 +1,9 @@
 //! The process around the server: PID file, detaching, privileges, log sinks, systemd, signals' policy.
 //!
 //! Layer 4. Knows files, users and signals; knows no socket of a client, no frame and no command. The reactor
-//! tells it what woke it up ([`service`]), it decides what that means for the process.
+//! reports why it woke up ([`service`]), this folder decides the consequence for the process.
 //!
-//! Invariant: whatever ends a start ends it with a [`Failure`]: one sentence that says what happened and why, and
+//! Invariant: a start that fails ends with a [`Failure`]: one sentence that names the failure and its reason, and
 //! the exit code that the LSB has for it.
 
 pub(crate) mod activation;
@@ -52,14 +52,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What ends a command before it is done: a sentence for the administrator and the exit code.
+/// The failure of a command: a sentence for the administrator and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// The exit code.
     pub exit: Exit,
     /// `what happened: why`, without `wsson: ` in front; several lines when there are several reasons.
     pub text: String,
-    /// What to do about it, as a sentence.
+    /// The way out, as a sentence.
     pub way_out: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Failure {
         Self { exit, text: text.into(), way_out: None }
     }
 
-    /// A failure that a system call reported: `what: why`, and "not permitted" when that is why.
+    /// A failure that a system call reported: `what: why`, and "not permitted" when that is the reason.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         let exit = match error.kind() {
             io::ErrorKind::PermissionDenied => Exit::NotPermitted,

@@ -1,7 +1,7 @@
-//! Telling systemd how the service does (sd_notify(3)): READY, RELOADING, STOPPING, STATUS, WATCHDOG.
+//! Reports to systemd on the service (sd_notify(3)): READY, RELOADING, STOPPING, STATUS, WATCHDOG.
 //!
-//! One datagram per message to the socket that `NOTIFY_SOCKET` names. Without one, or when nobody listens any
-//! more, every method does nothing: a server must not fail because nobody asks how it is.
+//! One datagram per message to the socket that `NOTIFY_SOCKET` names. Without one, or when no process listens there any
+//! more, every method does nothing: a server must not fail because its state goes unread.
 
 use crate::sys;
 use std::env;
@@ -26,7 +26,7 @@ impl Manager {
         Self { socket, watchdog: watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID")) }
     }
 
-    /// How often [`alive`](Self::alive) should be called: half of what is asked for, as sd_watchdog_enabled(3)
+    /// How often [`alive`](Self::alive) should be called: half of the interval asked for, as sd_watchdog_enabled(3)
     /// recommends.
     pub(crate) fn interval(&self) -> Option<Duration> {
         self.watchdog.map(|whole| whole / 2)
@@ -61,7 +61,7 @@ impl Manager {
 
     fn tell(&self, text: &str) {
         if let Some(socket) = &self.socket {
-            // Nothing depends on the answer, and there is nobody else to tell.
+            // Nothing depends on the answer, and there is no other place to report it.
             let _ = socket.send(text.as_bytes());
         }
     }

@@ -1,10 +1,10 @@
 //! The PID file: proof that one server runs, and which.
 //!
 //! The proof is a record lock that the server holds for life, not the number in the file: a stale file never
-//! prevents a start, a recycled number is never signalled, and the kernel names the holder, so nobody is
-//! signalled because somebody wrote a number into a file. The file gets its number last, when the server listens;
-//! a locked file without one belongs to a server that is starting. A second line, `stopping`, tells that it has been
-//! told to end, so that nobody tells it again: a second signal would cut short what it still has to say to clients.
+//! prevents a start, a recycled number is never signalled, and the kernel names the holder, so no process is
+//! signalled because its number was written into a file. The file gets its number last, when the server listens;
+//! a locked file without one belongs to a server that is starting. A second line, `stopping`, says that it has been
+//! asked to end, so that no command asks again: a second signal would cut its goodbyes to clients short.
 //!
 //! Never follows a link, never opens anything but a regular file with one name, never overwrites what is not a
 //! process number. Invariant: the lock is on the file that the path names (checked after locking), and only that
@@ -34,10 +34,10 @@ pub(crate) struct PidFile {
     file: File,
 }
 
-/// What [`PidFile::lock`] found.
+/// The outcome of [`PidFile::lock`].
 #[derive(Debug)]
 pub(crate) enum Locked {
-    /// Nobody had it; now this process has.
+    /// It was free; now this process has it.
     Ours(PidFile),
     /// A server has it.
     Theirs(Holder),
@@ -107,7 +107,7 @@ impl PidFile {
             if !sys::lock_record(&file).map_err(|e| failure(&e))? {
                 match holder(&file).map_err(|e| failure(&e))? {
                     Some(holder) => return Ok(Locked::Theirs(holder)),
-                    // It went meanwhile, or somebody who may only read the file holds a reader's lock on it.
+                    // It went meanwhile, or a process that may only read the file holds a reader's lock on it.
                     None => unlink_if_same(path, &file),
                 }
             } else if same_file(path, &file) {
@@ -140,7 +140,7 @@ impl PidFile {
         let _ = fchown(&self.file, Some(user.uid), Some(user.gid));
     }
 
-    /// Notes that this server ends, for those who would tell it to.
+    /// Notes that this server ends, for commands that would ask it to.
     pub(crate) fn stopping(&self) {
         // Without the note a second `stop` ends the server sooner: not worth a word.
         let _ = self.file.write_all_at(format!("{}\n{STOPPING}\n", std::process::id()).as_bytes(), 0);
@@ -171,7 +171,7 @@ pub(crate) fn state(path: &Path) -> Result<State, Failure> {
     })
 }
 
-/// Whoever holds the lock.
+/// The process that holds the lock.
 fn holder(file: &File) -> io::Result<Option<Holder>> {
     let Some(pid) = sys::lock_holder(file)? else { return Ok(None) };
     let mut bytes = [0; NUMBER_BYTES_MAX as usize];
@@ -185,7 +185,7 @@ fn holder(file: &File) -> io::Result<Option<Holder>> {
 }
 
 /// The number in the file, if there is one, and whether its server ends; `None` when it is no PID file. NUL bytes are
-/// what a power loss leaves of a file that had been written shortly before.
+/// the rest that a power loss leaves of a file that had been written shortly before.
 fn content(text: &str) -> Option<(Option<u32>, bool)> {
     let text = text.trim_end_matches('\0').trim_end();
     let (number, stopping) = match text.split_once('\n') {
@@ -268,7 +268,7 @@ fn regular(path: &Path, meta: &Metadata) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failed, text).or("another `pid`"))
 }
 
-/// A second name, or content that is no number: somebody else's file.
+/// A second name, or content that is no number: the file is another program's.
 fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failure> {
     let mut text = String::new();
     let number = match file.take(NUMBER_BYTES_MAX + 1).read_to_string(&mut text) {
@@ -358,8 +358,8 @@ mod tests {
         refuses(&path, "something else than a process number");
     }
 
-    /// What root's server leaves when it is killed does not keep the server of the unit, which is another user's,
-    /// from starting.
+    /// The file that root's server leaves when it is killed does not keep the server of the unit, which is another
+    /// user's, from starting.
     #[test]
     fn anothers_stale_file_in_our_folder_is_taken_over() {
         if !sys::is_root() {

@@ -1,7 +1,7 @@
 //! From root to an ordinary user: after binding, for good, verified.
 //!
-//! Names are looked up before anything is bound, so that a misspelt user is told at once. A process that is not
-//! root keeps its user: `user` and `group` are for those who start as root.
+//! Names are looked up before anything is bound, so that a misspelt user is an error at once. A process that is not
+//! root keeps its user: `user` and `group` are for a start as root.
 //!
 //! Invariant: after [`harden`] and [`become_user`] no way leads back to root and no core file holds the secret.
 
@@ -15,7 +15,7 @@ use std::path::Path;
 pub(super) const CAPABLE: &str =
     "the capabilities CAP_CHOWN, CAP_SETUID and CAP_SETGID for this root, or to start as that user";
 
-/// Finds whom to become. `None`: nobody is named, or this process is not root and stays who it is.
+/// Finds the user to become. `None`: none is named, or this process is not root and keeps its user.
 pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Result<Option<User>, Failure> {
     if !sys::is_root() || (user.is_none() && group.is_none()) {
         return Ok(None);
@@ -120,7 +120,7 @@ mod tests {
         sys::tests::alone("daemon::privileges::tests::the_new_user_cannot_be_dumped_either", || {
             let nobody = find_user("nobody").unwrap();
             become_user(nobody).unwrap();
-            // A process that may not be dumped belongs to root in /proc, whoever runs it.
+            // A process that may not be dumped belongs to root in /proc, whatever its user.
             let meta = std::fs::metadata("/proc/self/environ").unwrap();
             assert_eq!(std::os::unix::fs::MetadataExt::uid(&meta), 0);
         });

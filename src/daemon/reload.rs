@@ -1,4 +1,4 @@
-//! What a new configuration changes in a running server, and what only a restart can change.
+//! The changes that a new configuration makes to a running server, and those that wait for a restart.
 //!
 //! Pure: two [`Settings`] in, a [`Plan`] out. Invariant: the settings that hold after a reload are the new file's
 //! where the plan says "applied" and the running ones everywhere else, so comparing the same file again reports the
@@ -9,9 +9,9 @@ use crate::config::{Effect, Key, Settings, keys};
 /// The outcome of a reload, in the configuration's own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// What changes now.
+    /// The changes now.
     pub applied: Vec<&'static str>,
-    /// What changes at the next restart.
+    /// The changes at the next restart.
     pub restart: Vec<&'static str>,
 }
 

@@ -1,8 +1,9 @@
 //! The file of revoked logins (`revoked_file`): a line is appended and synced before the answer, and the whole is replaced
 //! by a rename at start and reload.
 //!
-//! It never reads what the lines mean. Invariant: every line that was appended without an error is in the file whatever
-//! ends the process or the machine; at most one that was not is cut short at its end, and what comes next begins a new line.
+//! It never reads the meaning of the lines. Invariant: every line that was appended without an error is in the file
+//! whatever ends the process or the machine; at most one that was not is cut short at its end, and the next one begins
+//! a new line.
 
 use super::Failure;
 use crate::auth::Unread;
@@ -33,7 +34,7 @@ struct RevokedFile {
 impl RevokedFile {
     /// Opens the file, which is made if it is missing, as the user that will write to it.
     fn open(path: &Path) -> io::Result<Self> {
-        // A link stays one: what it leads to is replaced.
+        // A link stays one: its target is replaced.
         let path = fs::canonicalize(path).or_else(|e| match e.kind() {
             ErrorKind::NotFound => Ok(path.to_owned()),
             _ => Err(e),
@@ -77,7 +78,7 @@ impl Journal for RevokedFile {
         match written.and_then(|()| self.file.sync_data()) {
             Ok(()) => self.is_torn = false,
             Err(error) => {
-                // What could not be written whole is taken back, so that what was not promised does not hold.
+                // A part of the lines is taken back, so that a revocation that was not promised does not hold.
                 self.is_torn |= self.file.set_len(len).is_err();
                 return Err(error);
             }
@@ -94,7 +95,7 @@ impl Journal for RevokedFile {
         match written {
             Ok(file) => (self.file, self.is_torn) = (file, false),
             Err(error) => {
-                let _ = fs::remove_file(&new_path); // what was there before still holds
+                let _ = fs::remove_file(&new_path); // the file as it was still holds
                 return Err(error);
             }
         }
@@ -128,7 +129,7 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
 
 /// A new file with these lines, on the disk.
 fn write_new(path: &Path, lines: &mut dyn Iterator<Item = String>) -> io::Result<File> {
-    // One that an earlier process left is of no use to anybody.
+    // One that an earlier process left is of no use.
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -163,7 +164,8 @@ pub(crate) fn keep(path: &Path, hub: &mut Hub) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes over what was written into the file by hand, and drops what is over. Why that could not be done: what was in force is.
+/// Takes over the lines written into the file by hand, and drops those that are over. Returns why not, if so: then
+/// those in force stay.
 pub(crate) fn reload(path: Option<&Path>, hub: &mut Hub) -> Option<String> {
     match (hub.reload_revocations(), path) {
         (Ok(unread), Some(path)) => report(path, &unread, hub.revoked()),
@@ -176,7 +178,7 @@ pub(crate) fn reload(path: Option<&Path>, hub: &mut Hub) -> Option<String> {
     None
 }
 
-/// Says what of the file could not be taken over.
+/// Logs the lines of the file that could not be taken over.
 fn report(path: &Path, unread: &Unread, len: usize) {
     let Unread { bad_lines, no_room } = unread;
     let path = path.display();

@@ -1,4 +1,4 @@
-//! A server from its start to its end: the order of the steps, and what each signal means.
+//! A server from its start to its end: the order of the steps, and the effect of each signal.
 //!
 //! The order is the point. The PID file is locked before anything is bound, so that a loser touches no socket; root
 //! is given up before the first byte of a stranger is read; the number is written last, when the server listens;
@@ -30,24 +30,25 @@ const TICK: Duration = Duration::from_secs(10);
 /// How long a start waits for the one that was faster. Binding takes milliseconds; a host name that is looked up may
 /// take longer.
 const STARTING: Duration = Duration::from_secs(30);
-/// Where a detached server logs that was told nothing, on a host without syslog.
+/// The log file of a detached server without a `log` setting, on a host without syslog.
 const LOG_FILE: &str = "/var/log/wsson/wsson.log";
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Where the settings come from, and who wants to know what became of them.
+/// The source of the settings, which hears of their fate.
 pub(crate) trait Source {
-    /// Reads the configuration again, for a server that runs with these settings; the sentences say what it keeps of them.
+    /// Reads the configuration again, for a server that runs with these settings; the sentences name the values that it
+    /// keeps of them.
     fn load(&mut self, running: &Settings) -> Result<(Settings, Vec<String>), Failure>;
-    /// The server serves with what was read last.
+    /// The server serves with the settings that were read last.
     fn served(&mut self);
-    /// The server does not start with what was read last; returns what to tell.
+    /// The server does not start with the settings that were read last; returns the failure to report.
     fn refused(&mut self, failure: Failure) -> Failure;
     /// Why the server serves with other settings than those of its file, if it does.
     fn instead(&self) -> Option<&str>;
 }
 
-/// Serves in the foreground until told to end.
+/// Serves in the foreground until it is asked to end.
 pub(crate) fn run(settings: Settings, source: &mut dyn Source) -> Result<(), Failure> {
     let pid_file = match lock(&settings)? {
         Some(Locked::Theirs(holder)) => {
@@ -134,7 +135,7 @@ fn owner(settings: &Settings) -> Result<Option<User>, Failure> {
 
 struct Service {
     server: Server<Messages>,
-    /// What holds, after all reloads.
+    /// The settings in force, after all reloads.
     settings: Settings,
     manager: Manager,
     pid_file: Option<PidFile>,
@@ -142,7 +143,7 @@ struct Service {
     last: LastReload,
 }
 
-/// What the last reloads have left to do.
+/// The changes that the last reloads have left to a restart.
 #[derive(Debug, Default)]
 struct LastReload {
     /// Keys that wait for a restart.
@@ -244,7 +245,7 @@ impl Service {
         result
     }
 
-    /// The file is bad, and an older one serves: told as a reload that failed would be.
+    /// The file is bad, and an older one serves: reported as a failed reload is.
     fn serve_instead(&mut self, why: &str) {
         error!("configuration_refused reason=\"{}\"", quotable(&one_line(why)));
         self.last.failed = Some(one_line(why));
@@ -285,7 +286,7 @@ impl Service {
         }
     }
 
-    /// What the one who started it in the background should know; empty when there is nothing.
+    /// A note for the administrator that starts it in the background; empty when there is none.
     fn note(&self) -> String {
         match (&self.settings.log, log_target(&self.settings.log, self.detached)) {
             (LogTarget::Stderr, log::Target::File(path)) => {
@@ -295,7 +296,7 @@ impl Service {
         }
     }
 
-    /// What `systemctl status` shows, all of it in one line.
+    /// The line that `systemctl status` shows.
     fn line(&mut self) -> String {
         let clients = self.server.hub().clients();
         let noun = if clients == 1 { "client" } else { "clients" };
@@ -331,7 +332,7 @@ impl Service {
         self.manager.ready(&line);
     }
 
-    /// A socket's file that somebody has removed, such as a cleaner of /run or /tmp, comes back with a reload.
+    /// A socket's file that another program has removed, such as a cleaner of /run or /tmp, comes back with a reload.
     fn make_sockets_anew(&mut self) {
         for (address, made) in self.server.restore_sockets() {
             match made {
@@ -346,11 +347,11 @@ impl Service {
         }
     }
 
-    /// What can fail comes first, so that a reload happens as a whole or not at all.
+    /// The steps that can fail come first, so that a reload happens as a whole or not at all.
     fn apply(&mut self, file: &Settings, mut kept: Vec<String>) -> Result<(Plan, Vec<String>), Failure> {
         let mut plan = Plan::new(&self.settings, file);
         let merged = Plan::merge(&self.settings, file);
-        // What the files hold may have changed although their names have not.
+        // The files' content may have changed although their names have not.
         let unreadable = if merged.tls == self.settings.tls { unreadable_tls(&merged) } else { None };
         let tls = match unreadable.is_some() {
             true => None,
@@ -485,7 +486,7 @@ fn socket_files(settings: &Settings) -> Vec<PathBuf> {
 }
 
 /// Sockets belong to the user that the server becomes, where `[sockets]` says nothing else. `theirs` were handed in:
-/// whoever made them, such as systemd, has said whose they are.
+/// their maker, such as systemd, has set their owner.
 fn give_sockets(settings: &Settings, user: User, theirs: &[String]) -> Result<(), Failure> {
     let uid = settings.sockets.owner.is_none().then_some(user.uid);
     let gid = settings.sockets.group.is_none().then_some(user.gid);

@@ -1,14 +1,14 @@
-//! Which unit of systemd runs a server, and how it is asked to.
+//! The unit of systemd that runs a server, and the requests to systemd about it.
 //!
 //! A server that systemd has started and that is stopped and started by hand would lose its sandbox, its watchdog and its
 //! place in the journal, and the next `systemctl restart` would meet a PID file of another user. So the commands
-//! of the shell look who runs the server, and leave it to systemd what is systemd's.
+//! of the shell find out whether systemd runs the server, and leave a unit's server to systemd.
 //!
-//! The kernel tells the unit: the control group of the process that holds the PID file's lock. systemd tells whether
+//! The kernel names the unit: the control group of the process that holds the PID file's lock. systemd says whether
 //! that process is the unit's main one; a job of cron.service that has started a server by hand is not.
 //!
-//! Invariant: what runs inside a unit (`ExecReload=`, `ExecStop=`) never asks systemd for the same unit: that would wait
-//! for itself.
+//! Invariant: a command inside a unit (`ExecReload=`, `ExecStop=`) never asks systemd for the same unit: that would
+//! wait for itself.
 
 use super::{CONFIG_DEFAULT, Exit, Failure};
 use crate::sys;
@@ -45,8 +45,8 @@ pub(crate) struct Account {
 }
 
 impl Unit {
-    /// The unit whose main process this is. `None`: nobody's, or it was started by hand, or we are inside the unit
-    /// ourselves.
+    /// The unit whose main process this is. `None`: it is of no unit, or it was started by hand, or we are inside the
+    /// unit ourselves.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let unit = in_control_group(&read_to_string(format!("/proc/{pid}/cgroup")).ok()?)?;
         if Self::around_us().as_ref() == Some(&unit) {
@@ -128,13 +128,13 @@ impl Unit {
         output.status.success().then(|| text.trim().to_owned())
     }
 
-    /// What a person types for it.
+    /// The command that an administrator types for it.
     pub(crate) fn line(&self, verb: &str) -> String {
         let user = if self.of_user { "--user " } else { "" };
         format!("systemctl {user}{verb} {}", self.name.trim_end_matches(".service"))
     }
 
-    /// Units of the system are root's to start and stop; others are told so before anything else is looked at.
+    /// Units of the system are root's to start and stop; others get that answer before anything else is looked at.
     pub(crate) fn permit(&self, verb: &str) -> Result<(), Failure> {
         if self.of_user || sys::is_root() {
             return Ok(());
@@ -163,7 +163,7 @@ impl fmt::Display for Unit {
     }
 }
 
-/// The innermost service in what /proc/PID/cgroup says. The line of systemd is that of the unified hierarchy or, on
+/// The innermost service in the text of /proc/PID/cgroup. The line of systemd is that of the unified hierarchy or, on
 /// older hosts, of the one that is called so.
 fn in_control_group(text: &str) -> Option<Unit> {
     let paths = text.lines().filter_map(|line| {
