@@ -1,8 +1,8 @@
 //! The time of a turn, and deadlines of peers: a hashed timing wheel over keys.
 //!
 //! One entry a peer. A peer has several deadlines (idle, pong, stalled, expiry); the wheel holds the
-//! nearest one, and whoever pops a key asks the peer what is really due and arms it again. So nothing is
-//! touched when a byte arrives or leaves: activity only moves a stamp in the peer's record, and the wheel
+//! nearest one, and the caller that pops a key asks the peer for the deadline really due and arms it again. So nothing
+//! is touched when a byte arrives or leaves: activity only moves a stamp in the peer's record, and the wheel
 //! is corrected when the old deadline comes up. A FIFO list per class would have to be re-linked on each
 //! message; a heap would cost O(log n).
 //!
@@ -91,7 +91,7 @@ pub(crate) struct Wheel<K> {
     /// The list of the slot under the cursor, taken out while it is being popped.
     due: u32,
     /// No armed key is due before this moment; `u64::MAX` when nothing is armed. Both questions of a turn,
-    /// what is due and how long to sleep, are answered by it without a look at the wheel.
+    /// which deadlines are due and how long to sleep, are answered by it without a look at the wheel.
     soonest_ms: u64,
     links: Vec<Link>,
     keys: PhantomData<K>,
@@ -338,7 +338,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map: what is due by at least a tick comes up, nothing comes up early, and
+        /// Against a map: a deadline that is over by at least a tick comes up, none comes up early, and
         /// `next_ms` never sleeps past a deadline.
         #[test]
         fn behaves_as_a_sorted_map(steps in proptest::collection::vec(step(), 1..80)) {

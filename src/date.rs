@@ -1,4 +1,4 @@
-//! Days since 1970 to dates of the Gregorian calendar and back: for the log, and for what certificates say.
+//! Days since 1970 to dates of the Gregorian calendar and back: for the log, and for certificates.
 //!
 //! Pure. It never asks what time it is.
 
@@ -10,7 +10,7 @@ pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let (era, day) = ((days + DAYS_TO_1970) / ERA_DAYS, (days + DAYS_TO_1970) % ERA_DAYS);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // Five months from March are 153 days, twice, whatever the year.
+    // Five months from March are 153 days, twice, in every year.
     let month = (5 * day + 2) / 153;
     let date = day - (153 * month + 2) / 5 + 1;
     let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };

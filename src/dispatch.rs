@@ -2,7 +2,7 @@
 //!
 //! It never touches a socket. Commands of one backend are executed in order and their replies, which are values here,
 //! queued in that order; a turn takes a bounded share of them, and none while replies pile up unread. Invariant:
-//! what is not executed stays in the backend's `input`, and end-of-file is acted on only when no complete
+//! commands that are not executed stay in the backend's `input`, and end-of-file is acted on only when no complete
 //! frame is left there.
 
 use crate::auth::Whose;
@@ -33,13 +33,13 @@ pub(crate) enum Progress {
     Held,
 }
 
-/// Takes what a backend sent and executes its share of it. `input` is empty when it is only its turn
+/// Takes a backend's input and executes its share of it. `input` is empty when it is only its turn
 /// again.
 pub(crate) fn pump(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     hub.backends.heard(key, input.len(), hub.now);
     let backend = &hub.backends[key];
     if !matches!(backend.state, State::Open) {
-        return Progress::Waiting; // what comes after the end of the conversation is discarded
+        return Progress::Waiting; // input after the end of the conversation is discarded
     }
     let progress = match backend.input.is_empty() {
         // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
@@ -62,7 +62,7 @@ fn pump_read(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
 fn pump_gathered(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     let mut gathered = hub.backends.take_input(key);
     if gathered.capacity() - gathered.len() < input.len() {
-        // What is not used counts for `limits.control_total`: not as much again.
+        // The unused rest counts for `limits.control_total`: not as much again.
         gathered.reserve_exact(input.len().max(gathered.len() / 8));
     }
     gathered.extend_from_slice(input);
@@ -125,8 +125,8 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
 }
 
 /// Whether all of the first input over a network is frames, but for the last one, which may be cut. It may have been
-/// written by somebody else: an LDAP bind begins with `0x30 0x62`, which is `0b`, and a browser sends what it is told to.
-/// Behind what looks like a frame stands then what no backend sends.
+/// written by another program: an LDAP bind begins with `0x30 0x62`, which is `0b`, and a page can make a browser send
+/// any text. Behind bytes that look like a frame come then bytes that no backend sends.
 fn is_a_backends(input: &[u8], rules: command::Rules) -> bool {
     let mut at = 0;
     loop {
@@ -155,7 +155,7 @@ fn is_burst(command: &Command<'_>) -> bool {
     }
 }
 
-/// Does what a command says, and takes what it costs beyond [`cost`] off the share. `None`: it has no answer, or one whose
+/// Executes a command, and takes its cost beyond [`cost`] off the share. `None`: it has no answer, or one whose
 /// place is kept until it is known.
 fn execute<'b>(
     hub: &mut Hub,
@@ -269,7 +269,7 @@ fn revoke(hub: &mut Hub, who: &Addresses<'_>, reason: Option<&str>, share: &mut 
     }
 }
 
-/// The connections behind each item. What is written twice is told once.
+/// The connections behind each item. An item that is written twice is counted once.
 fn count(hub: &Hub, items: &Addresses<'_>) -> Vec<(String, usize)> {
     let mut seen = HashSet::new();
     let items = items.iter().filter(|item| seen.insert(item.text));

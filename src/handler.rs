@@ -1,7 +1,7 @@
-//! What an application adds to the server, and the one function that feeds it.
+//! The part of an application in the server, and the one function that feeds it.
 //!
-//! [`pump`] is the only caller of the hub's decoder: bytes of one client become callbacks, and whatever a
-//! callback queues leaves at the end of the turn. It never writes to a socket and never removes a client.
+//! [`pump`] is the only caller of the hub's decoder: bytes of one client become callbacks, and the messages that a
+//! callback queues leave at the end of the turn. It never writes to a socket and never removes a client.
 //! Invariant: an event borrows the input buffer and not the hub, so a callback has `&mut Hub` in the
 //! middle of a read.
 
@@ -13,7 +13,7 @@ use crate::rule::Rule;
 use crate::wire::frame::Event;
 use crate::wire::http::{self, Request, UpgradeError};
 
-/// An application. Every method has a default; the defaults push messages and drop what clients say.
+/// An application. Every method has a default; the defaults push messages and drop the messages of clients.
 #[allow(unused_variables)]
 pub trait Handler {
     /// Whether a page of this origin may connect. Default: an entry of `origins`, exactly.
@@ -21,7 +21,7 @@ pub trait Handler {
         hub.is_own_origin(origin)
     }
 
-    /// Who connects. Default: the signed cookies (endpoint.md, "Authorisation"). A token and
+    /// The identity of a client that connects. Default: the signed cookies (endpoint.md, "Authorisation"). A token and
     /// a user are judged by the grammar of that page wherever they come from, but a token may be shorter.
     ///
     /// # Errors
@@ -48,11 +48,11 @@ pub trait Handler {
     /// A client sent a binary message.
     fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {}
 
-    /// A client that was open is gone; its id names nobody any more.
+    /// A client that was open is gone; its id names no client any more.
     fn on_close(&mut self, hub: &mut Hub, id: ClientId) {}
 }
 
-/// Whom what a client said was for.
+/// The audience of a client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoke {
     /// It said nothing, not even a part of a message.
@@ -64,14 +64,14 @@ pub(crate) enum Spoke {
 }
 
 impl Spoke {
-    /// This, or what others said last when it is nothing.
+    /// This, or the audience of others' last messages when it is nothing.
     #[inline]
     pub(crate) fn or(self, others: Self) -> Self {
         if self == Self::Nothing { others } else { self }
     }
 }
 
-/// Feeds what a client sent. All of `input` is used.
+/// Feeds the bytes of a client. All of `input` is used.
 #[inline]
 pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) -> Spoke {
     match hub.heard(id, input.len()) {
@@ -80,10 +80,10 @@ pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, inp
     }
 }
 
-/// Feeds what came before the connection was a client's.
+/// Feeds the bytes of a connection that has not shown a login.
 #[inline(never)]
 fn arrive<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) -> Spoke {
-    // What browsers do: the whole head at once, and nothing wrong with it.
+    // As browsers send it: the whole head at once, and nothing wrong with it.
     if let Ok(Some((request, end))) = http::parse_prefix(hub.head_part(id, input)) {
         let verdict = judge(hub, handler, id, &request);
         return conclude(hub, handler, id, verdict, &mut input[end..]);
@@ -117,7 +117,7 @@ fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input:
     if hub.floor.burst_bytes() == before { spoke } else { Spoke::ToAll }
 }
 
-/// `bytes` begin with a request head of `end` bytes; what follows are the first frames.
+/// `bytes` begin with a request head of `end` bytes; behind it come the first frames.
 fn handshake<H: Handler>(
     hub: &mut Hub,
     handler: &mut H,
@@ -194,8 +194,8 @@ fn answer<H: Handler>(
     Ok(())
 }
 
-/// For programs that trust whoever reaches them: an identity that proves nothing and never expires. Its token is the key
-/// of the request, which browsers draw at random: 22 letters, digits, `,` and `-`.
+/// For programs that trust every client that reaches them: an identity that proves nothing and never expires. Its token
+/// is the key of the request, which browsers draw at random: 22 letters, digits, `,` and `-`.
 ///
 /// # Errors
 /// When the request has no key, which a request to upgrade always has.
@@ -217,7 +217,7 @@ mod tests {
     use crate::wire::http::forwarded::PeerAddr;
     use std::hash::RandomState;
 
-    /// An application that lets everybody in under one name.
+    /// An application that lets every client in under one name.
     struct Named(&'static str, Option<&'static str>);
 
     impl Handler for Named {
@@ -241,7 +241,7 @@ mod tests {
         hub.is_open(id)
     }
 
-    /// Names end in NULs where they are kept, so that `bob\0` would be sent what is for `bob`.
+    /// Names end in NULs where they are kept, so that `bob\0` would get the messages for `bob`.
     #[test]
     fn a_name_of_an_application_fits_the_grammar() {
         assert!(is_admitted("bob", None) && is_admitted("bob", Some("anna")));

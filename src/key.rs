@@ -1,7 +1,7 @@
 //! The names of slots: which client, which backend, which node of the bus. Each kind is a type of its own, so that one
 //! is never taken for another, and only this file turns them into places in a table.
 //!
-//! A slot is used again when its peer is gone; what must outlive it is a [`ClientId`](crate::ClientId).
+//! A slot is used again when its peer is gone; a name that must outlive it is a [`ClientId`](crate::ClientId).
 
 use core::fmt;
 

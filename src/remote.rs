@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-/// Messages that may wait for the reactor: a burst. Whoever sends more is told to try again.
+/// Messages that may wait for the reactor: a burst. A caller that sends more gets an error and may try again.
 const MESSAGES_MAX: usize = 4096;
 
 /// A message from another thread.

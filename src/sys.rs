@@ -1,8 +1,8 @@
-//! What libc alone can do: resource limits, locks, users, privileges, processes and a few socket options.
+//! System calls that only libc gives: resource limits, locks, users, privileges, processes and a few socket options.
 //!
 //! The only file with `unsafe`. Every function is a thin safe wrapper around one or two system calls, returns
-//! `io::Error`, and keeps no state. Policy (when to lock, whom to become, what to tell the administrator) lives
-//! in `daemon/`; what to listen on lives in `net/`.
+//! `io::Error`, and keeps no state. Policy (when to lock, which user to become, the words for the administrator) lives
+//! in `daemon/`; listening lives in `net/`.
 //!
 //! Invariant: no pointer leaves this file, and every descriptor that does is owned.
 
@@ -67,7 +67,7 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<libc::c_int> {
 
 /// Takes the record lock of a whole file for this process, without waiting. `false`: another process has it.
 ///
-/// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not tell. Two things to know: a
+/// The kernel knows the holder's number ([`lock_holder`]), which flock(2) does not give. Two more facts: a
 /// fork does not inherit it, and the process loses it when it closes *any* descriptor of the file.
 pub fn lock_record(file: &File) -> io::Result<bool> {
     let lock = whole_file(libc::F_WRLCK);
@@ -75,9 +75,9 @@ pub fn lock_record(file: &File) -> io::Result<bool> {
     held_elsewhere(check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &lock) }))
 }
 
-/// The process that holds the record lock of a file, asked without taking it. `None`: nobody but ourselves.
+/// The process that holds the record lock of a file, asked without taking it. `None`: no process but this one.
 ///
-/// Readers' locks do not count: who may read a file must not pass for its owner.
+/// Readers' locks do not count: a process that may only read a file must not pass for its owner.
 pub(crate) fn lock_holder(file: &File) -> io::Result<Option<u32>> {
     let mut lock = whole_file(libc::F_RDLCK);
     // SAFETY: the descriptor is open, `lock` is a valid flock structure that outlives the call.
@@ -102,7 +102,7 @@ fn held_elsewhere(result: io::Result<libc::c_int>) -> io::Result<bool> {
     }
 }
 
-/// Makes the allocator give buffers of so many bytes and more back to the system as soon as they are freed, and not
+/// Makes the allocator give buffers of this many bytes and more back to the system as soon as they are freed, and not
 /// raise that bound by itself. Without it the memory of a backlog stays with the process for good. For glibc; other
 /// allocators are left as they are.
 pub(crate) fn return_large_buffers(bytes: usize) {
@@ -127,7 +127,7 @@ pub(crate) fn return_freed_memory() {
 
 // ── users ──
 
-/// What the user database says about a name.
+/// The entry of the user database for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     /// The user's number.
@@ -193,7 +193,7 @@ pub(crate) fn groups_of(name: &str, gid: u32) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; 64];
     loop {
         let mut count = libc::c_int::try_from(groups.len()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: `count` is the true length of `groups`; the call writes no more and tells how many there are.
+        // SAFETY: `count` is the true length of `groups`; the call writes no more and returns how many there are.
         let done = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
         let found = usize::try_from(count).unwrap_or(0);
         match done {
@@ -249,7 +249,7 @@ pub(crate) fn is_root() -> bool {
     own_user() == 0
 }
 
-/// What is asked of a file or folder by [`may`].
+/// The access to a file or folder that [`may`] asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// To read and write the file.
@@ -262,7 +262,8 @@ pub(crate) enum Access {
     Make,
 }
 
-/// Locks an open file or folder for those who ask in the same way, until it is closed. False: another one has it.
+/// Locks an open file or folder against processes that lock it in the same way, until it is closed. False: another one
+/// has it.
 pub(crate) fn lock_whole(file: &File) -> io::Result<bool> {
     // SAFETY: an open descriptor and integers.
     match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
@@ -361,7 +362,7 @@ pub(crate) fn new_session() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `file` what the given standard descriptor (0, 1 or 2) refers to.
+/// Makes the given standard descriptor (0, 1 or 2) refer to `file`.
 pub(crate) fn replace_stdio(file: BorrowedFd<'_>, standard: u8) -> io::Result<()> {
     assert!(standard <= 2, "only standard descriptors may be replaced: others have owners");
     // SAFETY: `file` is open; 0, 1 and 2 are borrowed by std for the whole life of the process, never owned.
@@ -380,7 +381,7 @@ impl Process {
         // SAFETY: integers only.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
         let fd = check(fd as libc::c_int)?;
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor without another owner.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -445,7 +446,7 @@ pub(crate) fn listen_tcp(address: SocketAddr, reuseport: bool) -> io::Result<Tcp
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: integers only.
     let fd = check(unsafe { libc::socket(family, kind, 0) })?;
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     if reuseport {
@@ -505,7 +506,7 @@ pub(crate) fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixSt
     }
     // SAFETY: integers only.
     let fd = check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
     // The time-out for sending is the one for connecting as well (unix(7), socket(7)).
     stream.set_write_timeout(Some(patience))?;
@@ -527,7 +528,7 @@ pub(crate) fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> i
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value)
 }
 
-/// What [`set_tcp_user_timeout`] has set, or the listener that a connection came by.
+/// The value that [`set_tcp_user_timeout`] has set, or the listener that a connection came by.
 #[cfg(test)]
 pub(crate) fn tcp_user_timeout_ms(socket: BorrowedFd<'_>) -> io::Result<u32> {
     option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).map(i32::cast_unsigned)
@@ -553,7 +554,7 @@ fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<libc::c
     Ok(value)
 }
 
-/// What a descriptor is, for those that were opened by somebody else.
+/// The kind of a descriptor that another process has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketKind {
     /// A listening TCP socket.
@@ -565,8 +566,8 @@ pub(crate) enum SocketKind {
 }
 
 /// Takes the descriptors `first .. first + count` that the process was started with, and keeps them from its
-/// children. Fails with the first that was not: it is not open, or it was opened here, as what is opened here is closed on
-/// exec and what is handed in cannot be.
+/// children. Fails with the first that was not: it is not open, or it was opened here, as descriptors opened here are
+/// closed on exec and those that are handed in cannot be.
 ///
 /// Works once: a second call gets nothing, so no descriptor is ever owned twice.
 pub(crate) fn inherit(first: u8, count: u8) -> Result<Vec<OwnedFd>, RawFd> {
@@ -596,7 +597,7 @@ fn adopt(fd: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// What kind of listening socket a descriptor is.
+/// The kind of a listening socket.
 pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> SocketKind {
     let is = |name, value| option(fd, libc::SOL_SOCKET, name).is_ok_and(|v| v == value);
     if !is(libc::SO_TYPE, libc::SOCK_STREAM) || !is(libc::SO_ACCEPTCONN, 1) {
@@ -609,7 +610,7 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> SocketKind {
     }
 }
 
-/// What the system calls an error, without the number Rust puts behind it.
+/// The system's name for an error, without the number Rust puts behind it.
 pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error ").unwrap_or(text.len());

@@ -1,6 +1,6 @@
 //! Looking for bytes eight at a time: most of the instructions of a byte-wise handshake would be spent on it.
 //!
-//! It knows nothing of HTTP or cookies. Invariant: what is found is what a byte-wise search finds.
+//! It knows nothing of HTTP or cookies. Invariant: it finds the bytes that a byte-wise search finds.
 
 /// The place at or behind `at` of the first byte that is a control character but for the tab (CR, LF and NUL among them).
 #[inline]
@@ -59,7 +59,7 @@ pub(crate) fn find_byte(bytes: &[u8], at: usize, wanted: u8) -> Option<usize> {
     find(bytes, at, |word| equal(word, wanted), |byte| byte == wanted)
 }
 
-/// The lowest top bit that `marks` leaves set tells the byte; those above it may be wrong.
+/// The lowest top bit that `marks` leaves set gives the byte; those above it may be wrong.
 #[inline(always)]
 fn find(
     bytes: &[u8],

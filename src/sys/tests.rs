@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 
-/// Runs a test's body in a process of its own (this test binary again, with that one test): for what changes
+/// Runs a test's body in a process of its own (this test binary again, with that one test): for tests that change
 /// the whole process, like its user, or needs a second one, like a lock.
 #[track_caller]
 pub(crate) fn alone(test: &str, body: impl FnOnce()) {
@@ -174,7 +174,7 @@ fn the_monotonic_clock_does_not_go_back() {
 #[test]
 fn a_session_and_standard_streams_of_its_own() {
     alone("sys::tests::a_session_and_standard_streams_of_its_own", || {
-        // A group leader cannot start a session; whether we are one depends on who started the tests.
+        // A group leader cannot start a session; whether we are one depends on the process that started the tests.
         let _ = new_session();
         let null = File::open("/dev/null").unwrap();
         replace_stdio(null.as_fd(), 0).unwrap();
@@ -267,7 +267,7 @@ fn a_unix_socket_is_connected_to_or_not_in_time() {
     let patience = Duration::from_millis(50);
     assert_eq!(connect_unix(&path, patience).unwrap_err().kind(), io::ErrorKind::NotFound);
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    // Nobody accepts: the backlog is full at some time.
+    // No process accepts: the backlog is full at some time.
     let connected: Vec<_> = (0..10_000).map_while(|_| connect_unix(&path, patience).ok()).collect();
     assert!(!connected.is_empty() && connected.len() < 10_000);
     drop(listener);

@@ -3,7 +3,8 @@
 //! Pure: it gives out the part of the input that is body, keeps none of it, and never looks behind the body's end:
 //! there begins the next request. Invariant: however the input is cut, the same bytes come out and the same error; a
 //! body that could be read in two ways (extensions with control characters, signs, blanks, bare line feeds, trailers)
-//! ends it. design: docs/http.md, docs/threats.md row 26.
+//! ends it.
+//! design: docs/http.md, docs/threats.md row 26.
 
 use super::head::Framing;
 
