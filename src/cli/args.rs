@@ -1,6 +1,6 @@
 //! Commands and options as tables, and the reading of the command line with them.
 //!
-//! The tables are what is parsed, what help prints and what a mistyped word is compared with, so they cannot differ.
+//! Parsing, help and the hints for mistyped words use the same tables, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
 use super::{Exit, Failure, Outcome, check, cookie, demo, doctor, init, reload, send, service, status, who};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Command {
     pub(crate) name: &'static str,
     summary: &'static str,
-    /// What may stand behind the command beside options; empty when nothing may.
+    /// The words that may stand behind the command beside options; empty for none.
     words: &'static str,
     options: &'static [&'static Opt],
     /// More lines for its page of help.
@@ -297,7 +297,7 @@ const COMMANDS: &[Command] = &[
     },
 ];
 
-/// What the command line asked for.
+/// The request of a command line.
 #[derive(Debug)]
 pub(crate) enum Wanted {
     /// A page of help.
@@ -312,9 +312,9 @@ pub(crate) struct Args {
     pub(crate) command: &'static Command,
     /// Options given, flags with an empty value.
     options: Vec<(&'static str, OsString)>,
-    /// What is neither the command nor an option.
+    /// The words that are neither the command nor options.
     pub(crate) words: Vec<String>,
-    /// Where the command was given, for those who leave the folder.
+    /// The folder in which the command was given, for a server that leaves it.
     folder: PathBuf,
 }
 
@@ -338,18 +338,18 @@ impl Args {
     /// The configuration file as an absolute path, and whether `-c` named it.
     pub(crate) fn config(&self) -> (PathBuf, bool) {
         match self.options.iter().rev().find(|(long, _)| *long == CONFIG.long) {
-            // A folder that is gone leaves the path as it was given; opening it tells what is wrong.
+            // A folder that is gone leaves the path as it was given; opening it gives the error.
             Some((_, path)) => (std::path::absolute(path).unwrap_or_else(|_| path.into()), true),
             None => (CONFIG_DEFAULT.into(), false),
         }
     }
 
-    /// A path as the one who gave the command meant it, wherever the process is now.
+    /// A path as seen from the folder in which the command was given.
     pub(crate) fn as_given(&self, path: impl AsRef<Path>) -> PathBuf {
         self.folder.join(path)
     }
 
-    /// The same with the configuration's absolute path: for those who leave the folder and read it again.
+    /// The same with the configuration's absolute path: for a server that leaves the folder and reads it again.
     pub(crate) fn anchored(&self) -> Self {
         let mut args = self.clone();
         args.options.push((CONFIG.long, self.config().0.into()));

@@ -1,6 +1,6 @@
-//! `wsson check`: is the configuration right, and is what it names there?
+//! `wsson check`: is the configuration right, and do the files that it names exist?
 //!
-//! Everything that is wrong is told at once. It creates nothing and, without `--bind`, binds nothing: a running server is
+//! All mistakes are shown at once. It creates nothing and, without `--bind`, binds nothing: a running server is
 //! not disturbed.
 
 use super::args::Args;
@@ -58,8 +58,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     ))
 }
 
-/// What would keep a server with these settings from starting although the file is right: asked before a running
-/// server is ended. `held` are the addresses that it will give up, `account` is what systemd starts it as.
+/// The faults that would keep a server with these settings from starting although the file is right: asked before a
+/// running server is ended. `held` are the addresses that it will give up, `account` is the one that systemd starts it
+/// as.
 pub(crate) fn startable(
     settings: &Settings,
     held: &[String],
@@ -97,7 +98,7 @@ fn is_held(held: &[String], text: &str) -> bool {
     held.iter().any(|held| held == text || port(held).is_some_and(|held| port(text) == Some(held)))
 }
 
-/// Whatever would keep a server with these settings from starting.
+/// All faults that would keep a server with these settings from starting.
 pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<String> {
     let mut wrong = Vec::new();
     let unix = settings
@@ -132,7 +133,7 @@ pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<Strin
     wrong
 }
 
-/// The log is opened by the user that the server becomes; an unknown one is told as such.
+/// The log is opened by the user that the server becomes; an unknown one is an error of its own.
 fn bad_log(settings: &Settings, log: &Path) -> Option<String> {
     let user = privileges::find(settings.user.as_deref(), settings.group.as_deref()).ok().flatten();
     match log.exists() {
@@ -232,7 +233,8 @@ fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Res
     Some(format!("cannot use {name:?} for \"{key}\": {why}"))
 }
 
-/// Why the sockets cannot be given to whom `[sockets]` says: root may give them to anyone, others to groups of their own.
+/// Why the sockets cannot be given to the owner that `[sockets]` names: root may give them to anyone, others to groups
+/// of their own.
 fn bad_gift(settings: &Settings, account: Option<&Account>) -> Option<String> {
     let sockets = &settings.sockets;
     let is_unix = |address: &String| address.starts_with("unix://");
@@ -262,7 +264,7 @@ struct Giver {
 }
 
 impl Giver {
-    /// `None`: root does, or the host does not know the account, which is told elsewhere.
+    /// `None`: root does, or the host does not know the account, which is an error elsewhere.
     fn of(account: Option<&Account>) -> Option<Self> {
         let Some(account) = account else {
             return (!crate::sys::is_root()).then(|| {
@@ -277,7 +279,7 @@ impl Giver {
     }
 }
 
-/// What browsers will say of the certificate; what keeps it from being used is told elsewhere.
+/// The certificate's faults that browsers will find; those that keep it from being used are errors elsewhere.
 pub(super) fn certificate_warnings(settings: &Settings) -> Vec<String> {
     let Some(TlsFiles { certificate, key }) = settings
         .tls

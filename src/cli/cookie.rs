@@ -30,7 +30,7 @@ struct Login {
     /// Names and values.
     cookies: Vec<(String, String)>,
     issued_unix_s: i64,
-    /// What the page adds to its URL, with the question mark; empty for nothing.
+    /// The query that the page adds to its URL, with the question mark; empty for nothing.
     query: String,
 }
 
@@ -170,7 +170,7 @@ fn script(settings: &Settings, login: &Login) -> String {
     script
 }
 
-/// What stands behind `ws:` or `wss:`, as a script. Cookies know no ports but hosts, so without a name for the server
+/// The text behind `ws:` or `wss:`, as a script. Cookies know no ports but hosts, so without a name for the server
 /// it is the page's own.
 fn page_target(settings: &Settings, query: &str) -> String {
     let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
@@ -210,7 +210,7 @@ fn curl(settings: &Settings, login: &Login) -> String {
     format!("curl --http1.1 -i -N{fields} \\\n  {}\n", curl_target(settings, &login.query))
 }
 
-/// What a program connects to, beside the cookies.
+/// The URL that a program connects to with the cookies.
 fn url(settings: &Settings, login: &Login) -> String {
     let server = settings.servers.first().map_or("tcp://127.0.0.1:8099", String::as_str);
     let (kind, socket) = server.split_once("://").unwrap_or(("tcp", server));

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     serve(&mut server).map_err(|error| Failure::io("cannot wait for events", &error))
 }
 
-/// A closed terminal (SIGHUP) ends the demo as Ctrl-C does: nobody would find it again.
+/// A closed terminal (SIGHUP) ends the demo as Ctrl-C does: no terminal would show it any more.
 fn serve(server: &mut Server<Demo>) -> io::Result<Exit> {
     loop {
         match server.next()? {
@@ -133,12 +133,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // At the end there is nobody to tell, and a temporary folder is cleaned by the system.
+        // At the end no caller can act on the error, and a temporary folder is cleaned by the system.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The application: it serves the page, signs visitors in, and tells on the terminal what can be tried.
+/// The application: it serves the page, signs visitors in, and prints on the terminal the commands to try.
 #[derive(Debug, Default)]
 struct Demo {
     settings: Settings,
@@ -184,7 +184,7 @@ impl Demo {
         print(&text);
     }
 
-    /// Tells how to reach a visitor. His tabs have the same token and are told of once.
+    /// Prints the command that reaches a visitor. The visitor's tabs have the same token and are announced once.
     fn announce(&mut self, token: &str) {
         if token == self.announced {
             return;
@@ -197,7 +197,7 @@ impl Demo {
         ));
     }
 
-    /// The page, or, for its script, who the visitor is and how to reach him. Either logs him in.
+    /// The page, or, for its script, the visitor's token and the command that reaches it. Either logs the visitor in.
     fn answer(&self, hub: &Hub, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
         let mut fields = String::from(
             "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n",
@@ -263,8 +263,8 @@ impl Handler for Demo {
         self.announce(&token);
     }
 
-    /// What the page's button sends: the letter of a command and the message. A direct one goes to the visitor himself,
-    /// in all his tabs, so nobody can reach another one by it.
+    /// The body that the page's button sends: the letter of a command and the message. A direct one goes to the
+    /// visitor, in all tabs, so no visitor can reach another one by it.
     fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {
         let Some((letter, message)) = data.split_first() else { return };
         let kind = if letter.is_ascii_lowercase() { Kind::Text } else { Kind::Binary };
@@ -299,7 +299,8 @@ fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The command that brings the demo's port to a visitor's machine. A shell that came over SSH knows how it came.
+/// The command that brings the demo's port to a visitor's machine. A shell over SSH has both addresses in its
+/// environment.
 fn tunnel(origin: &str, get: &dyn Fn(&str) -> Option<String>) -> String {
     let port = origin
         .rsplit(':')

@@ -2,7 +2,7 @@
 //!
 //! It writes, shuts down its writing side, and reads until the server closes: then every command was executed and
 //! every reply has arrived (COMMANDS.md "Frames"). [`PATIENCE`] is how long it waits for the connection, for
-//! the server to take more of what is written, and for the whole answer: each of the three.
+//! the server to take more of the written bytes, and for the whole answer: each of the three.
 
 use super::{Exit, Failure};
 use std::fmt;
@@ -26,11 +26,11 @@ pub(crate) struct Frame {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum LinkError {
-    /// Nobody listens there.
+    /// No program listens there.
     Unreachable(String),
     /// A server listens and does not accept: it is stopped or stuck.
     Hangs(String),
-    /// Somebody listens, but this user may not connect.
+    /// A program listens, but this user may not connect.
     NotPermitted(String),
     /// Connected, and then it went wrong.
     NoAnswer(String),

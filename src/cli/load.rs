@@ -1,6 +1,6 @@
 //! From the configuration file to settings that can be served: finding it, reading it, and the secrets' files.
 //!
-//! Files that decide who may log in must not be in other hands: one that others may write is refused, and so is one
+//! Files that decide about logins must not be in other hands: one that others may write is refused, and so is one
 //! that holds a secret and that others may read (threats.md row 20).
 
 use super::args::Args;
@@ -29,8 +29,8 @@ pub(crate) fn settings(args: &Args) -> Result<Settings, Failure> {
     }
 }
 
-/// Settings for a server that runs with others, and what it keeps since it cannot be read again: a secret whose file the
-/// server's user may not read, and that the configuration names as before.
+/// Settings for a server that runs with others, and the values that it keeps since they cannot be read again: a secret
+/// whose file the server's user may not read, and that the configuration names as before.
 pub(crate) fn again(args: &Args, running: &Settings) -> Result<(Settings, Vec<String>), Failure> {
     let (settings, kept) = read_all(args, read_config(&args.config().0)?, Some(running))?;
     match settings.missing() {
@@ -67,8 +67,8 @@ pub(crate) fn for_server(args: &Args, has_secret: bool) -> Result<Settings, Fail
     }
 }
 
-/// What the file says, without the secrets that it only names: the server reads those itself. Whether a weak one is
-/// accepted is the server's business as well.
+/// The settings of the file, without the secrets that it only names: the server reads those itself. Whether a weak one
+/// is accepted is the server's business as well.
 pub(crate) fn file(args: &Args) -> Result<Settings, Failure> {
     let (path, _) = args.config();
     let (text, _) = read_config(&path)?;
@@ -112,7 +112,7 @@ fn read_all(
 
 /// Settings for a command that only talks to a server: no secret is read, and a host that has no configuration, or
 /// one that only the server may read, has the defaults. A file with mistakes elsewhere will do: the server was started
-/// with a better one, and those who look after it need its status most when the file is bad.
+/// with a better one, and its administrators need its status most when the file is bad.
 pub(crate) fn addresses(args: &Args) -> Result<Settings, Failure> {
     let (path, named) = args.config();
     match read_config(&path) {
@@ -127,7 +127,7 @@ pub(crate) fn addresses(args: &Args) -> Result<Settings, Failure> {
     }
 }
 
-/// Settings for ending a server: a file with mistakes will do as long as it tells where the PID file is.
+/// Settings for ending a server: a file with mistakes will do as long as it names the PID file.
 pub(crate) fn to_stop(args: &Args) -> Result<Settings, Failure> {
     addresses(args).or_else(|failure| {
         let (path, _) = args.config();
@@ -180,7 +180,7 @@ fn unreadable(what: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// Reads a regular file; the metadata are those of the file that was read, whatever its name points to meanwhile.
+/// Reads a regular file; the metadata are those of the file that was read, even if its name points elsewhere meanwhile.
 fn read(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let meta = std::fs::metadata(path)?;
     // A pipe would be waited for; it is judged before it is opened, as opening it waits too.

@@ -1,4 +1,4 @@
-//! The command line: which command was meant, and how a command ends.
+//! The command line: from words to a command, and from its outcome to an exit code.
 //!
 //! Each command is a module with `run(&Args) -> Outcome`. Nothing here panics or prints a bare error of the system:
 //! every failure is a sentence, `wsson: what happened: why`, and where there is one, the way out below it.
@@ -70,7 +70,7 @@ pub(crate) fn say(text: &str) -> Outcome {
     }
 }
 
-/// Prints a line to standard error; when that is closed there is nobody to tell.
+/// Prints a line to standard error; when that is closed there is no other place for it.
 pub(crate) fn warn(line: &dyn Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

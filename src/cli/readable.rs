@@ -9,7 +9,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What a reload cannot read again, for a server that gives root up: it then keeps what the start has read.
+/// The files that a reload cannot read again, for a server that gives root up: it then keeps their content from the
+/// start.
 pub(super) fn later(settings: &Settings) -> Vec<String> {
     let Ok(Some(user)) = privileges::find(settings.user.as_deref(), settings.group.as_deref()) else {
         return Vec::new();
@@ -25,9 +26,9 @@ pub(super) fn later(settings: &Settings) -> Vec<String> {
     denied.collect()
 }
 
-/// What a server that systemd starts as this account cannot read at all.
+/// The files that a server which systemd starts as this account cannot read at all.
 pub(super) fn by(account: &Account, settings: &Settings) -> Vec<String> {
-    // Who is not root cannot ask in the place of another one.
+    // A user other than root cannot ask in the place of another one.
     let Ok(Some(user)) = privileges::find(
         Some(&account.user),
         Some(&account.group).filter(|name| !name.is_empty()).map(String::as_str),

@@ -1,8 +1,8 @@
-//! `wsson reload`: the running server reads its configuration again, and tells what came of it.
+//! `wsson reload`: the running server reads its configuration again, and the command prints the outcome.
 //!
-//! The server is asked, not this process: only it knows the environment and the credentials it was started with. What
-//! this process can see as well, a file that is not TOML or has a key that there is not, is told before anybody is
-//! signalled.
+//! The outcome comes from the server, not from this process: only the server has the environment and the credentials it
+//! was started with. What this process can see as well, a file that is not TOML or has a key that there is not, is an
+//! error before any process is signalled.
 
 use super::args::Args;
 use super::link::{self, LinkError};
@@ -55,12 +55,12 @@ fn ask(settings: &Settings) -> Result<Option<Value>, LinkError> {
     Ok(report.and_then(|report| json::parse(std::str::from_utf8(&report.payload).ok()?)))
 }
 
-/// What the server at the control address says of itself; `None` when it cannot be asked.
+/// The report of the server at the control address; `None` when it cannot be asked.
 pub(super) fn status(settings: &Settings) -> Option<Value> {
     ask(settings).ok().flatten()
 }
 
-/// What it says of its last reload.
+/// Its report of the last reload.
 fn outcome(settings: &Settings) -> Result<Option<Reloaded>, LinkError> {
     Ok(ask(settings)?.as_ref().and_then(reloaded))
 }

@@ -1,6 +1,6 @@
 //! The screen of `wsson status`: a report in words, in 80 columns, with the limits beside the counts.
 //!
-//! Invariant: a line is broken between words, and what follows stands below the first word, so no line that could be
+//! Invariant: a line is broken between words, and the rest stands below the first word, so no line that could be
 //! broken is longer than [`COLUMNS`].
 
 use crate::wire::json;
@@ -22,7 +22,7 @@ pub(super) struct Look {
 }
 
 /// One screen for people. A field that the server does not send is shown as a dash. With an earlier look there is a line
-/// of what has come and gone each second since.
+/// of the connections that came and went each second since.
 pub(super) fn screen(look: &Look, before: Option<&Look>) -> String {
     let show = Fields { report: &look.report };
     let mut page = Page(format!(
@@ -115,7 +115,7 @@ fn traffic(page: &mut Page, show: &Fields<'_>) {
     page.line("traffic", &format!("{} in, {} out; {waiting} waiting", size("bytes_in"), size("bytes_out")));
 }
 
-/// What has changed between two looks, for each second between them. A server that was started anew counts from nothing.
+/// The changes between two looks, for each second between them. A server that was started anew counts from nothing.
 fn rates(look: &Look, before: &Look) -> String {
     let seconds = look.at.saturating_duration_since(before.at).as_secs_f64().max(0.001);
     let rate = |field: &str| {
@@ -163,7 +163,7 @@ fn plain(number: u64) -> String {
     number.to_string()
 }
 
-/// What the last reload has left to do; nothing when all is well.
+/// The changes that the last reload has left to a restart; empty when there are none.
 fn reloads(reload: Option<&Value>) -> Vec<String> {
     let Some(reload) = reload else { return Vec::new() };
     let failed = reload.get("error").and_then(Value::as_str);
@@ -174,7 +174,7 @@ fn reloads(reload: Option<&Value>) -> Vec<String> {
     failed.into_iter().chain(restart).collect()
 }
 
-/// Whatever answers at that address, it must not drive the terminal.
+/// The text may come from any program and must not drive the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(tally(None), "0");
     }
 
-    /// What the server writes is what the screen reads: every field of its report has a place.
+    /// The screen reads all that the server writes: every field of its report has a place.
     #[test]
     fn the_servers_own_report_has_no_gap() {
         let mut stats = crate::stats::Stats::default();

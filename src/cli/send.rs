@@ -1,7 +1,7 @@
-//! `wsson send`: one message to those that a token, a user, a group or a list of addresses names, or to all.
+//! `wsson send`: one message to the clients that a token, a user, a group or a list of addresses names, or to all.
 //!
-//! What the letters of ws(s)on can say is said with them, so that it works with every server; anything else with the letters
-//! for addresses. It never sends an empty message.
+//! Where the letters of ws(s)on suffice it uses them, so that it works with every server; anything else with the
+//! letters for addresses. It never sends an empty message.
 
 use super::args::Args;
 use super::link::{self, Frame};
@@ -22,10 +22,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     judge(&command, &frames)
 }
 
-/// To whom and how.
+/// The receivers, and the way to send.
 struct Command {
     letter: u8,
-    /// What stands before the message: a token, addresses and a space, or nothing.
+    /// The text before the message: a token, addresses and a space, or nothing.
     head: String,
     to_addresses: bool,
     text: bool,
@@ -93,7 +93,7 @@ impl Command {
     }
 }
 
-/// One connection is enough; which addresses named nobody is told.
+/// One connection is enough; it prints the addresses that named no connection.
 fn delivered(answer: &who::Answer) -> Outcome {
     let absent: Vec<&str> =
         json::items(&answer.value, "absent").iter().filter_map(|item| item.as_str()).collect();
@@ -141,7 +141,7 @@ fn message(args: &Args, command: &Command, settings: &Settings) -> Result<Vec<u8
     Ok(message)
 }
 
-/// One byte more than allowed tells that there is too much.
+/// One byte more than allowed shows that there is too much.
 fn standard_input(bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let mut message = Vec::new();
     let limit = bytes_max as u64 + 1;

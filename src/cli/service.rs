@@ -1,6 +1,6 @@
 //! `wsson run`, `start`, `stop`, `restart`: the server as a service.
 //!
-//! The PID file's lock says whether a server runs, and the kernel says whose lock it is: nobody else is ever
+//! The PID file's lock says whether a server runs, and the kernel says which process holds it: no other one is ever
 //! signalled. A configuration is always read before a running server is touched. A server that a unit of systemd runs
 //! is left to systemd: `start`, `stop` and `restart` pass the word on ([`supervisor`](crate::daemon::supervisor)).
 
@@ -106,7 +106,8 @@ pub(crate) fn restart(args: &Args) -> Outcome {
     }
 }
 
-/// What would keep the unit's server from starting is told before systemd is asked: afterwards the old one is gone.
+/// Faults that would keep the unit's server from starting are errors before systemd is asked: afterwards the old one is
+/// gone.
 fn ready_for(args: &Args, unit: &Unit) -> Result<(), Failure> {
     let settings = load::for_server(args, unit.gives_secret())?;
     tell(&settings);
@@ -119,7 +120,7 @@ fn pass_on(unit: &Unit, verb: &str) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Who starts and ends the server of a configuration.
+/// The keeper that starts and ends the server of a configuration.
 enum Keeper {
     Unit(Unit),
     Nobody,
@@ -143,7 +144,7 @@ impl Keeper {
     }
 }
 
-/// What can be served but will surprise.
+/// Settings that can be served but will surprise.
 pub(super) fn tell(settings: &Settings) {
     for warning in settings.warnings().into_iter().chain(check::certificate_warnings(settings)) {
         warn(&format_args!("wsson: warning: {warning}"));
@@ -159,7 +160,7 @@ fn install_log(args: &Args) {
 
 pub(super) struct Server {
     pub(super) pid: u32,
-    /// It has been told to end already.
+    /// It was asked to end already.
     stopping: bool,
     process: Process,
 }
@@ -185,10 +186,10 @@ pub(super) fn holder(path: &Path) -> Result<Option<Server>, Failure> {
             .or("the same command in that container, or a `pid` of its own for each"));
     }
     let Ok(process) = Process::open(before.pid) else {
-        // It has ended just now; anything else that ails it is told by signalling it.
+        // It has ended just now; any other error shows when it is signalled.
         return Ok(None);
     };
-    // Whoever held the lock before and after was alive in between, so the handle is its own.
+    // The process that held the lock before and after was alive in between, so the handle is its own.
     match pidfile::state(path)? {
         State::Held(after) if after.pid == before.pid => {
             Ok(Some(Server { pid: after.pid, stopping: after.stage == Stage::Stopping, process }))
@@ -230,8 +231,8 @@ fn kill(settings: &Settings) -> Result<bool, Failure> {
     Err(Failure::new(Exit::Failed, text).or("dmesg: the kernel is waiting for a disk or a device of its"))
 }
 
-/// Nobody holds the PID file. That a server answers all the same must not pass for none; it is not signalled, as
-/// what anybody says on a socket is no proof of which process it is.
+/// No process holds the PID file. That a server answers all the same must not pass for none; it is not signalled, as
+/// an answer on a socket is no proof of which process gave it.
 pub(super) fn nobody(settings: &Settings) -> Result<bool, Failure> {
     let Some(pid) = status(settings).and_then(|report| report.get("pid")?.as_u64()) else { return Ok(false) };
     let control = &settings.control;

@@ -1,9 +1,9 @@
 //! The configuration file of a server, read again for each reload; and with `--keep`, the copy of it that served last.
 //!
 //! systemd ends the old server before the new one has looked at its file, so a mistake in it would take the service down
-//! until somebody comes. With `--keep FOLDER` it does so for a moment only: the start fails, as `systemctl restart`
-//! has to tell, and the next attempt, which systemd makes by itself, serves with the configuration that served before. The
-//! status says so until the file is mended.
+//! until an administrator comes. With `--keep FOLDER` it does so for a moment only: the start fails, as `systemctl
+//! restart` has to tell, and the next attempt, which systemd makes by itself, serves with the configuration that served
+//! before. The status says so until the file is mended.
 //!
 //! Two files are in the folder: `served.toml`, and `refused.toml`, which is there between the attempt that failed and the
 //! next one. Invariant: a server never starts with the kept copy unless the attempt before has failed with this very file.
@@ -109,7 +109,7 @@ impl Source for ConfigFile {
     }
 }
 
-/// Whole or not at all, and for nobody else: there may be a secret in it.
+/// Whole or not at all, and for no other user: there may be a secret in it.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);

@@ -1,6 +1,6 @@
-//! `wsson status`: what a running server does, on one screen or as the JSON it sends, once or every second.
+//! `wsson status`: the state of a running server, on one screen or as the JSON it sends, once or every second.
 //!
-//! It shows what the server says ([`screen`](super::screen)); of its own it computes what has changed between two looks.
+//! It shows the server's report ([`screen`](super::screen)); of its own it computes the changes between two looks.
 
 use super::args::Args;
 use super::link::{self, LinkError};
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
 }
 
-/// Shows one report, and what has changed since the last one.
+/// Shows one report, and the changes since the last one.
 fn show(args: &Args, address: &str, report: &str, before: Option<&Look>) -> Result<Look, Failure> {
     let no_status = || Failure::new(Exit::NotPermitted, format!("what {address} answers is not a status"));
     let look = Look { report: json::parse(report).ok_or_else(no_status)?, at: Instant::now() };
@@ -68,7 +68,7 @@ fn absent(args: &Args, settings: &Settings, error: &LinkError) -> Exit {
     }
 }
 
-/// Nobody listens: the lock of the PID file tells a dead server from one that starts or stops.
+/// No server listens: the lock of the PID file distinguishes a dead server from one that starts or stops.
 fn by_pid_file(path: &Path, control: &str) -> Exit {
     match pidfile::state(path) {
         Ok(State::Absent) => Exit::Stopped,

@@ -1,8 +1,8 @@
-//! `wsson online`, `here`, `kick`, `revoke`, `join`, `leave`: who is connected, the end of connections and logins, and groups, by
-//! addresses.
+//! `wsson online`, `here`, `kick`, `revoke`, `join`, `leave`: the clients that are connected, the end of connections
+//! and logins, and groups, by addresses.
 //!
-//! Each says the command of the control protocol that its name is, and shows the answer: a table for people, with `--json`
-//! what the server sent. design: COMMANDS.md, "Addresses".
+//! Each sends the command of the control protocol that its name is, and shows the answer: a table for people, with
+//! `--json` the server's own text. design: COMMANDS.md, "Addresses".
 
 use super::args::Args;
 use super::link;
@@ -11,7 +11,7 @@ use crate::auth::Rules;
 use crate::wire::json;
 use serde_json::Value;
 
-/// Everybody, where no address is given.
+/// All clients, where no address is given.
 const EVERYBODY: &str = "*";
 
 /// How many connections each address names.
@@ -24,7 +24,7 @@ pub(crate) fn online(args: &Args) -> Outcome {
     }
 }
 
-/// Who is behind an address: as many answers as it takes.
+/// The users, or tokens, behind an address: as many answers as it takes.
 pub(crate) fn here(args: &Args) -> Outcome {
     let at = Control::read(args)?;
     let address = addresses(args, Some(EVERYBODY))?;
@@ -121,7 +121,7 @@ pub(super) struct Control {
     address: String,
 }
 
-/// What came back, as it came and as a value.
+/// The answer, as it came and as a value.
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) value: Value,
@@ -167,7 +167,7 @@ pub(super) fn ask(control: &str, letter: u8, payload: &[u8]) -> Result<Answer, F
     }
 }
 
-/// Names to the left, numbers to the right; whatever answers must not drive the terminal.
+/// Names to the left, numbers to the right; the names may come from any program and must not drive the terminal.
 fn table(rows: impl Iterator<Item = (String, String)>) -> String {
     let rows: Vec<(String, String)> = rows.collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);

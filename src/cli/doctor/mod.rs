@@ -1,7 +1,8 @@
-//! `wsson doctor`: what a person would look at when something does not work, each with "ok" or with the cure.
+//! `wsson doctor`: the points that an administrator would look at when it does not work, each with "ok" or with the
+//! cure.
 //!
 //! First the host: configuration, server, control socket, log. Then, through the URL that is given, the way of a
-//! browser ([`visit`]). It changes nothing, and sends nothing to anybody but itself.
+//! browser ([`visit`]). It changes nothing, and sends nothing to any client but itself.
 
 mod visit;
 mod wire;
@@ -18,7 +19,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What was found so far; each finding is printed when it is made.
+/// The findings so far; each finding is printed when it is made.
 #[derive(Debug, Default)]
 struct Findings {
     wrong: usize,
@@ -41,12 +42,12 @@ impl Findings {
 
     fn tell(&mut self, kind: &str, text: &str, cure: Option<&str>) {
         let cure = cure.map_or(String::new(), |cure| format!("       try: {cure}\n"));
-        // A reader that has gone does not change what is found.
+        // A reader that has gone does not change the findings.
         let _ = say(&format!("{kind:<6} {}\n{cure}", printable(text)));
     }
 }
 
-/// Whatever answers there must not drive the terminal.
+/// The text may come from any program and must not drive the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
@@ -84,7 +85,7 @@ fn configuration(args: &Args, settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// The server that runs, and what it says of itself.
+/// The server that runs, and its own report.
 fn server(settings: &Settings, findings: &mut Findings) -> Option<Value> {
     match settings.pid.as_deref().map(holder) {
         Some(Ok(Some(server))) => runs(server.pid, findings),
@@ -177,7 +178,7 @@ fn answers(settings: &Settings, report: &Value, findings: &mut Findings) {
     }
 }
 
-/// Authorities renew a month before the end; what is left when that has failed for two weeks is not much.
+/// Authorities renew a month before the end; when that has failed for two weeks, little time is left.
 const DAYS_LEFT_MIN: i64 = 14;
 
 fn certificate(expires_unix_s: i64, findings: &mut Findings) {
@@ -194,7 +195,7 @@ fn certificate(expires_unix_s: i64, findings: &mut Findings) {
     }
 }
 
-/// Who may use a control socket, as far as its file tells.
+/// The users that may use a control socket, as far as its file shows.
 fn who_may(control: &str) -> String {
     let Some(path) = control.strip_prefix("unix://") else {
         return ", which every user of this host may use".into();
@@ -211,7 +212,7 @@ fn who_may(control: &str) -> String {
     }
 }
 
-/// How somebody gets to use a control socket.
+/// The way for a user to get access to a control socket.
 fn let_in(control: &str) -> String {
     let group = control.strip_prefix("unix://").and_then(|path| fs::metadata(path).ok());
     let group = group.and_then(|meta| name_of("/etc/group", meta.gid())).unwrap_or_else(|| "wsson".into());

@@ -1,7 +1,7 @@
 //! The way of a browser to wsson, step by step: name, connection, TLS, proxy, login, message, and the quiet time.
 //!
-//! Why a handshake was refused is told by the server itself: it counts refusals by their rule, and the doctor looks before
-//! and after. A refusal that wsson did not count is the proxy's.
+//! Why a handshake was refused comes from the server itself: it counts refusals by their rule, and the doctor looks
+//! before and after. A refusal that wsson did not count is the proxy's.
 
 use super::Findings;
 use super::wire::{ACCEPT, CLOSE, Line, PATIENCE, PING, Response, Url};
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What it sends to itself.
+/// The message that it sends to itself.
 const MESSAGE: &str = "a message of wsson doctor to itself";
-/// An origin that nobody has: names below "invalid" do not exist (RFC 2606).
+/// An origin that no page has: names below "invalid" do not exist (RFC 2606).
 const FOREIGN: &str = "https://wsson-doctor.invalid";
 /// The user that it is, where a login has one.
 const USER: &str = "wsson-doctor";
@@ -173,7 +173,7 @@ impl Visit<'_> {
         counts.filter_map(|(rule, count)| Some((rule.clone(), count.as_u64()?))).collect()
     }
 
-    /// What a refusal means, and what helps.
+    /// The meaning of a refusal, and its cure.
     fn refused(&self, response: &Response, before: &BTreeMap<String, u64>) -> (String, String) {
         let status = response.status;
         let after = self.refusals();
@@ -201,7 +201,7 @@ impl Visit<'_> {
         }
     }
 
-    /// A page of another site, and a visitor who is not logged in: a proxy must not let them in by its own cleverness.
+    /// A page of another site, and a visitor without a login: a proxy must not let them in by its own cleverness.
     fn others_stay_out(&self, login: &Login, findings: &mut Findings) {
         let foreign = vec![("Origin", FOREIGN), ("Cookie", login.cookie.as_str())];
         let stranger = vec![("Origin", self.origin())];
@@ -250,7 +250,7 @@ impl Visit<'_> {
         }
     }
 
-    /// wsson pings who is silent; a proxy must not have cut the connection before.
+    /// wsson pings a silent client; a proxy must not have cut the connection before.
     fn quiet_time(&self, line: &mut Line, findings: &mut Findings) {
         let idle = Duration::from_millis(self.settings.timeouts.idle_ms);
         findings.note(&format!("waiting {} s for a ping (not with --quick)", idle.as_secs_f64()));
@@ -272,7 +272,7 @@ impl Visit<'_> {
     }
 }
 
-/// What helps against a refusal of the proxy's own.
+/// The cure for a refusal of the proxy's own.
 fn of_proxy(status: u16, location: &str) -> String {
     match status {
         301 | 302 | 303 | 307 | 308 => format!("wsson doctor with where it leads to: {location}"),
@@ -285,7 +285,7 @@ fn of_proxy(status: u16, location: &str) -> String {
     }
 }
 
-/// What helps against a refusal of wsson, by its rule.
+/// The cure for a refusal of wsson, by its rule.
 fn of_rule(rule: &str) -> &'static str {
     match rule {
         "missing_origin" | "origin_not_allowed" | "bad_origin" | "duplicate_origin" => {

@@ -1,6 +1,6 @@
 //! As much of a browser as a visit needs: a URL, a connection, a handshake, and frames.
 //!
-//! Nothing waits longer than it is told to.
+//! No step waits longer than its caller allows.
 
 use crate::net::tls::{Encrypted, connect};
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any response's head or first message here.
 const BYTES_MAX: usize = 256 * 1024;
-/// The nonce of RFC 6455 section 1.3, and what answers it.
+/// The nonce of RFC 6455 section 1.3, and the answer to it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(super) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -78,7 +78,7 @@ impl<S: Read + Write> ReadWrite for S {}
 pub(super) struct Line {
     stream: Box<dyn ReadWrite>,
     socket: TcpStream,
-    /// What was read and not yet used.
+    /// Bytes that were read and not yet used.
     buffer: Vec<u8>,
     /// The version of TLS, if it is encrypted.
     pub(super) tls: Option<String>,
@@ -170,7 +170,7 @@ impl Line {
         self.stream.flush()
     }
 
-    /// Says goodbye; who does not hear it will notice the end.
+    /// Sends a close; a server that misses it sees the end of the connection.
     pub(super) fn close(mut self) {
         let _ = self.send(CLOSE, &1000_u16.to_be_bytes());
     }

@@ -1,7 +1,7 @@
-//! `wsson init`: a configuration and a secret for a site, and what the site has to do, ready to be copied.
+//! `wsson init`: a configuration and a secret for a site, and the steps for the site, ready to be copied.
 //!
-//! It asks on a terminal what no option says. What it prints are the snippets of conf/ and of this folder with the
-//! site's own names in them; the tests log in with them.
+//! It asks on a terminal for the values that no option gives. It prints the snippets of conf/ and of this folder with
+//! the site's own names in them; the tests log in with them.
 //!
 //! Invariant: it overwrites nothing. A file that is there is either kept, as the secret, or a failure, as the
 //! configuration.
@@ -97,7 +97,7 @@ struct Asking<I, O> {
 }
 
 impl<I: BufRead, O: Write> Asking<I, O> {
-    /// The answer, or what stands in brackets when there is none.
+    /// The answer, or the value in brackets when there is none.
     fn ask(&mut self, question: &str, usual: &str) -> Result<String, Failure> {
         let brackets = if usual.is_empty() { String::new() } else { format!(" [{usual}]") };
         let failed = |error: io::Error| Failure::io("cannot ask", &error);
@@ -163,7 +163,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What was asked for must be a configuration that wsson takes.
+    /// The answers must make a configuration that wsson takes.
     fn judge(&self) -> Result<(), String> {
         match Settings::parse(&self.text(), self.folder()) {
             Ok(_) => Ok(()),
@@ -231,7 +231,7 @@ impl Plan {
         written.map_err(|error| cannot_write(&self.config, &error))
     }
 
-    /// What was made and what is left to do, in the order in which it is done.
+    /// The files that were made and the steps that are left, in their order.
     fn told(&self, made_secret: bool) -> String {
         let (config, secret) = (self.config.display(), self.secret());
         let secret = secret.display();
@@ -337,7 +337,7 @@ fn host(origin: &str) -> &str {
     }
 }
 
-/// The account that the package makes, if this is root, who alone can give a file to it.
+/// The account that the package makes, if this is root, as only root can give a file to it.
 fn account() -> Option<sys::User> {
     sys::is_root().then(|| sys::user(ACCOUNT).ok().flatten()).flatten()
 }
