@@ -1,4 +1,4 @@
-//! What the server takes from the heap: nothing for a message once it runs, and nothing for a client that
+//! The server's allocations on the heap: nothing for a message once it runs, and nothing for a client that
 //! is silent.
 //!
 //! The whole driver between sockets in memory, under an allocator that counts. The sockets allocate only
@@ -32,7 +32,7 @@ thread_local! {
 struct Counting;
 
 fn count(taken: i64, live: i64, bytes: i64) {
-    // Fails only while the thread ends, when nobody counts any more.
+    // Fails only while the thread ends, when the test counts no more.
     let _ = TAKEN.try_with(|cell| cell.set(cell.get() + taken));
     let _ = LIVE.try_with(|cell| cell.set(cell.get() + live));
     let _ = BYTES.try_with(|cell| cell.set(cell.get() + bytes));
@@ -112,7 +112,7 @@ const NOW: Now = Now { ms: 1000, unix_s: 1_700_000_000 };
 const READABLE: Ready = Ready { readable: true, writable: false, closed: false };
 
 impl Server {
-    /// Accepts so many clients and one backend; nobody has said anything yet.
+    /// Accepts this many clients and one backend; none has sent anything yet.
     fn with(clients: usize) -> Self {
         let mut settings = Settings { origins: vec!["https://example.com".into()], ..Settings::default() };
         settings.auth.secrets.push(Secret::new(*b"a secret for this test only"));

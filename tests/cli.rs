@@ -455,7 +455,7 @@ fn a_message_is_read_from_standard_input() {
 #[test]
 fn an_empty_message_is_not_sent() {
     let site = configured("");
-    // Nobody listens: had it tried to send, it would end with 7.
+    // No program listens: had it tried to send, it would end with 7.
     site.run(&["send", "--all"]).failed(2, "the message is empty, so nothing is sent");
     site.run(&["send", "--all", ""]).failed(2, "the message is empty");
     site.run(&["send", "--all", "--binary"]).failed(2, "the message is empty");
@@ -508,7 +508,7 @@ fn another_control_socket_can_be_named() {
     assert_eq!(server.join().expect("the server's thread"), b"2bhi", "relative to the working folder");
 }
 
-/// Who may talk to the server need not be able to read its secret.
+/// A user that may talk to the server need not be able to read its secret.
 #[test]
 fn send_reads_no_secret() {
     let site = configured("");
@@ -518,7 +518,7 @@ fn send_reads_no_secret() {
     assert_eq!(server.join().expect("the server's thread"), b"2bhi");
 }
 
-/// A half of them is enough; who is not there is told.
+/// A half of them is enough; the answer names those that are not there.
 #[test]
 fn addresses_that_name_nobody_are_told() {
     let site = configured("");

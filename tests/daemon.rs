@@ -1,7 +1,7 @@
 //! operations.md, "Command line" and "Process", through the real binary: start, stop, restart, reload, status, as
-//! root and as somebody else, racing, killed, with full disks and files in the way.
+//! root and as another user, racing, killed, with full disks and files in the way.
 //!
-//! Nothing here sleeps to wait for a server: `start` returns when it listens, and what takes time is asked for
+//! Nothing here sleeps to wait for a server: `start` returns when it listens, and slow effects are asked for
 //! until a deadline. Every test has a folder of its own and ends what it has started.
 
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ const SECRET: &str = "daemon-tests-only-5e4d1c0b";
 /// Debian's nobody and nogroup.
 const NOBODY: u32 = 65_534;
 
-/// A folder with a configuration, and whatever is started with it.
+/// A folder with a configuration, and all processes that are started with it.
 struct Site {
     folder: TempDir,
     top: String,
@@ -602,7 +602,7 @@ fn a_bad_file_takes_a_kept_server_down_for_one_attempt_only() {
         site.wsson("status").is(0).says("failed, and changed nothing: ");
         assert!(site.read("wsson.log").contains("error configuration_refused reason="));
         end(running, &site);
-        // Whoever restarts with the same file again is told again.
+        // A restart with the same file again gives the same error.
         run(&site).is(1).says(again);
         let running = serve(&site);
         let site = site.configured("on_message = \"log\"");
@@ -631,7 +631,7 @@ fn reload_asks_the_server_that_knows_its_secret() {
     if is_root() {
         site.wsson("check").is(0).says("names no secret: its server is given one by its environment");
     }
-    // What the server cannot read is told by the server.
+    // The server reports the files that it cannot read.
     fs::remove_file(site.path("secret")).expect("ours");
     site.wsson("reload").is(1).says("the server has not reloaded: cannot read the secret");
 }
@@ -1142,7 +1142,7 @@ fn sockets_that_were_not_handed_in_are_not_taken() {
     assert!(!site.path("wsson.pid").exists());
 }
 
-/// A Unix socket with a full backlog that nobody accepts from: what a stopped or stuck server is to those who connect.
+/// A Unix socket with a full backlog that no program accepts from: as a stopped or stuck server looks to clients.
 const HANGING: &str = "
 import socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -1205,7 +1205,7 @@ fn both_protocols_may_have_one_port() {
     }
 }
 
-/// A log that nobody would read is no log: the start says so, as does `check`.
+/// A log without a reader is no log: the start says so, as does `check`.
 #[test]
 fn without_a_syslog_it_does_not_start_in_silence() {
     if Path::new("/dev/log").exists() {

@@ -142,7 +142,7 @@ fn the_page_comes_with_its_headers_and_logs_in() {
     assert!(page.contains(&format!("<style nonce=\"{nonce}\">")));
     assert!(!page.contains(" onclick") && !page.contains("@NONCE@") && !page.contains("style=\""));
 
-    // Who is logged in stays who he is; a nonce is never used twice.
+    // A visitor who is logged in keeps the login; a nonce is never used twice.
     let cookies = Demo::cookies(&page);
     let again = demo.get("/", &format!("{}{cookies}", demo.host()));
     assert!(!again.contains("Set-Cookie") && !again.contains(nonce), "{again}");
@@ -205,7 +205,7 @@ fn say(stream: &mut BufReader<TcpStream>, data: &[u8]) {
     stream.get_mut().write_all(&frame).expect("it reads");
 }
 
-/// The page's button: to everybody, or to the visitor's own tabs, never to somebody else's; anything else is nothing.
+/// The page's button: to all, or to the visitor's own tabs, never to another visitor's; anything else is nothing.
 #[test]
 fn a_page_sends_to_everybody_or_to_its_own_tabs() {
     let demo = Demo::start(&["--port", "0"]);

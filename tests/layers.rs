@@ -1,5 +1,5 @@
-//! The import law of the house (docs/architecture.md, "Import law"), as a test: who may know whom, and which words a layer
-//! must not mention.
+//! The import law of the house (docs/architecture.md, "Import law"), as a test: which module may import which, and
+//! which words a layer must not mention.
 //!
 //! It cuts every `src/**/*.rs` into words (comments and literals fall away) and judges each path that is imported or
 //! written in place. It trusts no naming habit: a module without a row in `PARTS` breaks the law until it gets one.
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 struct Part(&'static str, u8, &'static [&'static str], &'static [&'static str]);
 
 const PARTS: &[Part] = &[
-    // 0: bytes and values. They know nobody, but for what they are made of.
+    // 0: bytes and values. They import nothing but their own parts.
     Part("key", 0, &[], &[]),
     Part("words", 0, &[], &[]),
     Part("clock", 0, &["key"], &[]),

@@ -1,4 +1,4 @@
-//! Man pages and completions say what the program says: held against `wsson help` and the configuration's keys.
+//! Man pages and completions agree with the program: held against `wsson help` and the configuration's keys.
 //!
 //! A command, an option or a key that is added, renamed or removed in one place only fails here.
 
@@ -298,7 +298,7 @@ fn numbers(text: &str) -> BTreeSet<u8> {
     text.split([' ', ',', ';', '.', '\n']).filter_map(|word| word.parse().ok()).collect()
 }
 
-/// What scripts rely on stands in two places, and cli.rs holds the program against it.
+/// The exit codes that scripts rely on stand in two places, and cli.rs holds the program against it.
 #[test]
 fn the_manual_and_the_help_have_the_same_exit_codes() {
     let page = conf("man/wsson.8");

@@ -2,7 +2,8 @@
 //! wsson's own and at /ws of the site's.
 //!
 //! curl is the browser: it does TLS, asks for the upgrade and shows the answer. Needs nginx, Apache, HAProxy, Caddy, curl
-//! and openssl, and tells when one of them is missing; with WSSON_REQUIRE_TOOLS=1 in the environment that is a failure.
+//! and openssl, and reports when one of them is missing; with WSSON_REQUIRE_TOOLS=1 in the environment that is a
+//! failure.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -343,7 +344,7 @@ impl Site {
         header.trim().trim_start_matches("Cookie: ").to_owned()
     }
 
-    /// A browser that opens a WebSocket: its answer and whatever is pushed, until the server says goodbye.
+    /// A browser that opens a WebSocket: its answer and all pushed messages, until the server says goodbye.
     fn browser(&self, origin: &str) -> Child {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--include", "--insecure", "--no-buffer", "--http1.1", "--max-time", "30"]);

@@ -13,7 +13,7 @@ fn the_page_has_a_row_for_each_rule() {
     assert_eq!(found, wanted, "the table should be:\n{}", wanted.join("\n"));
 }
 
-/// Whoever meets a rule in the log finds what to do about it.
+/// An administrator who meets a rule in the log finds the cure.
 #[test]
 fn the_page_on_trouble_has_every_rule_and_no_other() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md"))

@@ -156,7 +156,7 @@ fn haproxy_accepts_its_snippet() {
 fn caddy_accepts_its_snippet() {
     let path = conf("caddy/Caddyfile");
     let path = path.to_str().expect("UTF-8");
-    // Not `validate`: that makes Caddy's folders in the home of whoever runs the tests.
+    // Not `validate`: that makes Caddy's folders in the home of the tests' user.
     let Some(output) = judge("caddy", &["adapt", "--adapter", "caddyfile", "--config", path]) else { return };
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains(r#""dial":"127.0.0.1:8099""#), "{}", said(&output));
@@ -210,7 +210,7 @@ fn logrotate_rotates_and_the_server_opens_the_new_log() {
     let status = format!("{} status -c {}", env!("CARGO_BIN_EXE_wsson"), site.at("wsson.toml"));
     let words = [
         ("/var/log/wsson/*.log", site.at("*.log")),
-        // The user is the package's; systemd would be told to signal its own service.
+        // The user is the package's; the test would make systemd signal its own service.
         ("    su wsson wsson\n", String::new()),
         ("-d /run/systemd/system", "-d /no/systemd".into()),
         ("/usr/bin/wsson status", status),

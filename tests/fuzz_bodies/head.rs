@@ -1,4 +1,4 @@
-//! Fuzz body: whatever a stranger sends as a request head, and however it is cut, the verdict is the same, and an
+//! Fuzz body: for any bytes of a stranger as a request head, however it is cut, the verdict is the same, and an
 //! accepted head has one reading only.
 //!
 //! Input: a byte for the cuts, then what comes over the wire.

@@ -71,7 +71,7 @@ fn one_body(framing: Framing, wire: &[u8], piece_bytes: usize) -> Result<Option<
     Ok(None)
 }
 
-/// As somebody reads who has everything: heads by the reader that has a target of its own, bodies line by line.
+/// As a reader that has all bytes: heads by the reader that has a target of its own, bodies line by line.
 fn plain(wire: &[u8]) -> Found {
     let (mut found, mut rest) = (Vec::new(), wire);
     while let Some((framing, body_at)) = head(rest, usize::MAX) {

@@ -75,7 +75,7 @@ fn bytes(script: &mut Script<'_>) -> Vec<u8> {
 struct Wire {
     to_server: VecDeque<u8>,
     from_server: Vec<u8>,
-    /// Bytes the server may write before it is told to wait.
+    /// Bytes the server may write before the socket makes it wait.
     room: usize,
     token: Option<Token>,
     /// What the next poll tells.
@@ -136,7 +136,7 @@ impl Drop for Socket {
     }
 }
 
-/// Who waits to be accepted, and what `accept` fails with instead, once.
+/// The connections that wait to be accepted, and the error that `accept` gives instead, once.
 #[derive(Clone, Debug, Default)]
 struct Door {
     waiting: Rc<RefCell<VecDeque<Shared>>>,
@@ -161,7 +161,7 @@ impl Listen for Door {
 /// Does what clients ask for with the first byte of a message.
 #[derive(Debug, Default)]
 struct App {
-    /// Handshakes whose end was not told.
+    /// Handshakes whose end the application has not heard of.
     open: usize,
 }
 
@@ -346,7 +346,7 @@ impl World {
         }
     }
 
-    /// A request of somebody who is logged in, now or long ago.
+    /// A request with a login, of now or of long ago.
     fn request(&self, script: &mut Script<'_>) -> Vec<u8> {
         let who = script.number();
         let (token, user) = (TOKENS[who & 1], ["1", "2"][who >> 1 & 1]);
@@ -418,7 +418,7 @@ impl World {
         assert!(self.driver.hub.clients() <= 5);
     }
 
-    /// Everybody reads, then the server is told to end.
+    /// All peers read, then the server is asked to end.
     fn end(mut self) {
         self.rest(); // whose time is up is not cut by what follows
         let everybody = || self.clients.iter().chain(&self.backends);
@@ -594,7 +594,7 @@ fn follow(message: &mut Option<(bool, Vec<u8>)>, first: u8, payload: &[u8]) {
 }
 
 /// Replies in the form of COMMANDS.md; an error is the last one. Without one, and when the server was not
-/// told to end before, every command was answered in its order.
+/// asked to end before, every command was answered in its order.
 fn check_backend(mut bytes: &[u8], whole: bool, owed: Option<&str>) {
     let mut letters = String::new();
     while !bytes.is_empty() {

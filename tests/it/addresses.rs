@@ -1,4 +1,4 @@
-//! COMMANDS.md, "Addresses": whom a list names, what goes to them, and what is answered.
+//! COMMANDS.md, "Addresses": the connections that a list names, the messages to them, and the answers.
 
 use crate::backend::{Backend, command};
 use crate::client::{BINARY, Client, Cookies, Frame, fresh_token, hex, now};
@@ -69,7 +69,7 @@ fn a_connection_is_named_by_what_wsson_calls_it() {
     let (server, mut backend) = users();
     let mut first = client(&server, "ann");
     let mut second = client(&server, "ann");
-    // The names are nobody's business but wsson's; the first connection that a server accepts has this one.
+    // The names mean nothing to a backend; the first connection that a server accepts has this one.
     ask(&mut backend, 'x', "c:0-1 hi", r#"{"connections":1,"away":0,"absent":[],"refused":0}"#);
     backend.command('w', "u:ann,-c:0-1 not to the first");
     backend.done();
@@ -331,7 +331,7 @@ fn groups_are_joined_written_to_and_left() {
     ["to the room", "only ann"].iter().for_each(|text| ann.expect_text(text));
     ["to the room", "but ann"].iter().for_each(|text| bob.expect_text(text));
     expect_nothing(&mut [&mut ann, &mut bob, &mut carl]);
-    // A group lives as long as somebody is in it.
+    // A group lives as long as it has a member.
     ask(&mut backend, 'k', "g:room,g:shop/7", r#"{"connections":2}"#);
     ask(&mut backend, 'o', "g:room,g:shop/7,*", r#"{"g:room":0,"g:shop/7":0,"*":1}"#);
     for wrong in ["room", "a,, u:ann", "room u:", ""] {

@@ -1,4 +1,4 @@
-//! COMMANDS.md, "Commands" and "Rules": each command, its reply, and who gets what.
+//! COMMANDS.md, "Commands" and "Rules": each command, its reply, and its receivers.
 
 use crate::backend::{Backend, Status, command};
 use crate::client::{BINARY, Client, Cookies, Frame, close, fresh_token};

@@ -101,7 +101,7 @@ fn the_first_bytes_of_other_protocols_execute_nothing() {
         // Gopher: a selector.
         b"/5bHELLO\r\n",
         b"1/5bHELLO\t\r\n",
-        // HTTP with a method that somebody chose.
+        // HTTP with a method that an attacker chose.
         b"5bHELLO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"0b / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"0p0b / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",

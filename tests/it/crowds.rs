@@ -1,5 +1,5 @@
-//! Many connections at once: strangers who wait, those who were refused, browsers that come back all together, a process
-//! that was stopped.
+//! Many connections at once: strangers that wait, those that were refused, browsers that come back all together, a
+//! process that was stopped.
 
 use crate::backend::Backend;
 use crate::client::{Client, Cookies, Head, PING, PONG, frame, fresh_token, refusal};

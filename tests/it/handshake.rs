@@ -1,4 +1,4 @@
-//! endpoint.md, "Handshake": who is let in, and each row of the table of refusals, in its order.
+//! endpoint.md, "Handshake": the logins that are let in, and each row of the table of refusals, in its order.
 
 use crate::backend::Backend;
 use crate::client::{Client, Cookies, Head, KEY, Response, frame, read_refusal, refusal};

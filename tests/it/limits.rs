@@ -1,4 +1,4 @@
-//! endpoint.md, "Limits and timers": how many may come, and how much may wait for one of them.
+//! endpoint.md, "Limits and timers": how many clients may come, and how many bytes may wait for one.
 
 use crate::backend::{Backend, command};
 use crate::client::{

@@ -1,7 +1,7 @@
 //! The real binary as a child process, over real sockets. One module per subject of the design pages.
 //!
 //! The clients and backends here are written from RFC 6455 and from the control protocol's page, not from the
-//! server's code: where both are wrong in the same way, nobody would notice. Nothing sleeps to wait for the server:
+//! server's code: where both are wrong in the same way, no test would notice. Nothing sleeps to wait for the server:
 //! a test waits for readiness, for a reply, or for the end of a connection, each with a deadline.
 
 #[path = "../rig/mod.rs"]

@@ -1,4 +1,4 @@
-//! `limits.queued`: nobody pays for what a slow reader holds back, and what the server keeps for one is counted.
+//! `limits.queued`: no other client pays for the messages that a slow reader holds back, and the server counts them.
 
 use crate::backend::{Backend, to};
 use crate::client::{Client, Frame, frame};
@@ -85,7 +85,7 @@ fn small_messages_that_nobody_reads_stay_within_the_limit() {
     assert!(grown_kib < 8000, "RSS grew by {grown_kib} KiB for 2.7 MB");
 }
 
-/// A client that was told that it is too slow, and does not read that either, goes before anybody who is open.
+/// A client that was closed as too slow, and does not read that either, goes before any that is open.
 #[test]
 fn who_is_on_his_way_out_goes_first() {
     let server = Setup::new()

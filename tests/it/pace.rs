@@ -1,4 +1,4 @@
-//! Backends that are faster than a client reads: the client gets everything, and a slow one holds nobody up.
+//! Backends that are faster than a client reads: the client gets everything, and a slow one holds no other up.
 
 use crate::backend::{Backend, command, to};
 use crate::client::{Client, Cookies};

@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::server::{Address, Server, Setup, free_port};
 
-/// So many that all of them in one process is as likely as heads 48 times in a row.
+/// This many, so that all of them in one process is as likely as heads 48 times in a row.
 const CLIENTS: usize = 48;
 
 fn on(port: u16) -> Setup {
@@ -50,7 +50,7 @@ fn two_processes_share_a_port_and_each_has_its_own_clients() {
         assert_eq!(backend.status().number("accepted"), clients.len() as u64, "status counts its own");
     }
 
-    // A broadcast stays in its process; sent to both, it reaches everybody once.
+    // A broadcast stays in its process; sent to both, it reaches every client once.
     backends[0].command('b', "to one");
     backends[0].done();
     of[0].iter_mut().for_each(|client| client.expect_text("to one"));

@@ -178,7 +178,7 @@ fn a_torn_file_gives_every_whole_line() {
     }
 }
 
-/// Whatever was answered before a SIGKILL holds after it.
+/// All that was answered before a SIGKILL holds after it.
 #[test]
 fn what_was_answered_outlives_a_kill() {
     let kept = Kept::new();

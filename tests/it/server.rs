@@ -241,7 +241,7 @@ impl Server {
         self.running.signal(name);
     }
 
-    /// The exit code of a server that was told to end.
+    /// The exit code of a server that was asked to end.
     #[track_caller]
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.running.code()

@@ -83,7 +83,7 @@ mod with_tls {
         }
     }
 
-    /// Where every reload made a new key for tickets, each was a full handshake for everybody.
+    /// Where every reload made a new key for tickets, each was a full handshake for every client.
     #[test]
     fn tickets_outlive_a_reload_while_the_certificate_stays() {
         let mut server = Setup::new().tls("curve").start();

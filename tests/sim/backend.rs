@@ -177,7 +177,7 @@ impl Backend {
         let bytes = cx.messages[number].bytes.clone();
         *cx.broadcast_bytes += bytes.len() + 14;
         if cx.plan.addresses {
-            // Alone everybody is a broadcast. With an exception each of them is looked for.
+            // `*` alone is a broadcast. With an exception each of them is looked for.
             let alone = number % 2 == 0;
             let list = if alone { "* " } else { "*,-t:nobody-x,* " };
             return self.command(cx, if text { b'w' } else { b'W' }, &[list.as_bytes(), &bytes].concat());
@@ -418,7 +418,8 @@ impl Backend {
     ) -> Result<bool, String> {
         if second {
             self.unsure = false;
-            // The first one may have been lost to silence, or with its last client; then nobody knows any more what belongs to what.
+            // The first one may have been lost to silence, or with its last client; then the model cannot match the
+            // rest any more.
             if yes && !self.doubt && !cx.plan.can.stall {
                 return Err("a second lock".into());
             }

@@ -1,4 +1,4 @@
-//! A model browser: it asks for a WebSocket, talks, reads, and judges everything it is told.
+//! A model browser: it asks for a WebSocket, talks, reads, and judges every byte that it gets.
 
 use crate::common::{Context, Message, Party, Target};
 use crate::plan::ORIGIN;
@@ -446,7 +446,7 @@ impl Browser {
     /// its concern, unless all of it together is too much: then it goes if something waits for it.
     fn may_overflow(&self, cx: &Context<'_>) -> bool {
         let limits = &cx.plan.settings.limits;
-        // Who takes everything at once is never closed for what backends broadcast: they are held back.
+        // A browser that takes everything at once is never closed for what backends broadcast: they are held back.
         let quiet = cx.plan.can.quiet;
         let held_back = |message: &Message| quiet && message.target == Target::All;
         let missed = cx.messages.iter().enumerate().filter(|(number, message)| {
@@ -485,7 +485,7 @@ impl Browser {
         if self.left || cx.plan.can.stall || cx.draining || crammed {
             return Ok(());
         }
-        // Who lingers makes room for others, and so does who asks.
+        // A lingering connection makes room for others, and so does one that asks.
         let crowded = cx.plan.settings.limits.unauthenticated.is_some_and(|max| max < 50)
             || cx.crowd >= cx.plan.sockets_max;
         match self.phase {
@@ -535,7 +535,7 @@ impl Browser {
         Ok(())
     }
 
-    /// What the application broadcast is for those that were open at that moment, and for nobody else.
+    /// The application's broadcasts are for the clients that were open at that moment, and for no others.
     pub(crate) fn judge_broadcasts(
         &self,
         cx: &Context<'_>,

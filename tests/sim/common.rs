@@ -1,4 +1,4 @@
-//! What browsers and backends of a world share: the messages ever sent, and the moment.
+//! The state that browsers and backends of a world share: the messages ever sent, and the moment.
 
 use crate::net::Shared;
 use crate::plan::Plan;
@@ -6,14 +6,14 @@ use crate::rng::Rng;
 use std::collections::BTreeMap;
 use wsson::testing::timers::Now;
 
-/// Who sent a message.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Party {
     Browser(usize),
     Backend(usize),
 }
 
-/// Whom it is for.
+/// Its receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     All,
@@ -26,7 +26,7 @@ pub(crate) enum Fate {
     Unknown,
     /// The server said that it took it.
     Acked,
-    /// The server said that nobody was there to take it.
+    /// The server said that no client was there to take it.
     Refused,
 }
 
@@ -95,7 +95,7 @@ impl Context<'_> {
         number
     }
 
-    /// Somebody got this message, or was told what became of it.
+    /// A browser got this message, or a backend its outcome.
     pub(crate) fn executed(&mut self, number: usize) {
         let last = self.executed.entry(self.messages[number].from).or_default();
         *last = number.max(*last);

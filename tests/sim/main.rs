@@ -2,7 +2,7 @@
 //! model browsers and backends that speak an encoding of their own (design: testing.md).
 //!
 //! Each seed is a small world. After every turn everything is recounted (`Driver::audit`), every byte that
-//! a peer gets is judged when it reads it, and at the end the faults stop and whatever was promised must
+//! a peer gets is judged when it reads it, and at the end the faults stop and every promised message must
 //! have come. A failure prints its seed and the last lines of its trace; `SIM_FROM=seed SIM_SEEDS=1` runs
 //! it alone, `SIM_SEEDS=1000000` runs longer.
 

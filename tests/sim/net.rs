@@ -67,7 +67,7 @@ pub(crate) struct Conn {
     fin_arrived: bool,
     /// The connection is broken, as the server sees it.
     reset: bool,
-    /// Nobody is there any more: what the server writes comes back as a reset.
+    /// The peer is gone: the server's writes come back as a reset.
     abandoned: bool,
     /// Written by the server, not yet read by the peer.
     tx: Vec<u8>,
@@ -196,7 +196,7 @@ impl Net {
         self.conns[id].token.is_none() && !self.conns[id].server_closed
     }
 
-    /// Whether the server should have noticed that nobody is there.
+    /// Whether the server should have noticed that the peer is gone.
     pub(crate) fn peer_left(&self, id: usize) -> bool {
         let conn = &self.conns[id];
         conn.fin_arrived || conn.reset
@@ -481,7 +481,7 @@ pub(crate) struct Records {
 const RECORD_BYTES: usize = 300;
 
 impl Records {
-    /// Reads the socket once, whatever it still holds of a record that was cut.
+    /// Reads the socket once, also while it still holds a part of a cut record.
     fn read(&mut self, net: &Shared, id: usize, buffer: &mut [u8]) -> io::Result<usize> {
         self.costly = self.costly.saturating_sub(1);
         let mut sealed = [0; RECORD_BYTES];

@@ -44,7 +44,7 @@ pub(crate) struct Can {
     pub(crate) lock: bool,
     pub(crate) broadcast: bool,
     pub(crate) reload: bool,
-    /// Nobody says anything but backends, which broadcast a lot to browsers that take it.
+    /// Only backends send, and broadcast a lot to browsers that take it.
     pub(crate) quiet: bool,
     /// The application broadcasts when a client has left.
     pub(crate) farewell: bool,
@@ -157,7 +157,7 @@ fn settings(rng: &mut Rng, can: Can) -> Settings {
     limits.control_payload_bytes = 100_000;
     limits.control_outbox_bytes = rng.pick(&[1, 40, 1000, 1 << 20]);
     let timeouts = &mut settings.timeouts;
-    // Where no long times pass, nobody is to be closed for silence.
+    // Where no long times pass, no peer is to be closed for silence.
     let mut pick = |short: &[u64]| if can.stall { rng.pick(short) } else { 20_000 };
     timeouts.handshake_ms = pick(&[500, 5000]);
     timeouts.idle_ms = pick(&[700, 3000, 15_000]);

@@ -20,7 +20,7 @@ const ROUNDS_MAX: usize = 20_000;
 /// The application: it does what the ninth byte of a message says.
 #[derive(Default)]
 struct App {
-    /// Who is open, and the number of the last message of each.
+    /// The open clients, and the number of the last message of each.
     open: Vec<(ClientId, Option<usize>)>,
     /// The browser whose request was judged last, and which browser each client is.
     asks: usize,
@@ -182,7 +182,7 @@ impl World {
         }
         self.heal()?;
         self.judge()?;
-        // Who comes in later brings traffic with him.
+        // A browser that comes later brings traffic of its own.
         if self.draining.is_none() && self.waiting_outside() == 0 && self.rng.chance(30) {
             self.stay_idle()?;
         }
@@ -383,7 +383,7 @@ impl World {
         Ok(())
     }
 
-    /// Whoever says nothing is gone in time.
+    /// A silent peer is gone in time.
     fn check_silence(&self) -> Result<(), String> {
         if self.plan.can.reload {
             return Ok(());
@@ -412,7 +412,7 @@ impl World {
 
     // The end.
 
-    /// The faults are over: whatever waits must come, without the help of a long time.
+    /// The faults are over: all that waits must come, without the help of a long time.
     fn heal(&mut self) -> Result<(), String> {
         trace("heal", 0, 0);
         self.healing = true;
@@ -431,7 +431,7 @@ impl World {
         Ok(())
     }
 
-    /// Until nobody has anything to do.
+    /// Until no peer has anything to do.
     fn settle(&mut self) -> Result<(), String> {
         for _ in 0..ROUNDS_MAX {
             self.net.borrow_mut().travel(true);
@@ -473,7 +473,7 @@ impl World {
         Ok(())
     }
 
-    /// SIGTERM: everybody is told, and everything ends in time.
+    /// SIGTERM: every client gets a close, and every connection ends in time.
     fn finish_draining(&mut self) -> Result<(), String> {
         if self.draining.is_none() {
             self.drain();
@@ -488,7 +488,7 @@ impl World {
         self.nothing_is_left()
     }
 
-    /// Nobody has anything to say, and pings are answered: nobody is closed, however long it takes.
+    /// All peers are silent, and pings are answered: none is closed, however long it takes.
     fn stay_idle(&mut self) -> Result<(), String> {
         let timeouts = self.plan.settings.timeouts.clone();
         let patience_ms = timeouts.idle_ms.min(timeouts.pong_ms).min(timeouts.control_ms);
@@ -524,7 +524,7 @@ impl World {
         self.turn()
     }
 
-    /// Nobody says anything any more: everybody is gone in time.
+    /// No peer sends anything any more: all are gone in time.
     fn fall_silent(&mut self) -> Result<(), String> {
         self.plan.can.stall = true;
         self.browsers.iter_mut().for_each(Browser::go_mute);
@@ -535,7 +535,7 @@ impl World {
         if self.plan.can.expire || self.plan.can.jump || self.plan.can.reload {
             left_ms += 60_000;
         }
-        // Whom no place was free for comes in when the others are gone.
+        // A browser that no place was free for comes in when the others are gone.
         left_ms *= 1 + self.waiting_outside() as u64;
         while left_ms > 0 {
             let ms = left_ms.min(200);
