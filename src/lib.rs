@@ -1,7 +1,7 @@
 //! wsson pushes messages from any web backend to logged-in browsers over WebSocket.
 //!
-//! Most people want the program of the same name: README.md tells how to run it, COMMANDS.md what backends say to it. This
-//! library is what the program is made of, and a server with an application of its own is a [`Handler`]:
+//! Most people want the program of the same name: README.md tells how to run it, COMMANDS.md has the commands of backends. The
+//! program is made of this library, and a server with an application of its own is a [`Handler`]:
 //!
 //! ```no_run
 //! use wsson::{ClientId, Handler, Hub, Kind, Secret, Server, Settings};
@@ -40,27 +40,29 @@
 //! The folders are the layers. Each knows those above it in this list, never those below; `tests/layers.rs` reads the
 //! source and says so.
 //!
-//! **0: bytes and values.** Pure. They know nobody, and mention no socket, file, thread, clock or randomness.
+//! **0: bytes and values.** Pure. They mention no peer, socket, file, thread, clock or randomness.
 //!
 //! * `wire`: bytes to values and back: `frame` (RFC 6455), `http` (a request head becomes a [`Request`]),
-//!   `command` (the control protocol).
-//! * `auth`: cookies, digest and origin; who is there.
+//!   `command` (the control protocol), `json`.
+//! * `auth`: cookies, JWTs and digests to an [`Identity`]; tickets for groups, revocations, origins.
 //! * `config`: the settings, their defaults, and the reason of every limit.
 //! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
 //! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
-//! * `date`: days and dates, for the log and for what certificates say.
+//! * `key`: the keys of peers, a type for each kind.
+//! * `date`: days and dates, for the log and for certificates.
 //! * `words`: looking for bytes eight at a time.
-//! * `rule`: what a connection that did not become a client has broken; names for log, counters and documentation.
+//! * `rule`: the rules that a connection breaks which does not become a client; names for log, counters and documentation.
 //! * `stats`: counters, and the status as JSON.
 //!
 //! **1: peers.** Pure state machines. `peer::client` is one browser connection, `peer::backend` one control connection.
 //!
-//! **2: the hub.** `roster` knows who is here. `hub` holds all peers, and queues what is to be sent. `dispatch` executes a
-//! backend's commands on it. `handler` has the trait of applications and turns a client's bytes into its callbacks.
+//! **2: the hub.** `roster` has the clients that are here, with their names and deadlines. `hub` is the server: the floor (roster
+//! and delivery, changed through a `Settled` alone), the backends, the rules in force. `dispatch` executes a backend's
+//! commands on it. `handler` has the trait of applications and turns a client's bytes into its callbacks.
 //!
 //! **3: sockets.** `driver` is one turn of the loop over any kind of socket; the simulator brings its own. `net` has
 //! addresses, listeners and transports (TCP, Unix, TLS). `remote` sends from other threads. `server` holds the poll, and
-//! is the [`Server`] that everything is reached by. `sys` is the only file with unsafe code: what libc alone can do.
+//! is the [`Server`] that everything is reached by. `sys` is the only file with unsafe code: system calls that only libc gives.
 //!
 //! **4: the process.** `daemon` has the PID file, detaching, privileges, reload, logs and systemd; `cli` the command line.
 //!
@@ -68,18 +70,18 @@
 //!
 //! The reactor polls, and sleeps until the next deadline unless something is left over. It takes the time once. Then:
 //!
-//! 1. *Events.* What is readable is read into one scratch buffer, and pumped through the hub into callbacks or commands. They
-//!    only queue. What became writable is remembered. When 64 clients wait for something of their own, those are flushed
-//!    before the next event: what they get is still in the cache.
+//! 1. *Events.* Readable peers are read into one scratch buffer, and pumped through the hub into callbacks or commands. They
+//!    only queue. Peers that became writable are remembered. When 64 clients wait for something of their own, those are flushed
+//!    before the next event: their messages are still in the cache.
 //! 2. *Run.* Peers that had more to do than their share in an earlier turn get another one.
 //! 3. *Accept*, a bounded number for each listener.
 //! 4. *Time.* Deadlines that have come: pings, expired logins, dead peers, lost locks.
-//! 5. *Flush.* What was queued leaves, in fair order and one bounded piece for each peer. What is meant for one client goes
+//! 5. *Flush.* Queued messages leave, in fair order and one bounded piece for each peer. Those for one client or a few go
 //!    before broadcasts.
-//! 6. *Reap.* Peers that are over are removed. Five seconds after that, tables that a crowd has left shrink.
+//! 6. *Reap.* Peers that are over are removed. Five seconds after that, sparse tables shrink.
 //!
 //! Only the flush writes to a socket, and only the reaping removes a peer. Every loop has a bound. Readiness is
-//! edge-triggered, so whoever stops early leaves a note, and a turn that leaves a note makes the next poll not sleep.
+//! edge-triggered, so code that stops early leaves a note, and a turn that leaves a note makes the next poll not sleep.
 //!
 //! ## How data flows
 //!
@@ -92,7 +94,7 @@
 //!   flush spreads over as many turns as it takes. A backend that is faster than the sockets waits.
 //! * *A confirmed message:* the token is looked up, the frame queued for its connections or not, and `A` or `N` is queued for the
 //!   backend, in the order of its commands.
-//! * *The end:* listeners are closed, every client gets 1001, what waits is flushed, and the loop ends when all are gone or
+//! * *The end:* listeners are closed, every client gets 1001, the outboxes are flushed, and the loop ends when all are gone or
 //!   `timeouts.drain` is over.
 //!
 //! ## What holds everywhere
@@ -100,7 +102,7 @@
 //! * An id ([`ClientId`]) has a generation: a stale one is an ordinary `false`, never another visitor's connection.
 //! * An open, silent client owns no heap buffer.
 //! * Every queue, buffer, loop and count has a named bound.
-//! * What peers do wrong is a value that knows its wire meaning, and ends one connection. Only the start and the poll itself
+//! * An error of a peer is a value that knows its wire meaning, and ends one connection. Only the start and the poll itself
 //!   end the process.
 
 // 0: bytes and values
@@ -144,7 +146,7 @@ pub use server::{Server, Signal, StartError, Wake};
 pub use wire::frame::{CloseCode, Kind};
 pub use wire::http::Request;
 
-/// What the tests and the fuzz targets of this repository need beyond that. It changes without notice.
+/// Items that the tests and the fuzz targets of this repository need beyond those. It changes without notice.
 #[doc(hidden)]
 pub mod testing {
     pub mod auth {
