@@ -4,25 +4,27 @@
 //! Nothing here sleeps to wait for a server: `start` returns when it listens, and slow effects are asked for
 //! until a deadline. Every test has a folder of its own and ends what it has started.
 
+mod rig;
+
+use rig::{CONFIG, Ended, PATIENCE, Running, WSSON, eventually, free_port, is_root, signal_to};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const SECRET: &str = "daemon-tests-only-5e4d1c0b";
 /// Debian's nobody and nogroup.
 const NOBODY: u32 = 65_534;
 
 /// A folder with a configuration, and all processes that are started with it.
 struct Site {
-    folder: TempDir,
+    files: rig::Site,
     top: String,
 }
 
@@ -33,37 +35,20 @@ impl Site {
 
     /// With more lines at the top of the configuration.
     fn with(top: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let site = Self { folder, top: String::new() };
+        let site = Self { files: rig::Site::new(), top: String::new() };
         site.configured(top)
     }
 
     fn configured(mut self, top: &str) -> Self {
         self.top = top.to_owned();
-        let mut text = String::new();
-        for (key, value) in [
-            ("servers", "\"unix://server.sock\""),
-            ("control", "\"unix://control.sock\""),
-            ("pid", "\"wsson.pid\""),
-            ("log", "\"./wsson.log\""),
-            ("origins", "[\"https://example.com\"]"),
-        ] {
-            if !top.lines().any(|line| line.starts_with(&format!("{key} ="))) {
-                text += &format!("{key} = {value}\n");
-            }
-        }
-        text += &format!("secret = \"{SECRET}\"\n{top}\n");
-        fs::write(self.path("wsson.toml"), text).expect("the configuration can be written");
-        fs::set_permissions(self.path("wsson.toml"), fs::Permissions::from_mode(0o600))
-            .expect("its mode can be set");
+        self.write(CONFIG, &rig::config(&format!("secret = \"{SECRET}\"\n{top}")), 0o600);
         self
     }
 
     /// Gives the folder and the configuration to an ordinary user.
     fn given_to(self, user: u32) -> Self {
-        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755))
-            .expect("the folder is ours");
-        for path in [self.folder.path().to_owned(), self.path("wsson.toml")] {
+        fs::set_permissions(self.folder(), fs::Permissions::from_mode(0o755)).expect("the folder is ours");
+        for path in [self.folder().to_owned(), self.path(CONFIG)] {
             chown(path, Some(user), Some(user)).expect("root may give files away");
         }
         self
@@ -73,25 +58,6 @@ impl Site {
         self.top.lines().find(|line| line.starts_with("pid =")).unwrap_or("pid = \"wsson.pid\"")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
-    }
-
-    fn command(&self, command: &str) -> Command {
-        let mut wsson = Command::new(env!("CARGO_BIN_EXE_wsson"));
-        wsson.arg(command).arg("-c").arg(self.path("wsson.toml")).stdin(Stdio::null());
-        wsson
-    }
-
-    #[track_caller]
-    fn wsson(&self, command: &str) -> Ended {
-        Ended::new(self.command(command).output().expect("the binary runs"))
-    }
-
     #[track_caller]
     fn pid(&self) -> u32 {
         self.read("wsson.pid").trim().parse().expect("a number in the PID file")
@@ -99,9 +65,7 @@ impl Site {
 
     /// Whether the server reads and answers.
     fn answers(&self) -> bool {
-        let Ok(mut control) = UnixStream::connect(self.path("control.sock")) else { return false };
-        let mut reply = String::new();
-        control.write_all(b"0p0q").and_then(|()| control.read_to_string(&mut reply)).is_ok() && reply == "0P"
+        UnixStream::connect(self.path("control.sock")).is_ok_and(rig::answers)
     }
 
     fn kill(&self, signal: &str) {
@@ -110,18 +74,26 @@ impl Site {
 
     #[track_caller]
     fn started(self) -> Self {
-        self.wsson("start").is(0);
+        self.run(&["start"]).with(0);
         self
     }
 
     /// A server in the foreground, once it answers.
     #[track_caller]
     fn foreground(&self, prepare: impl FnOnce(&mut Command) -> &mut Command) -> Running {
-        let mut command = self.command("run");
+        let mut command = self.wsson(&["run"]);
         prepare(&mut command);
-        let running = Running(command.spawn().expect("the binary runs"));
+        let running = Running::start(&mut command);
         eventually("the server answers", || self.answers());
         running
+    }
+}
+
+impl Deref for Site {
+    type Target = rig::Site;
+
+    fn deref(&self) -> &rig::Site {
+        &self.files
     }
 }
 
@@ -129,8 +101,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         // By the lock: a test's own server, whatever the test has done to its PID file and its configuration.
         let _ = fs::write(self.path("stop.toml"), self.pid_line());
-        let mut stop = Command::new(env!("CARGO_BIN_EXE_wsson"));
-        let stopped = stop.args(["stop", "-c"]).arg(self.path("stop.toml")).output();
+        let stopped = rig::wsson(&["stop", "-c"]).arg(self.path("stop.toml")).output();
         assert!(
             std::thread::panicking() || stopped.is_ok_and(|output| output.status.success()),
             "a server is left"
@@ -141,79 +112,10 @@ impl Drop for Site {
     }
 }
 
-struct Running(Child);
-
-impl Running {
-    #[track_caller]
-    fn code(&mut self) -> Option<i32> {
-        let mut status = None;
-        eventually("the server ends", || {
-            status = self.0.try_wait().expect("our own child");
-            status.is_some()
-        });
-        status.and_then(|status| status.code())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    fn new(output: Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    #[track_caller]
-    fn is(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
-        assert!(!self.err.contains("panicked") && !self.err.contains("os error"), "{}", self.err);
-        self
-    }
-
-    /// One sentence, `wsson: what happened: why`.
-    #[track_caller]
-    fn says(self, words: &str) -> Self {
-        let said = format!("{}{}", self.out, self.err);
-        assert!(said.contains(words), "no {words:?} in: {said}");
-        assert!(said.contains("wsson: ") || self.code == Some(0), "{said}");
-        self
-    }
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "never became true: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn signal_to(pid: u32, signal: &str) {
-    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status().expect("kill runs");
-    assert!(status.success(), "no process {pid}");
-}
-
 fn gone(pid: u32) -> bool {
     // A child of a test that was not waited for is still in /proc, as a zombie.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
-}
-
-/// Tests of privileges mean nothing without any; the rest runs for everyone.
-fn is_root() -> bool {
-    fs::metadata("/proc/self").expect("/proc is mounted").uid() == 0
 }
 
 fn proc_field(pid: u32, field: &str) -> String {
@@ -227,21 +129,21 @@ fn proc_field(pid: u32, field: &str) -> String {
 #[test]
 fn start_returns_when_the_server_listens_and_stop_when_it_is_gone() {
     let site = Site::new();
-    site.wsson("status").is(3);
-    site.wsson("start").is(0);
+    site.run(&["status"]).with(3);
+    site.run(&["start"]).with(0);
     assert!(site.answers(), "start returned too early");
     let pid = site.pid();
-    site.wsson("status").is(0).says(&format!("pid {pid}"));
-    site.wsson("start").is(0).says(&format!("a server runs already, with PID {pid}"));
-    site.wsson("run").is(1).says("a server runs already");
+    site.run(&["status"]).with(0).says(&format!("pid {pid}"));
+    site.run(&["start"]).with(0).says(&format!("a server runs already, with PID {pid}"));
+    site.run(&["run"]).with(1).says("a server runs already");
     assert_eq!(site.pid(), pid);
-    site.wsson("stop").is(0);
+    site.run(&["stop"]).with(0);
     assert!(gone(pid));
     for left in ["wsson.pid", "control.sock", "server.sock"] {
         assert!(!site.path(left).exists(), "{left} was left behind");
     }
-    site.wsson("stop").is(0).says("no server runs");
-    site.wsson("status").is(3);
+    site.run(&["stop"]).with(0).says("no server runs");
+    site.run(&["status"]).with(3);
 }
 
 #[test]
@@ -267,9 +169,9 @@ fn start_tells_what_prevented_it_and_leaves_nothing() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = other.local_addr().expect("its address");
     let site = Site::with(&format!("servers = [\"unix://server.sock\", \"tcp://{address}\"]"));
-    site.wsson("start").is(1).says(&format!("cannot listen on tcp://{address}"));
+    site.run(&["start"]).with(1).says(&format!("cannot listen on tcp://{address}"));
     assert!(!site.path("wsson.pid").exists() && !site.path("server.sock").exists());
-    site.wsson("status").is(3);
+    site.run(&["status"]).with(3);
 }
 
 #[test]
@@ -278,12 +180,12 @@ fn of_fifty_starts_at_once_one_wins_and_all_are_told_the_truth() {
     let starts: Vec<Child> = (0..50)
         .map(|_| {
             let (out, err) = (Stdio::piped(), Stdio::piped());
-            site.command("start").stdout(out).stderr(err).spawn().expect("the binary runs")
+            site.wsson(&["start"]).stdout(out).stderr(err).spawn().expect("the binary runs")
         })
         .collect();
     let mut already = 0;
     for start in starts {
-        let ended = Ended::new(start.wait_with_output().expect("our own child")).is(0);
+        let ended = Ended::from(start.wait_with_output().expect("our own child")).with(0);
         already += usize::from(ended.out.contains("a server runs already"));
     }
     assert_eq!(already, 49);
@@ -298,10 +200,10 @@ fn a_killed_server_prevents_nothing() {
     site.kill("KILL");
     eventually("it is gone", || gone(pid));
     assert!(site.path("wsson.pid").exists() && site.path("control.sock").exists());
-    site.wsson("status").is(1).says("PID file");
-    site.wsson("stop").is(0).says("no server runs");
-    site.wsson("reload").is(7);
-    site.wsson("start").is(0);
+    site.run(&["status"]).with(1).says("PID file");
+    site.run(&["stop"]).with(0).says("no server runs");
+    site.run(&["reload"]).with(7);
+    site.run(&["start"]).with(0);
     assert!(site.answers());
     assert_ne!(site.pid(), pid);
 }
@@ -310,39 +212,39 @@ fn a_killed_server_prevents_nothing() {
 fn a_server_that_hangs_is_reported_as_unknown() {
     let site = Site::with("[timeouts]\ndrain = 0.1").started();
     site.kill("STOP");
-    let status = site.wsson("status");
+    let status = site.run(&["status"]);
     site.kill("CONT");
-    status.is(4).says("no answer");
-    site.wsson("stop").is(0);
+    status.with(4).says("no answer");
+    site.run(&["stop"]).with(0);
 }
 
 #[test]
 fn a_recycled_number_is_never_signalled() {
     let site = Site::new();
-    let mut bystander = Running(Command::new("sleep").arg("600").spawn().expect("sleep runs"));
-    fs::write(site.path("wsson.pid"), format!("{}\n", bystander.0.id())).expect("writable");
-    site.wsson("stop").is(0).says("no server runs");
-    site.wsson("reload").is(7);
-    site.wsson("restart").is(0);
-    assert!(bystander.0.try_wait().expect("our own child").is_none(), "the bystander was hit");
+    let mut bystander = Running::start(Command::new("sleep").arg("600"));
+    fs::write(site.path("wsson.pid"), format!("{}\n", bystander.pid())).expect("writable");
+    site.run(&["stop"]).with(0).says("no server runs");
+    site.run(&["reload"]).with(7);
+    site.run(&["restart"]).with(0);
+    assert!(bystander.ended().is_none(), "the bystander was hit");
     // Even a running server's file is not believed: the lock is.
-    fs::write(site.path("wsson.pid"), format!("{}\n", bystander.0.id())).expect("writable");
-    site.wsson("stop").is(0);
+    fs::write(site.path("wsson.pid"), format!("{}\n", bystander.pid())).expect("writable");
+    site.run(&["stop"]).with(0);
     assert!(!site.answers());
-    assert!(bystander.0.try_wait().expect("our own child").is_none(), "the bystander was hit");
+    assert!(bystander.ended().is_none(), "the bystander was hit");
 }
 
 #[test]
 fn restart_checks_first_and_keeps_the_old_server() {
     let site = Site::new().started();
     let pid = site.pid();
-    let good = site.read("wsson.toml");
-    fs::write(site.path("wsson.toml"), format!("{good}\ncolour = 1\n")).expect("writable");
-    site.wsson("restart").is(6).says("colour");
+    let good = site.read(CONFIG);
+    fs::write(site.path(CONFIG), format!("{good}\ncolour = 1\n")).expect("writable");
+    site.run(&["restart"]).with(6).says("colour");
     assert_eq!(site.pid(), pid);
     assert!(site.answers());
-    fs::write(site.path("wsson.toml"), good).expect("writable");
-    site.wsson("restart").is(0);
+    fs::write(site.path(CONFIG), good).expect("writable");
+    site.run(&["restart"]).with(0);
     assert_ne!(site.pid(), pid);
     assert!(gone(pid) && site.answers());
 }
@@ -351,7 +253,7 @@ fn restart_checks_first_and_keeps_the_old_server() {
 fn restart_keeps_the_old_server_when_the_new_one_could_not_start() {
     let site = Site::new().started();
     let pid = site.pid();
-    let good = site.read("wsson.toml");
+    let good = site.read(CONFIG);
     fs::write(site.path("file"), "").expect("writable");
     for (line, words) in [
         ("log = \"/no/such/folder/x.log\"", "cannot make the log /no/such/folder/x.log"),
@@ -368,11 +270,11 @@ fn restart_keeps_the_old_server_when_the_new_one_could_not_start() {
         let mut text: String =
             good.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect();
         text += line;
-        fs::write(site.path("wsson.toml"), text).expect("writable");
-        site.wsson("restart").is(1).says(words);
+        fs::write(site.path(CONFIG), text).expect("writable");
+        site.run(&["restart"]).with(1).says(words);
         assert!(site.pid() == pid && site.answers(), "{line} has ended the old server");
     }
-    fs::write(site.path("wsson.toml"), good).expect("writable");
+    fs::write(site.path(CONFIG), good).expect("writable");
 }
 
 #[test]
@@ -381,29 +283,27 @@ fn restart_sees_that_a_new_port_is_taken() {
     let pid = site.pid();
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = other.local_addr().expect("an address").port();
-    let text =
-        site.read("wsson.toml").replace("\"unix://server.sock\"", &format!("\"tcp://127.0.0.1:{port}\""));
-    fs::write(site.path("wsson.toml"), text).expect("writable");
-    site.wsson("restart").is(1).says("cannot listen on tcp://127.0.0.1");
+    let text = site.read(CONFIG).replace("\"unix://server.sock\"", &format!("\"tcp://127.0.0.1:{port}\""));
+    fs::write(site.path(CONFIG), text).expect("writable");
+    site.run(&["restart"]).with(1).says("cannot listen on tcp://127.0.0.1");
     assert!(site.pid() == pid && site.answers(), "the old server has ended");
     drop(other);
-    site.wsson("restart").is(0);
+    site.run(&["restart"]).with(0);
     let pid = site.pid();
     // Its own port is no other's: it will be free, for TLS as well.
-    site.wsson("restart").is(0);
+    site.run(&["restart"]).with(0);
     assert_ne!(site.pid(), pid);
     if !cfg!(feature = "tls") {
         return;
     }
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let tls = format!(
         "\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
-        data.join("curve.pem").display(),
-        data.join("curve.key").display()
+        rig::data("curve.pem").display(),
+        rig::data("curve.key").display()
     );
-    let text = site.read("wsson.toml").replace("tcp://", "tls://") + &tls;
-    fs::write(site.path("wsson.toml"), text).expect("writable");
-    site.wsson("restart").is(0);
+    let text = site.read(CONFIG).replace("tcp://", "tls://") + &tls;
+    fs::write(site.path(CONFIG), text).expect("writable");
+    site.run(&["restart"]).with(0);
 }
 
 /// A server whose PID file is called otherwise by now is not taken for none, and not signalled.
@@ -411,23 +311,23 @@ fn restart_sees_that_a_new_port_is_taken() {
 fn a_server_with_another_pid_file_is_told_and_left_alone() {
     let site = Site::new().started();
     let pid = site.pid();
-    let good = site.read("wsson.toml");
+    let good = site.read(CONFIG);
     for (line, words) in [
         ("pid = \"other.pid\"", "but it does not hold the PID file"),
         ("pid = \"\"", "but the configuration has no `pid`"),
     ] {
-        fs::write(site.path("wsson.toml"), good.replace("pid = \"wsson.pid\"", line)).expect("writable");
+        fs::write(site.path(CONFIG), good.replace("pid = \"wsson.pid\"", line)).expect("writable");
         for command in ["stop", "restart"] {
-            site.wsson(command).is(1).says(&format!("a server with PID {pid} answers at")).says(words);
+            site.run(&[command]).with(1).says(&format!("a server with PID {pid} answers at")).says(words);
         }
         assert!(site.pid() == pid && site.answers());
     }
-    fs::write(site.path("wsson.toml"), good).expect("writable");
+    fs::write(site.path(CONFIG), good).expect("writable");
 }
 
 /// A browser that has logged in and answers no close frame: the server waits for it while it drains.
 fn browser(site: &Site) -> UnixStream {
-    let login = site.command("cookie").args(["--format", "header"]).output().expect("the binary runs");
+    let login = site.wsson(&["cookie"]).args(["--format", "header"]).output().expect("the binary runs");
     let cookies = String::from_utf8(login.stdout).expect("UTF-8");
     let mut browser = UnixStream::connect(site.path("server.sock")).expect("it listens");
     browser.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
@@ -449,10 +349,10 @@ fn whoever_comes_during_a_drain_waits_and_cuts_nobody() {
     let site = Site::with("[timeouts]\ndrain = 1.5\nclose = 60").started();
     let (pid, _browser) = (site.pid(), browser(&site));
     let begin = Instant::now();
-    let mut first = Running(site.command("stop").spawn().expect("the binary runs"));
+    let mut first = Running::start(&mut site.wsson(&["stop"]));
     eventually("it drains", || site.read("wsson.pid") == format!("{pid}\nstopping\n"));
-    site.wsson("status").is(4).says(&format!("a server with PID {pid} is stopping"));
-    site.wsson("stop").is(0);
+    site.run(&["status"]).with(4).says(&format!("a server with PID {pid} is stopping"));
+    site.run(&["stop"]).with(0);
     assert!(begin.elapsed() >= DRAIN, "the second stop has cut the drain short");
     assert_eq!(first.code(), Some(0));
     assert!(gone(pid) && !site.path("wsson.pid").exists());
@@ -464,7 +364,7 @@ fn a_start_during_a_drain_takes_the_place_when_it_is_free() {
     let (pid, _browser) = (site.pid(), browser(&site));
     site.kill("TERM");
     eventually("it drains", || site.read("wsson.pid").ends_with("stopping\n"));
-    let ended = site.wsson("start").is(0);
+    let ended = site.run(&["start"]).with(0);
     assert_eq!(ended.out, "", "it says that a server runs already");
     // It lets go of the PID file a moment before it is gone.
     eventually("the old server is gone", || gone(pid));
@@ -474,12 +374,12 @@ fn a_start_during_a_drain_takes_the_place_when_it_is_free() {
 #[test]
 fn a_relative_configuration_is_found_again_after_leaving_the_folder() {
     let site = Site::new();
-    let mut start = Command::new(env!("CARGO_BIN_EXE_wsson"));
-    start.args(["start", "-c", "wsson.toml"]).current_dir(site.folder.path());
-    Ended::new(start.output().expect("the binary runs")).is(0);
-    let text = site.read("wsson.toml").replace("example.com", "example.org");
-    fs::write(site.path("wsson.toml"), text).expect("writable");
-    site.wsson("reload").is(0).says("applied: origins");
+    let mut start = Command::new(WSSON);
+    start.args(["start", "-c", "wsson.toml"]).current_dir(site.folder());
+    Ended::from(start.output().expect("the binary runs")).with(0);
+    let text = site.read(CONFIG).replace("example.com", "example.org");
+    fs::write(site.path(CONFIG), text).expect("writable");
+    site.run(&["reload"]).with(0).says("applied: origins");
 }
 
 #[test]
@@ -487,7 +387,7 @@ fn a_server_is_stopped_with_a_file_that_has_mistakes_elsewhere() {
     let site = Site::new().started();
     let pid = site.pid();
     let site = site.configured("colour = 1\nservers = 7");
-    site.wsson("stop").is(0);
+    site.run(&["stop"]).with(0);
     assert!(gone(pid));
 }
 
@@ -496,15 +396,15 @@ fn check_tells_addresses_that_are_taken_only_when_asked() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("tcp://{}", other.local_addr().expect("its address"));
     let site = Site::with(&format!("servers = [\"{address}\", \"unix://server.sock\"]"));
-    site.wsson("check").is(0);
+    site.run(&["check"]).with(0);
     let bind =
-        |site: &Site| Ended::new(site.command("check").arg("--bind").output().expect("the binary runs"));
-    let ended = bind(&site).is(1).says(&format!("cannot listen on {address}: address already in use"));
+        |site: &Site| Ended::from(site.wsson(&["check"]).arg("--bind").output().expect("the binary runs"));
+    let ended = bind(&site).with(1).says(&format!("cannot listen on {address}: address already in use"));
     assert!(!ended.err.contains("server.sock"), "{}", ended.err);
     drop(other);
-    bind(&site).is(0);
-    site.wsson("start").is(0);
-    bind(&site).is(1).says("server.sock: a server answers there");
+    bind(&site).with(0);
+    site.run(&["start"]).with(0);
+    bind(&site).with(1).says("server.sock: a server answers there");
     assert!(site.answers());
 }
 
@@ -513,13 +413,13 @@ fn check_tells_addresses_that_are_taken_only_when_asked() {
 #[test]
 fn reload_tells_what_it_applied_and_what_needs_a_restart() {
     let site = Site::new().started();
-    site.wsson("reload").is(0).says("nothing has changed");
+    site.run(&["reload"]).with(0).says("nothing has changed");
     let more =
         "on_message = \"echo\"\nuser = \"daemon\"\nservers = \"unix://other.sock\"\n[timeouts]\nidle = 7";
     let site = site.configured(more);
-    let ended = site.wsson("reload").is(0);
+    let ended = site.run(&["reload"]).with(0);
     assert_eq!(ended.out, "applied: on_message, timeouts.idle\nneeds a restart: servers, user\n");
-    assert_eq!(site.wsson("reload").is(0).out, "needs a restart: servers, user\n");
+    assert_eq!(site.run(&["reload"]).with(0).out, "needs a restart: servers, user\n");
     assert!(site.path("server.sock").exists() && !site.path("other.sock").exists());
     assert!(
         site.read("wsson.log").contains("reloaded applied=on_message,timeouts.idle restart=servers,user")
@@ -530,7 +430,7 @@ fn reload_tells_what_it_applied_and_what_needs_a_restart() {
 fn reload_of_a_bad_file_signals_nobody() {
     let site = Site::new().started();
     let site = site.configured("colour = 1");
-    site.wsson("reload").is(6).says("colour");
+    site.run(&["reload"]).with(6).says("colour");
     assert!(!site.read("wsson.log").contains("reload"));
 }
 
@@ -539,37 +439,37 @@ fn a_file_that_only_the_server_cannot_use_changes_nothing() {
     let site = Site::new().started();
     let before = site.read("wsson.log");
     let site = site.configured("log = \"/no/such/folder/wsson.log\"\non_message = \"echo\"");
-    site.wsson("reload").is(1).says("cannot open the log /no/such/folder/wsson.log");
+    site.run(&["reload"]).with(1).says("cannot open the log /no/such/folder/wsson.log");
     let log = site.read("wsson.log");
     assert!(log[before.len()..].contains("reload_failed reason="), "{log}");
     let site = site.configured("on_message = \"echo\"");
-    site.wsson("reload").is(0).says("applied: on_message");
+    site.run(&["reload"]).with(0).says("applied: on_message");
 }
 
 #[test]
 fn reload_moves_the_log() {
     let site = Site::new().started();
     let site = site.configured("log = \"./other.log\"");
-    site.wsson("reload").is(0).says("applied: log");
+    site.run(&["reload"]).with(0).says("applied: log");
     assert!(site.read("other.log").contains("reloaded applied=log"));
 }
 
 #[test]
 fn a_pending_restart_and_a_failed_reload_stay_in_sight() {
     let site = Site::new().started();
-    assert!(!site.wsson("status").is(0).out.contains("reload"));
+    assert!(!site.run(&["status"]).with(0).out.contains("reload"));
     let site = site.configured("servers = \"unix://other.sock\"");
-    site.wsson("reload").is(0).says("needs a restart: servers");
-    site.wsson("status").is(0).says("reload      needs a restart: servers");
+    site.run(&["reload"]).with(0).says("needs a restart: servers");
+    site.run(&["status"]).with(0).says("reload      needs a restart: servers");
     let site = site.configured("servers = \"unix://other.sock\"\nlog = \"/no/such/folder/x.log\"");
-    site.wsson("reload").is(1).says("cannot open the log");
-    let status = site.wsson("status").is(0);
+    site.run(&["reload"]).with(1).says("cannot open the log");
+    let status = site.run(&["status"]).with(0);
     status
         .says("reload      failed, and changed nothing: cannot open the log")
         .says("needs a restart: servers");
     let site = site.configured("");
-    site.wsson("reload").is(0);
-    assert!(!site.wsson("status").is(0).out.contains("reload"));
+    site.run(&["reload"]).with(0);
+    assert!(!site.run(&["status"]).with(0).out.contains("reload"));
 }
 
 /// As systemd does it: the first start with a bad file fails, the next serves as before, until the file is mended.
@@ -581,8 +481,8 @@ fn a_bad_file_takes_a_kept_server_down_for_one_attempt_only() {
         let keep = site.path("kept");
         fs::create_dir(&keep).expect("writable");
         let run = |site: &Site| {
-            let mut run = site.command("run");
-            Ended::new(run.arg("--keep").arg(&keep).output().expect("the binary runs"))
+            let mut run = site.wsson(&["run"]);
+            Ended::from(run.arg("--keep").arg(&keep).output().expect("the binary runs"))
         };
         let serve = |site: &Site| site.foreground(|run| run.arg("--keep").arg(&keep));
         let end = |mut running: Running, site: &Site| {
@@ -591,23 +491,23 @@ fn a_bad_file_takes_a_kept_server_down_for_one_attempt_only() {
         };
         // Nothing is kept yet: the exit code of a bad configuration, after which systemd does not try again.
         let site = site.configured("colour = 1");
-        run(&site).is(6).says("colour");
+        run(&site).with(6).says("colour");
         let site = site.configured("");
         end(serve(&site), &site);
         assert_eq!(fs::metadata(keep.join("served.toml")).expect("it was kept").mode() & 0o777, 0o600);
         let site = site.configured(bad);
         let again = "the next attempt serves with the configuration that served before";
-        run(&site).is(1).says(words).says(again);
+        run(&site).with(1).says(words).says(again);
         let running = serve(&site);
-        site.wsson("status").is(0).says("failed, and changed nothing: ");
+        site.run(&["status"]).with(0).says("failed, and changed nothing: ");
         assert!(site.read("wsson.log").contains("error configuration_refused reason="));
         end(running, &site);
         // A restart with the same file again gives the same error.
-        run(&site).is(1).says(again);
+        run(&site).with(1).says(again);
         let running = serve(&site);
         let site = site.configured("on_message = \"log\"");
-        site.wsson("reload").is(0).says("applied: on_message");
-        assert!(!site.wsson("status").is(0).out.contains("reload"));
+        site.run(&["reload"]).with(0).says("applied: on_message");
+        assert!(!site.run(&["status"]).with(0).out.contains("reload"));
         end(running, &site);
         end(serve(&site), &site);
     }
@@ -617,23 +517,22 @@ fn a_bad_file_takes_a_kept_server_down_for_one_attempt_only() {
 #[test]
 fn reload_asks_the_server_that_knows_its_secret() {
     let site = Site::new();
-    let text = site.read("wsson.toml").replace(&format!("secret = \"{SECRET}\"\n"), "");
-    fs::write(site.path("wsson.toml"), text).expect("writable");
-    fs::write(site.path("secret"), SECRET).expect("writable");
-    fs::set_permissions(site.path("secret"), fs::Permissions::from_mode(0o600)).expect("ours");
-    site.wsson("start").is(6).says("no secret");
-    site.wsson("check").is(6).says("no secret");
-    let start = site.command("start").env("WSSON_SECRET_FILE", site.path("secret")).output();
-    Ended::new(start.expect("the binary runs")).is(0);
-    let text = site.read("wsson.toml") + "[timeouts]\nidle = 7\n";
-    fs::write(site.path("wsson.toml"), text).expect("writable");
-    site.wsson("reload").is(0).says("applied: timeouts.idle");
+    let text = site.read(CONFIG).replace(&format!("secret = \"{SECRET}\"\n"), "");
+    fs::write(site.path(CONFIG), text).expect("writable");
+    site.write("secret", SECRET, 0o600);
+    site.run(&["start"]).with(6).says("no secret");
+    site.run(&["check"]).with(6).says("no secret");
+    let start = site.wsson(&["start"]).env("WSSON_SECRET_FILE", site.path("secret")).output();
+    Ended::from(start.expect("the binary runs")).with(0);
+    let text = site.read(CONFIG) + "[timeouts]\nidle = 7\n";
+    fs::write(site.path(CONFIG), text).expect("writable");
+    site.run(&["reload"]).with(0).says("applied: timeouts.idle");
     if is_root() {
-        site.wsson("check").is(0).says("names no secret: its server is given one by its environment");
+        site.run(&["check"]).with(0).says("names no secret: its server is given one by its environment");
     }
     // The server reports the files that it cannot read.
     fs::remove_file(site.path("secret")).expect("ours");
-    site.wsson("reload").is(1).says("the server has not reloaded: cannot read the secret");
+    site.run(&["reload"]).with(1).says("the server has not reloaded: cannot read the secret");
 }
 
 #[test]
@@ -643,8 +542,8 @@ fn a_socket_that_was_swept_away_comes_back_with_a_reload() {
     for name in ["control.sock", "server.sock"] {
         fs::remove_file(site.path(name)).expect("ours");
     }
-    site.wsson("status").is(4).says("the file of its control socket has gone").says("wsson reload");
-    site.wsson("reload").is(0).says("nothing has changed");
+    site.run(&["status"]).with(4).says("the file of its control socket has gone").says("wsson reload");
+    site.run(&["reload"]).with(0).says("nothing has changed");
     assert!(site.answers() && site.path("server.sock").exists());
     let _browser = browser(&site);
     assert!(
@@ -655,10 +554,10 @@ fn a_socket_that_was_swept_away_comes_back_with_a_reload() {
     // Not a file that something else has put there.
     fs::remove_file(site.path("server.sock")).expect("ours");
     fs::write(site.path("server.sock"), "precious").expect("writable");
-    site.wsson("reload").is(0);
+    site.run(&["reload"]).with(0);
     assert!(site.read("wsson.log").contains("error socket_not_restored"), "{}", site.read("wsson.log"));
     assert_eq!(site.read("server.sock"), "precious");
-    site.wsson("stop").is(0);
+    site.run(&["stop"]).with(0);
     assert!(gone(pid) && !site.path("control.sock").exists());
     assert_eq!(site.read("server.sock"), "precious");
 }
@@ -669,8 +568,8 @@ fn a_socket_that_was_swept_away_comes_back_with_a_reload() {
 fn what_a_power_loss_leaves_prevents_nothing() {
     let site = Site::new();
     fs::write(site.path("wsson.pid"), [0; 6]).expect("writable");
-    site.wsson("status").is(1).says("not running, but its PID file");
-    site.wsson("start").is(0);
+    site.run(&["status"]).with(1).says("not running, but its PID file");
+    site.run(&["start"]).with(0);
     assert!(site.answers());
 }
 
@@ -680,10 +579,10 @@ fn a_server_that_hangs_is_ended_by_its_handle() {
     let site = Site::with("[timeouts]\ndrain = 0.1").started();
     let pid = site.pid();
     site.kill("STOP");
-    let now = || Ended::new(site.command("stop").arg("--now").output().expect("the binary runs"));
-    now().is(0);
+    let now = || Ended::from(site.wsson(&["stop"]).arg("--now").output().expect("the binary runs"));
+    now().with(0);
     assert!(gone(pid));
-    now().is(0).says("no server runs");
+    now().with(0).says("no server runs");
 }
 
 /// The kernel has no number for a process of another PID namespace: it is not taken for none, nor for process 0.
@@ -691,24 +590,24 @@ fn a_server_that_hangs_is_ended_by_its_handle() {
 fn a_server_in_another_container_is_told_and_left_alone() {
     let inside = |site: &Site, command: &str| {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_wsson"), command, "-c"]);
-        unshare.arg(site.path("wsson.toml")).output().ok().map(Ended::new)
+        unshare.args(["--pid", "--fork", "--kill-child", WSSON, command, "-c"]);
+        unshare.arg(site.path(CONFIG)).output().ok().map(Ended::from)
     };
     let site = Site::new();
     match inside(&site, "status") {
-        Some(ended) if ended.code == Some(3) => {}
+        Some(ended) if ended.code == 3 => {}
         _ => return eprintln!("skipped: namespaces of our own are not permitted here"),
     }
     let site = site.started();
     for command in ["stop", "restart", "reload"] {
-        let ended = inside(&site, command).expect("it ran before").is(1);
+        let ended = inside(&site, command).expect("it ran before").with(1);
         ended
             .says("a server in another container holds the PID file")
             .says("try: the same command in that container");
     }
     inside(&site, "run")
         .expect("it ran before")
-        .is(1)
+        .with(1)
         .says("a server runs already: a server in another container");
     assert!(site.answers());
 }
@@ -719,9 +618,9 @@ fn a_link_in_place_of_the_pid_file_is_refused() {
     fs::write(site.path("victim"), "precious").expect("writable");
     symlink(site.path("victim"), site.path("wsson.pid")).expect("a link");
     for command in ["start", "run"] {
-        site.wsson(command).is(1).says("symbolic link");
+        site.run(&[command]).with(1).says("symbolic link");
     }
-    site.wsson("stop").is(1).says("symbolic link");
+    site.run(&["stop"]).with(1).says("symbolic link");
     assert_eq!(site.read("victim"), "precious");
     fs::remove_file(site.path("wsson.pid")).expect("ours");
 }
@@ -738,11 +637,11 @@ fn a_full_disk_under_the_pid_file_is_said_and_nothing_is_left() {
     let _unmounted = Mounted(small.clone());
     let filled = File::create(small.join("fill")).and_then(|mut file| file.write_all(&[0; 65_536]));
     assert!(filled.is_err(), "the disk is not full");
-    site.wsson("start").is(1).says("no space left on device");
+    site.run(&["start"]).with(1).says("no space left on device");
     assert!(!site.path("server.sock").exists() && !small.join("wsson.pid").exists());
     fs::remove_file(small.join("fill")).expect("ours");
-    site.wsson("start").is(0);
-    site.wsson("stop").is(0);
+    site.run(&["start"]).with(0);
+    site.run(&["stop"]).with(0);
 }
 
 struct Mounted(PathBuf);
@@ -757,17 +656,17 @@ impl Drop for Mounted {
 fn a_full_disk_under_the_log_stops_nobody() {
     let site = Site::with("log = \"/dev/full\"").started();
     assert!(site.answers());
-    site.wsson("reload").is(0);
+    site.run(&["reload"]).with(0);
     site.kill("USR1");
     site.kill("USR2");
     assert!(site.answers());
-    site.wsson("stop").is(0);
+    site.run(&["stop"]).with(0);
 }
 
 #[test]
 fn a_log_that_cannot_be_opened_prevents_the_start() {
     let site = Site::with("log = \"/no/such/folder/wsson.log\"");
-    site.wsson("start").is(1).says("cannot open the log /no/such/folder/wsson.log");
+    site.run(&["start"]).with(1).says("cannot open the log /no/such/folder/wsson.log");
     assert!(!site.path("server.sock").exists() && !site.path("wsson.pid").exists());
 }
 
@@ -796,8 +695,8 @@ fn root_is_given_up_for_good() {
         let meta = fs::metadata(site.path(name)).expect("it exists");
         assert_eq!((meta.uid(), meta.gid()), (NOBODY, NOBODY), "{name}");
     }
-    site.wsson("reload").is(0).says("nothing has changed");
-    site.wsson("stop").is(0);
+    site.run(&["reload"]).with(0).says("nothing has changed");
+    site.run(&["stop"]).with(0);
     for left in ["wsson.pid", "control.sock", "server.sock"] {
         assert!(!site.path(left).exists(), "{left} was left behind");
     }
@@ -810,21 +709,21 @@ fn an_ordinary_user_serves_but_does_not_stop_roots_server() {
     }
     let site = Site::with("user = \"root\"").given_to(NOBODY);
     let as_nobody = |command: &str| {
-        let mut wsson = site.command(command);
+        let mut wsson = site.wsson(&[command]);
         // The build's folder may be closed to others.
         wsson.uid(NOBODY).gid(NOBODY);
-        wsson.output().ok().map(Ended::new)
+        wsson.output().ok().map(Ended::from)
     };
     let Some(start) = as_nobody("start") else { return eprintln!("skipped: others may not run the binary") };
-    start.is(0);
+    start.with(0);
     assert_eq!(proc_field(site.pid(), "Uid:"), "65534 65534 65534 65534");
-    site.wsson("stop").is(0);
+    site.run(&["stop"]).with(0);
     fs::remove_file(site.path("wsson.log")).expect("ours");
-    site.wsson("start").is(0);
+    site.run(&["start"]).with(0);
     assert_eq!(proc_field(site.pid(), "Uid:"), "0 0 0 0");
     for command in ["stop", "reload"] {
         let ended = as_nobody(command).expect("it ran before");
-        ended.is(4).says("cannot signal the server");
+        ended.with(4).says("cannot signal the server");
     }
     assert!(site.answers());
 }
@@ -836,9 +735,9 @@ fn check_knows_who_may_write_where() {
         return eprintln!("skipped: not root");
     }
     let as_nobody = |site: &Site, command: &str| {
-        let mut wsson = site.command(command);
+        let mut wsson = site.wsson(&[command]);
         wsson.uid(NOBODY).gid(NOBODY);
-        wsson.output().ok().map(Ended::new)
+        wsson.output().ok().map(Ended::from)
     };
     for (top, words) in [
         (
@@ -859,17 +758,17 @@ fn check_knows_who_may_write_where() {
         let Some(check) = as_nobody(&site, "check") else {
             return eprintln!("skipped: others may not run it");
         };
-        check.is(1).says(words);
-        as_nobody(&site, "start").expect("it ran before").is(4).says("permission denied");
+        check.with(1).says(words);
+        as_nobody(&site, "start").expect("it ran before").with(4).says("permission denied");
     }
     // Started as root, the log is the other user's to open.
     let site = Site::with("user = \"nobody\"\nlog = \"own/wsson.log\"").given_to(NOBODY);
     fs::create_dir(site.path("own")).expect("ours");
-    site.wsson("check").is(1).says("cannot make the log").says("/own: permission denied");
-    site.wsson("start").is(4).says("cannot open the log");
+    site.run(&["check"]).with(1).says("cannot make the log").says("/own: permission denied");
+    site.run(&["start"]).with(4).says("cannot open the log");
     chown(site.path("own"), Some(NOBODY), Some(NOBODY)).expect("root may give files away");
-    site.wsson("check").is(0);
-    site.wsson("start").is(0);
+    site.run(&["check"]).with(0);
+    site.run(&["start"]).with(0);
 }
 
 /// As root a missing folder is made for sockets and the PID file, not for a log.
@@ -879,9 +778,9 @@ fn check_knows_which_folders_are_made() {
         return eprintln!("skipped: not root");
     }
     let site = Site::with("log = \"none/wsson.log\"");
-    site.wsson("check").is(1).says("none: no such file or directory");
-    site.wsson("start").is(1).says("cannot open the log");
-    Site::with("pid = \"none/wsson.pid\"").wsson("check").is(0);
+    site.run(&["check"]).with(1).says("none: no such file or directory");
+    site.run(&["start"]).with(1).says("cannot open the log");
+    Site::with("pid = \"none/wsson.pid\"").run(&["check"]).with(0);
 }
 
 #[test]
@@ -889,8 +788,8 @@ fn users_and_groups_that_do_not_exist_are_told() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
-    Site::with("user = \"no-such-user\"").wsson("start").is(6).says("there is no user `no-such-user`");
-    Site::with("group = \"no-such-group\"").wsson("run").is(6).says("there is no group `no-such-group`");
+    Site::with("user = \"no-such-user\"").run(&["start"]).with(6).says("there is no user `no-such-user`");
+    Site::with("group = \"no-such-group\"").run(&["run"]).with(6).says("there is no group `no-such-group`");
 }
 
 #[test]
@@ -903,8 +802,10 @@ fn an_ordinary_user_gets_no_privileged_port() {
         return eprintln!("skipped: every port is free here");
     }
     let site = Site::with("servers = \"tcp://127.0.0.1:81\"").given_to(NOBODY);
-    let ended = site.command("start").uid(NOBODY).gid(NOBODY).output();
-    Ended::new(ended.expect("others may run the binary")).is(4).says("tcp://127.0.0.1:81: permission denied");
+    let ended = site.wsson(&["start"]).uid(NOBODY).gid(NOBODY).output();
+    Ended::from(ended.expect("others may run the binary"))
+        .with(4)
+        .says("tcp://127.0.0.1:81: permission denied");
 }
 
 #[test]
@@ -916,7 +817,7 @@ fn a_missing_folder_below_run_is_made_by_root_and_given() {
     let site = Site::with(top).given_to(NOBODY).started();
     let meta = fs::metadata(site.path("run")).expect("it was made");
     assert_eq!((meta.uid(), meta.mode() & 0o7777), (NOBODY, 0o755));
-    site.wsson("stop").is(0);
+    site.run(&["stop"]).with(0);
     assert_eq!(fs::read_dir(site.path("run")).expect("it is still there").count(), 0);
 }
 
@@ -927,11 +828,11 @@ fn the_secret_is_nowhere_to_be_seen() {
     site.kill("HUP");
     eventually("the bad file is reported", || site.read("wsson.log").contains("reload_failed"));
     let site = site.configured("");
-    site.wsson("reload").is(0);
+    site.run(&["reload"]).with(0);
     site.kill("USR2");
     eventually("the status is logged", || site.read("wsson.log").contains("info status {"));
     let pid = site.pid();
-    let mut seen = site.read("wsson.log") + &site.wsson("status").out + &site.wsson("check").out;
+    let mut seen = site.read("wsson.log") + &site.run(&["status"]).out + &site.run(&["check"]).out;
     for file in ["cmdline", "environ"] {
         seen += &String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
     }
@@ -953,7 +854,7 @@ fn systemd_is_told_everything() {
     let path = site.path("notify");
     let mut running = site.foreground(|run| run.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "100000"));
     let said = hears();
-    assert!(said.starts_with(&format!("READY=1\nMAINPID={}\n", running.0.id())), "{said}");
+    assert!(said.starts_with(&format!("READY=1\nMAINPID={}\n", running.pid())), "{said}");
     let next = |words: &str| {
         let begin = Instant::now();
         while !hears().starts_with(words) {
@@ -968,7 +869,7 @@ fn systemd_is_told_everything() {
     let guest = UnixStream::connect(site.path("server.sock")).expect("it listens"); // and keeps it from ending at once
     site.kill("TERM");
     next("STOPPING=1\n");
-    signal_to(running.0.id(), "HUP");
+    signal_to(running.pid(), "HUP");
     manager.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
     let mut buffer = [0; 500];
     while let Ok(len) = manager.recv(&mut buffer) {
@@ -1029,20 +930,20 @@ os.execv(sys.argv[2], sys.argv[2:])
 #[test]
 fn sockets_that_systemd_opened_are_used_and_left_alone() {
     let site = Site::with("servers = \"\"");
-    let mut text = site.read("wsson.toml").replace("servers = \"\"\n", "");
+    let mut text = site.read(CONFIG).replace("servers = \"\"\n", "");
     if is_root() {
-        fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::set_permissions(site.folder(), fs::Permissions::from_mode(0o755)).expect("ours");
         fs::write(site.path("wsson.log"), "").expect("ours");
         chown(site.path("wsson.log"), Some(NOBODY), None).expect("root may");
         text += "user = \"nobody\"\n";
     }
-    fs::write(site.path("wsson.toml"), text).expect("writable");
+    fs::write(site.path(CONFIG), text).expect("writable");
     let mut python = Command::new("python3");
-    python.args(["-c", SOCKET_UNIT]).arg(site.folder.path()).arg(env!("CARGO_BIN_EXE_wsson"));
-    let Ok(child) = python.args(["run", "-c"]).arg(site.path("wsson.toml")).spawn() else {
+    python.args(["-c", SOCKET_UNIT]).arg(site.folder()).arg(WSSON);
+    let Ok(child) = python.args(["run", "-c"]).arg(site.path(CONFIG)).spawn() else {
         return eprintln!("skipped: there is no python3 to open sockets like systemd");
     };
-    let mut running = Running(child);
+    let mut running = Running::from(child);
     eventually("the server answers", || site.answers());
     let port: u16 = site.read("port").parse().expect("a port");
     let mut browser = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
@@ -1052,7 +953,7 @@ fn sockets_that_systemd_opened_are_used_and_left_alone() {
     browser.read_exact(&mut answer).expect("it answers");
     assert_eq!(&answer, b"HTTP/1.1 426", "it wants an upgrade");
     let owner = fs::metadata(site.path("control.sock")).expect("it is there").uid();
-    assert_eq!(owner, fs::metadata(site.folder.path()).expect("ours").uid(), "systemd says whose it is");
+    assert_eq!(owner, fs::metadata(site.folder()).expect("ours").uid(), "systemd says whose it is");
     site.kill("TERM");
     assert_eq!(running.code(), Some(0));
     assert!(site.path("control.sock").exists(), "the file belongs to systemd");
@@ -1060,25 +961,20 @@ fn sockets_that_systemd_opened_are_used_and_left_alone() {
 
 /// Without the secret of the configuration: a test gives another one.
 fn without_secret(site: &Site) {
-    let text: Vec<String> = site
-        .read("wsson.toml")
-        .lines()
-        .filter(|line| !line.starts_with("secret"))
-        .map(str::to_owned)
-        .collect();
-    fs::write(site.path("wsson.toml"), text.join("\n") + "\n").expect("writable");
+    let text: Vec<String> =
+        site.read(CONFIG).lines().filter(|line| !line.starts_with("secret")).map(str::to_owned).collect();
+    fs::write(site.path(CONFIG), text.join("\n") + "\n").expect("writable");
 }
 
 #[test]
 fn a_relative_secret_file_is_found_again() {
     let site = Site::new();
     without_secret(&site);
-    fs::write(site.path("hidden"), SECRET).expect("writable");
-    fs::set_permissions(site.path("hidden"), fs::Permissions::from_mode(0o600)).expect("ours");
-    let mut start = site.command("start");
-    start.env("WSSON_SECRET_FILE", "hidden").current_dir(site.folder.path());
-    Ended::new(start.output().expect("the binary runs")).is(0);
-    site.wsson("reload").is(0).says("nothing has changed");
+    site.write("hidden", SECRET, 0o600);
+    let mut start = site.wsson(&["start"]);
+    start.env("WSSON_SECRET_FILE", "hidden").current_dir(site.folder());
+    Ended::from(start.output().expect("the binary runs")).with(0);
+    site.run(&["reload"]).with(0).says("nothing has changed");
 }
 
 /// The secret and the key are read as root and never again: what has not been asked to change stays as it is.
@@ -1088,28 +984,27 @@ fn what_only_root_may_read_is_kept_at_a_reload() {
         return eprintln!("skipped: not root");
     }
     let tls = cfg!(feature = "tls");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    let port = free_port();
     let servers = if tls { format!("tls://127.0.0.1:{port}") } else { "unix://server.sock".into() };
     let site = Site::with(&format!("user = \"nobody\"\nservers = \"{servers}\"\nsecret_file = \"hidden\""))
         .given_to(NOBODY);
-    let text = site.read("wsson.toml").replace(&format!("secret = \"{SECRET}\"\n"), "");
+    let text = site.read(CONFIG).replace(&format!("secret = \"{SECRET}\"\n"), "");
     let section = if tls { "[tls]\ncertificate = \"curve.pem\"\nkey = \"curve.key\"\n" } else { "" };
-    fs::write(site.path("wsson.toml"), text.clone() + section).expect("writable");
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    fs::write(site.path(CONFIG), text.clone() + section).expect("writable");
     for name in ["curve.pem", "curve.key"] {
-        fs::copy(data.join(name), site.path(name)).expect("the tests' data");
+        fs::copy(rig::data(name), site.path(name)).expect("the tests' data");
     }
     fs::write(site.path("hidden"), SECRET).expect("writable");
     for name in ["hidden", "curve.key"] {
         fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).expect("ours");
     }
-    let told = site.wsson("check").is(0);
+    let told = site.run(&["check"]).with(0);
     assert!(told.err.contains("nobody cannot read the secret"), "{}", told.err);
     assert_eq!(told.err.contains("nobody cannot read the key of the certificate"), tls, "{}", told.err);
-    site.wsson("start").is(0);
+    site.run(&["start"]).with(0);
     let text = text.replace("https://example.com", "https://example.org");
-    fs::write(site.path("wsson.toml"), text.clone() + section).expect("writable");
-    let told = site.wsson("reload").is(0).says("applied: origins");
+    fs::write(site.path(CONFIG), text.clone() + section).expect("writable");
+    let told = site.run(&["reload"]).with(0).says("applied: origins");
     assert!(
         told.out.contains("kept as it was, until a restart: secret_file: cannot read the secret"),
         "{}",
@@ -1124,8 +1019,8 @@ fn what_only_root_may_read_is_kept_at_a_reload() {
     assert!(site.read("wsson.log").contains("warn kept_as_it_was reason=\"secret_file: cannot read"));
     // Another secret is asked for and cannot be read: that is a failure, and changes nothing.
     fs::copy(site.path("hidden"), site.path("other")).expect("ours");
-    fs::write(site.path("wsson.toml"), text.replace("hidden", "other") + section).expect("writable");
-    site.wsson("reload").is(1).says("cannot read the secret");
+    fs::write(site.path(CONFIG), text.replace("hidden", "other") + section).expect("writable");
+    site.run(&["reload"]).with(1).says("cannot read the secret");
 }
 
 #[test]
@@ -1136,8 +1031,8 @@ fn sockets_that_were_not_handed_in_are_not_taken() {
     {
         let mut shell = Command::new("sh");
         shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=$3 exec \"$1\" run -c \"$2\"", "sh"]);
-        shell.arg(env!("CARGO_BIN_EXE_wsson")).arg(site.path("wsson.toml")).arg(fds);
-        Ended::new(shell.output().expect("there is a shell")).is(1).says(words);
+        shell.arg(WSSON).arg(site.path(CONFIG)).arg(fds);
+        Ended::from(shell.output().expect("there is a shell")).with(1).says(words);
     }
     assert!(!site.path("wsson.pid").exists());
 }
@@ -1168,11 +1063,11 @@ fn a_server_that_hangs_is_told_within_seconds() {
     };
     let mut full = [0; 4];
     child.stdout.as_mut().expect("it is piped").read_exact(&mut full).expect("it fills the backlog");
-    let _hanging = Running(child);
+    let _hanging = Running::from(child);
     // Not restart at the same time: it would end the server that start is starting.
-    site.wsson("restart").is(4).says("has not answered for 5 seconds: it is stopped or stuck");
+    site.run(&["restart"]).with(4).says("has not answered for 5 seconds: it is stopped or stuck");
     let asked = ["status", "send", "start", "check"].map(|command| {
-        let mut wsson = site.command(command);
+        let mut wsson = site.wsson(&[command]);
         match command {
             "send" => wsson.args(["--all", "hello"]),
             "check" => wsson.arg("--bind"),
@@ -1181,8 +1076,8 @@ fn a_server_that_hangs_is_told_within_seconds() {
         (command, std::thread::spawn(move || wsson.output().expect("the binary runs")))
     });
     for (command, asked) in asked {
-        let ended = Ended::new(asked.join().expect("no panic"));
-        assert_eq!(ended.code, Some(4), "{command}: {}{}", ended.out, ended.err);
+        let ended = Ended::from(asked.join().expect("no panic"));
+        assert_eq!(ended.code, 4, "{command}: {}{}", ended.out, ended.err);
         ended.says("has not answered for 5 seconds: it is stopped or stuck");
     }
     assert!(site.path("control.sock").exists(), "it is not taken for dead");
@@ -1194,14 +1089,14 @@ fn both_protocols_may_have_one_port() {
     if TcpListener::bind("[::1]:0").is_err() {
         return eprintln!("skipped: there is no IPv6 here");
     }
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    let port = free_port();
     for order in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {
         let servers = order.map(|host| format!("\"tcp://{host}:{port}\"")).join(", ");
         let site = Site::with(&format!("servers = [{servers}]")).started();
         for host in ["127.0.0.1", "::1"] {
             TcpStream::connect((host, port)).expect("it listens");
         }
-        site.wsson("stop").is(0);
+        site.run(&["stop"]).with(0);
     }
 }
 
@@ -1213,8 +1108,8 @@ fn without_a_syslog_it_does_not_start_in_silence() {
     }
     for (log, checked) in [("syslog", 1), ("stderr", 0)] {
         let site = Site::with(&format!("log = \"{log}\""));
-        site.wsson("check").is(checked);
-        let told = site.wsson("start").is(1).says("cannot log to syslog at /dev/log");
+        site.run(&["check"]).with(checked);
+        let told = site.run(&["start"]).with(1).says("cannot log to syslog at /dev/log");
         assert!(told.err.contains("try: log = \"PATH\""), "{}", told.err);
         assert!(!site.path("wsson.pid").exists() && !site.path("control.sock").exists());
     }
@@ -1227,23 +1122,23 @@ fn the_init_script_passes_the_word_on() {
     let site = Site::new();
     let script = |action: &str| {
         let mut sh = Command::new("sh");
-        sh.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/init.d/wsson")).arg(action);
-        sh.env("WSSON", env!("CARGO_BIN_EXE_wsson")).env("WSSON_CONFIG", site.path("wsson.toml"));
-        Ended::new(sh.output().expect("there is a shell"))
+        sh.arg(rig::source("conf/init.d/wsson")).arg(action);
+        sh.env("WSSON", WSSON).env("WSSON_CONFIG", site.path(CONFIG));
+        Ended::from(sh.output().expect("there is a shell"))
     };
-    script("status").is(3);
-    script("try-restart").is(0);
+    script("status").with(3);
+    script("try-restart").with(0);
     assert!(!site.answers());
-    script("start").is(0);
-    script("start").is(0);
-    script("status").is(0);
+    script("start").with(0);
+    script("start").with(0);
+    script("status").with(0);
     let pid = site.pid();
-    script("force-reload").is(0);
-    script("restart").is(0);
-    script("try-restart").is(0);
+    script("force-reload").with(0);
+    script("restart").with(0);
+    script("try-restart").with(0);
     assert_ne!(site.pid(), pid);
-    script("stop").is(0);
-    script("stop").is(0);
-    script("reload").is(7);
-    assert_eq!(script("dance").code, Some(2));
+    script("stop").with(0);
+    script("stop").with(0);
+    script("reload").with(7);
+    assert_eq!(script("dance").code, 2);
 }

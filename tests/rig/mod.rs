@@ -91,11 +91,11 @@ impl Site {
 /// the text has not.
 pub(crate) fn config(text: &str) -> String {
     let defaults = [
-        ("servers", "'unix://server.sock'"),
-        ("control", "'unix://control.sock'"),
-        ("pid", "'wsson.pid'"),
-        ("log", "'./wsson.log'"),
-        ("origins", "'https://example.com'"),
+        ("servers", "\"unix://server.sock\""),
+        ("control", "\"unix://control.sock\""),
+        ("pid", "\"wsson.pid\""),
+        ("log", "\"./wsson.log\""),
+        ("origins", "[\"https://example.com\"]"),
     ];
     let given = |key: &str| text.lines().any(|line| line.starts_with(&format!("{key} =")));
     let missing = defaults.iter().filter(|(key, _)| !given(key));
@@ -155,6 +155,12 @@ impl Running {
     }
 }
 
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -173,9 +179,7 @@ pub(crate) struct Ended {
 impl Ended {
     #[track_caller]
     pub(crate) fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } = command.output().expect("the program starts");
-        let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
-        Self { code: status.code().expect("no signal ended it"), out: text(stdout), err: text(stderr) }
+        command.output().expect("the program starts").into()
     }
 
     /// With this code, and never with words that are the runtime's.
@@ -184,6 +188,23 @@ impl Ended {
         assert_eq!(self.code, code, "{self:?}");
         assert!(!self.err.contains("os error") && !self.err.contains("panicked"), "{self:?}");
         self
+    }
+
+    /// On either stream, in a sentence of the program's own when it has failed: `wsson: what happened: why`.
+    #[track_caller]
+    pub(crate) fn says(self, words: &str) -> Self {
+        let said = format!("{}{}", self.out, self.err);
+        assert!(said.contains(words), "no {words:?} in: {said}");
+        assert!(said.contains("wsson: ") || self.code == 0, "{said}");
+        self
+    }
+}
+
+impl From<Output> for Ended {
+    #[track_caller]
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
+        Self { code: status.code().expect("no signal ended it"), out: text(stdout), err: text(stderr) }
     }
 }
 
