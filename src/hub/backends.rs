@@ -201,7 +201,7 @@ impl Backends {
     // Replies.
 
     /// The answer to the next command.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reply(&mut self, key: BackendKey, reply: &Reply<'_>) {
         let backend = self.get(key);
         if backend.hears() {

@@ -39,7 +39,7 @@ enum Place {
 
 impl Replies {
     /// The answer to the next command.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, reply: &Reply<'_>) {
         if self.behind.is_empty() {
             return reply.append_to(&mut self.ready);

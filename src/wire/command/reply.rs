@@ -31,7 +31,7 @@ pub enum Reply<'b> {
 
 impl Reply<'_> {
     /// Writes the reply as a frame at the end of `out`.
-    #[inline]
+    #[inline(always)] // nearly always of a kind that is known where it is called
     pub fn append_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ack(token) => append_frame(out, b'A', token),
@@ -48,18 +48,32 @@ impl Reply<'_> {
     }
 }
 
+/// Without the formatting machinery: replies to confirmed messages are on the hot path, and nearly all have a token or
+/// nothing as their payload.
+#[inline]
 fn append_frame(out: &mut Vec<u8>, letter: u8, payload: &[u8]) {
-    append_decimal(out, payload.len());
-    out.push(letter);
+    match payload.len() {
+        len @ 0..10 => out.extend_from_slice(&[digit(len), letter]),
+        len @ 10..100 => out.extend_from_slice(&[digit(len / 10), digit(len), letter]),
+        len => {
+            append_decimal(out, len);
+            out.push(letter);
+        }
+    }
     out.extend_from_slice(payload);
 }
 
-/// Without the formatting machinery: replies to confirmed messages are on the hot path.
+#[cold]
 fn append_decimal(out: &mut Vec<u8>, value: usize) {
     if value >= 10 {
         append_decimal(out, value / 10);
     }
-    out.push(b'0' + (value % 10) as u8);
+    out.push(digit(value));
+}
+
+/// The last digit of a number.
+fn digit(value: usize) -> u8 {
+    b'0' + (value % 10) as u8
 }
 
 #[cfg(test)]
@@ -84,5 +98,15 @@ mod tests {
             reply.append_to(&mut out);
         }
         assert_eq!(out, b"4Atoke4Ntoke0a0n18Mws1.example.com:802T{}0p0P0E17K{\"connections\":3}");
+    }
+
+    #[test]
+    fn every_length_is_written_in_full() {
+        for len in (0..1100).chain([9_999, 10_000, 123_456]) {
+            let mut out = Vec::new();
+            let text = "x".repeat(len);
+            Reply::Status(text.clone()).append_to(&mut out);
+            assert_eq!(out, format!("{len}T{text}").as_bytes());
+        }
     }
 }
