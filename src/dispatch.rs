@@ -87,16 +87,8 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
         if hub.owes_replies(key) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
-        let command = match command::decode(&input[used..], rules) {
-            Ok(Some((len, command))) if is_burst(&command) && hub.is_throttled(len) => break Progress::More,
-            Ok(Some((len, command))) => match hub.wait_for(key, command) {
-                Wait::No => {
-                    used += len;
-                    command
-                }
-                Wait::Flush => break Progress::More,
-                Wait::Reader => break Progress::Held,
-            },
+        let (len, command) = match command::decode(&input[used..], rules) {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 used += command::blank(&input[used..]);
                 hub.all_executed(key);
@@ -107,11 +99,17 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
                 break Progress::Waiting;
             }
         };
+        if is_burst(&command) && hub.is_throttled(len) {
+            break Progress::More;
+        }
+        match hub.wait_for(key, &command, len) {
+            Wait::No => used += len,
+            Wait::Flush => break Progress::More,
+            Wait::Reader => break Progress::Held,
+        }
         share = share.saturating_sub(cost(hub, &command));
-        match execute(hub, key, command, &mut share) {
-            Ok(None) => {}
-            Ok(Some(reply)) => hub.backends.reply(key, &reply),
-            Err(error) => hub.fail_backend(key, error),
+        if let Err(error) = execute(hub, key, command, &mut share) {
+            hub.fail_backend(key, error);
         }
         if hub.backends[key].state != State::Open {
             break Progress::Waiting;
@@ -127,6 +125,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
 /// Whether all of the first input over a network is frames, but for the last one, which may be cut. It may have been
 /// written by another program: an LDAP bind begins with `0x30 0x62`, which is `0b`, and a page can make a browser send
 /// any text. Behind bytes that look like a frame come then bytes that no backend sends.
+#[inline(never)]
 fn is_a_backends(input: &[u8], rules: command::Rules) -> bool {
     let mut at = 0;
     loop {
@@ -155,31 +154,30 @@ fn is_burst(command: &Command<'_>) -> bool {
     }
 }
 
-/// Executes a command, and takes its cost beyond [`cost`] off the share. `None`: it has no answer, or one whose
-/// place is kept until it is known.
-fn execute<'b>(
-    hub: &mut Hub,
-    key: BackendKey,
-    command: Command<'b>,
-    share: &mut usize,
-) -> Result<Option<Reply<'b>>, Error> {
-    Ok(Some(match command {
+/// Executes a command and answers it, and takes its cost beyond [`cost`] off the share.
+#[inline(always)]
+fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usize) -> Result<(), Error> {
+    let reply = match command {
         Command::Broadcast(kind, message) => {
             check_text(kind, message)?;
             hub.send_broadcast(kind, message);
-            return Ok(None);
+            return Ok(());
         }
         Command::Direct(kind, token, message) => {
             check_text(kind, message)?;
             if !message.is_empty() {
                 hub.send_to_token(token, kind, message);
             }
-            return Ok(None);
+            return Ok(());
         }
-        Command::Confirmed(kind, token, message) => match confirmed(hub, kind, token, message) {
-            true => Reply::Ack(token),
-            false => Reply::Nack(token),
-        },
+        // What most answers are goes out from here, where it is known that they own nothing.
+        Command::Confirmed(kind, token, message) => {
+            match confirmed(hub, kind, token, message) {
+                true => hub.backends.reply(key, &Reply::Ack(token)),
+                false => hub.backends.reply(key, &Reply::Nack(token)),
+            }
+            return Ok(());
+        }
         Command::Lock(token) => match hub.lock(key, token) {
             true => Reply::Ack(token),
             false => Reply::Nack(token),
@@ -191,17 +189,17 @@ fn execute<'b>(
         Command::Freest => Reply::Freest(hub.freest()),
         Command::Status => Reply::Status(hub.report_json()),
         Command::Ping => Reply::Pong,
-        Command::Pong => return Ok(None),
+        Command::Pong => return Ok(()),
         Command::Quit => {
             hub.finish_backend(key);
-            return Ok(None);
+            return Ok(());
         }
         Command::Write(kind, to, message) => {
             if !message.is_empty() {
                 let Reached { connections, refused, .. } = hub.write(items(&to), kind, message);
                 spend(share, to.len() + connections + refused);
             }
-            return Ok(None);
+            return Ok(());
         }
         Command::WriteAnswered(kind, to, message) => {
             answer(Answer::Written(write(hub, kind, &to, message, share)))
@@ -228,7 +226,9 @@ fn execute<'b>(
             answer(Answer::Here(here(hub, address, cursor)))
         }
         Command::Refused(verb, why) => answer(Answer::Refused(Refused { verb, error: why.to_string() })),
-    }))
+    };
+    hub.backends.reply(key, &reply);
+    Ok(())
 }
 
 /// Apart from the replies that every command may get, which are smaller.

@@ -200,6 +200,7 @@ impl Hub {
     }
 
     /// Queues a message for all clients of a token. False when none took it.
+    #[inline(always)]
     pub fn send_to_token(&mut self, token: &[u8], kind: Kind, message: &[u8]) -> bool {
         self.stats.directs += 1;
         self.settled().deliver_to_token(token, kind.opcode(), message)

@@ -59,9 +59,18 @@ impl Patience {
 }
 
 impl Hub {
-    /// Whether the next command of a backend waits for its receivers.
-    #[inline]
-    pub(crate) fn wait_for(&mut self, key: BackendKey, command: Command<'_>) -> Wait {
+    /// Whether the next command of a backend, which has this many bytes, waits for its receivers.
+    #[inline(always)]
+    pub(crate) fn wait_for(&mut self, key: BackendKey, command: &Command<'_>, len: usize) -> Wait {
+        // No client can have more bytes to come than all of them together, and no message is longer than its command.
+        if self.floor.queued_bytes() + len + HEADER_BYTES_MAX <= self.rules.limits.outbox_bytes as usize {
+            return Wait::No;
+        }
+        self.wait_for_room(key, *command)
+    }
+
+    #[inline(never)]
+    fn wait_for_room(&mut self, key: BackendKey, command: Command<'_>) -> Wait {
         let bytes = match command {
             Command::Direct(_, _, message) | Command::Confirmed(_, _, message) => message.len(),
             Command::Write(_, _, message) | Command::WriteAnswered(_, _, message) => message.len(),
@@ -69,16 +78,9 @@ impl Hub {
             _ => return Wait::No,
         };
         let bytes = bytes + HEADER_BYTES_MAX;
-        // No client can have more bytes to come than all of them together.
-        let outbox_bytes_max = self.rules.limits.outbox_bytes;
-        if self.floor.queued_bytes() + bytes <= outbox_bytes_max as usize {
+        if self.floor.queued_bytes() + bytes <= self.rules.limits.outbox_bytes as usize {
             return Wait::No;
         }
-        self.wait_for_room(key, command, bytes)
-    }
-
-    #[inline(never)]
-    fn wait_for_room(&mut self, key: BackendKey, command: Command<'_>, bytes: usize) -> Wait {
         let _ = self.settled(); // pending broadcasts wait for them too
         // Behind a lock they wait for a fragment, which may be this backend's.
         let takes = |client: &&Client| !client.mail.is_locked();

@@ -176,7 +176,7 @@ impl Settled<'_> {
     }
 
     /// Encodes a message once and queues it for all clients of a token. False when none took it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver_to_token(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
         match self.hub.floor.roster.first_of_token(token) {
             Some(only) if self.hub.floor.roster.after_of_token(only).is_none() => {

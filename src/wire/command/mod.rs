@@ -176,7 +176,7 @@ pub struct Rules {
 ///
 /// # Errors
 /// As soon as the bytes can not become a frame, whether or not all of it is there.
-#[inline]
+#[inline(always)] // a command is not moved then, but its parts are used where they are
 pub fn decode<'b>(input: &'b [u8], rules: Rules) -> Result<Option<(usize, Command<'b>)>, Error> {
     let begin = blank(input);
     let frame = &input[begin..];
@@ -201,7 +201,14 @@ pub fn may_begin(byte: u8) -> bool {
 }
 
 /// CR and LF before the next frame.
+#[inline]
 pub fn blank(input: &[u8]) -> usize {
+    // Few backends send any.
+    if input.first().is_some_and(|byte| *byte > b'\r') { 0 } else { blanks(input) }
+}
+
+#[inline(never)]
+fn blanks(input: &[u8]) -> usize {
     input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }
 
@@ -219,6 +226,7 @@ fn length(frame: &[u8]) -> Result<Option<(usize, usize)>, Error> {
     Ok((frame.len() >= DIGITS_MAX).then_some((DIGITS_MAX, value)))
 }
 
+#[inline(always)]
 fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
     let Meaning { verb, kind, .. } = meaning;
     let token_length = rules.token_length;
