@@ -105,15 +105,23 @@ impl Index {
     /// The newest client of `name`, the start of its chain.
     #[inline]
     pub(crate) fn first(&self, name: &[u8]) -> Option<ClientKey> {
+        match name.len() {
+            len if len == self.stride => self.first_of_slot(name),
+            len if len > self.stride => None,
+            _ => self.first_padded(name),
+        }
+    }
+
+    /// The same for a name that is shorter than others may be. Out of line, as the room for it costs those that are not.
+    #[inline(never)]
+    fn first_padded(&self, name: &[u8]) -> Option<ClientKey> {
         let mut padded = [0; NAME_BYTES_MAX];
-        let name = match name.len() {
-            len if len == self.stride => name,
-            len if len > self.stride => return None,
-            len => {
-                padded[..len].copy_from_slice(name);
-                &padded[..self.stride]
-            }
-        };
+        padded[..name.len()].copy_from_slice(name);
+        self.first_of_slot(&padded[..self.stride])
+    }
+
+    #[inline(always)]
+    fn first_of_slot(&self, name: &[u8]) -> Option<ClientKey> {
         let same = |key: &u32| slot(&self.names, self.stride, *key) == name;
         self.first.find(hash_of(&self.hasher, name), same).map(|key| ClientKey::at(*key as usize))
     }
