@@ -4,6 +4,9 @@
 //! ring buffer computes a place for each. It never knows what a key means. Invariant: at most half of the vector,
 //! or nothing at all, is keys that were taken.
 
+/// All keys change hands without being copied while the vector has no more room than this, which may stay for ever.
+const SWAPPED_MAX: usize = 512;
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Queue<K> {
@@ -26,6 +29,10 @@ impl<K: Copy> Queue<K> {
     /// Moves the first `max` keys, or all when they are fewer, to the end of `batch`; returns how many.
     pub(crate) fn take(&mut self, max: usize, batch: &mut Vec<K>) -> usize {
         let count = self.len().min(max);
+        if count == self.keys.len() && batch.is_empty() && self.keys.capacity() <= SWAPPED_MAX {
+            std::mem::swap(&mut self.keys, batch);
+            return count;
+        }
         batch.extend_from_slice(&self.keys[self.first..self.first + count]);
         self.first += count;
         // A key is moved at most once for every one that was taken.
