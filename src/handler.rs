@@ -72,7 +72,7 @@ impl Spoke {
 }
 
 /// Feeds the bytes of a client. All of `input` is used.
-#[inline]
+#[inline(always)]
 pub(crate) fn pump<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut [u8]) -> Spoke {
     match hub.heard(id, input.len()) {
         Heard::Client => messages(hub, handler, id, input),
