@@ -1,12 +1,13 @@
-//! One row for each thing that is counted or measured: the status report, its names, and what each of them means.
+//! One row for each thing that is counted or measured: the status report, its names, and the meaning of each.
 //!
 //! A row names a member of the status, its kind, the metric it is for a monitoring system, and its help. A row of a
 //! counter makes the field of [`Stats`] that is added to where the thing happens; a row of a gauge makes the field of
-//! [`Report`] that whoever measures it fills in. The status as JSON, the table of COMMANDS.md and the metrics come from the rows.
+//! [`Report`] that the code which measures it fills in. The status as JSON, the table of COMMANDS.md and the metrics
+//! come from the rows.
 //!
-//! Plain integers, never sampled. It never measures anything itself: what only the process knows comes in as
-//! [`Process`]. Invariant: accepted clients = open + unauthenticated + closed + refused + health (who is on the way out is
-//! counted in one of the last two already), and a test adds it up.
+//! Plain integers, never sampled. It never measures anything itself: the figures that only the process has come in as
+//! [`Process`]. Invariant: accepted clients = open + unauthenticated + closed + refused + health (a client on its way
+//! out is counted in one of the last two already), and a test adds it up.
 
 use crate::rule::Rule;
 use serde_core::ser::{Serialize, SerializeMap, Serializer};
@@ -16,7 +17,7 @@ use std::borrow::Cow;
 pub const CODES: [u16; 14] =
     [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4001];
 
-/// What a member of the status is.
+/// The kind of a member of the status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// It only grows, while the server runs.
@@ -32,13 +33,13 @@ pub enum Kind {
 pub struct Row {
     /// Its name in the status.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its name for a monitoring system, as Prometheus asks for it; empty when it is none.
     pub metric: &'static str,
     /// The label of a metric that is counted by names; empty when it is one number.
     pub label: &'static str,
-    /// What it means, in one line.
+    /// Its meaning, in one line.
     pub help: &'static str,
     value: for<'r> fn(&'r Report<'r>) -> Value<'r>,
 }
@@ -50,7 +51,7 @@ impl Row {
     }
 }
 
-/// What a row holds in a report.
+/// The value of a row in a report.
 #[derive(Clone, Debug)]
 pub enum Value<'r> {
     /// One number.
@@ -63,7 +64,7 @@ pub enum Value<'r> {
     Listeners(&'r [ListenerReport]),
     /// The groups with most members, each with their number.
     Groups(&'r [(&'r str, usize)]),
-    /// What the last reload has done.
+    /// The outcome of the last reload.
     Reload(&'r Reload),
     /// Nothing is known, and the status leaves it out.
     Absent,
@@ -72,7 +73,7 @@ pub enum Value<'r> {
 /// Sorts rows into the fields that counters are, the fields that gauges are, and the table, in one pass over the list.
 macro_rules! rows {
     (@ [$($counters:tt)*] [$($gauges:tt)*] [$($rows:tt)*]) => {
-        /// What is counted since the server began.
+        /// The counts since the server began.
         #[derive(Clone, Debug, Default)]
         pub struct Stats {
             $($counters)*
@@ -95,7 +96,7 @@ macro_rules! rows {
             pub largest_groups: Vec<(&'s str, usize)>,
             /// The last reload.
             pub reload: Option<&'s Reload>,
-            /// What others around the hub know.
+            /// The facts from around the hub.
             pub outside: Outside,
         }
 
@@ -221,7 +222,7 @@ impl Stats {
     }
 }
 
-/// What the process around the server knows.
+/// The figures of the process around the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
     /// Process id.
@@ -234,7 +235,7 @@ pub struct Process {
     pub fds_max: u64,
 }
 
-/// What the status has from others than the hub: who loads the certificate, who writes the log.
+/// Facts of the status from outside of the hub: of the loader of the certificate, of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Outside {
     /// When the certificate of TLS listeners ends.
@@ -249,7 +250,7 @@ impl Default for Outside {
     }
 }
 
-/// What reading the configuration again has done.
+/// The outcome of reading the configuration again.
 #[derive(Clone, Debug, Default)]
 pub struct Reload {
     /// How often it was tried.
@@ -258,7 +259,7 @@ pub struct Reload {
     pub applied: Vec<&'static str>,
     /// Keys that wait for a restart.
     pub restart: Vec<&'static str>,
-    /// What the server keeps as it was, since it cannot be read again, and why.
+    /// The values that the server keeps as they were, since they cannot be read again, and the reasons.
     pub kept: Vec<String>,
     /// Why the last try has changed nothing.
     pub error: Option<String>,
@@ -269,7 +270,7 @@ pub struct Reload {
 pub struct ListenerReport {
     /// Where it listens.
     pub address: String,
-    /// What `m` answers for it, if the site set one.
+    /// The answer to `m` for it, if the site set one.
     pub domain: Option<String>,
     /// Clients open now.
     pub clients: u64,
@@ -398,7 +399,7 @@ mod tests {
         assert!(json.contains(expected), "{json}");
     }
 
-    /// What monitoring systems ask of names: counters end in `_total`, nothing else does, and each is there once.
+    /// The rules of monitoring systems for names: counters end in `_total`, nothing else does, and each is there once.
     #[test]
     fn metrics_are_named_as_prometheus_asks() {
         let mut names: Vec<&str> =

@@ -62,7 +62,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// One connection: what the peer sent, and how much it was sent.
+/// One connection: the bytes that the peer sent, and how many it got.
 #[derive(Default)]
 struct Pipe {
     input: Vec<u8>,
@@ -205,7 +205,7 @@ fn request(settings: &Settings, place: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What `step` takes once it has been done a few times. Each step must move `bytes` to the clients, so that
+/// The allocations of `step` once it has been done a few times. Each step must move `bytes` to the clients, so that
 /// nothing is counted that did not happen.
 #[track_caller]
 fn steady(server: &mut Server, bytes: usize, step: impl Fn(&mut Server) -> usize) -> i64 {
@@ -252,7 +252,7 @@ fn a_silent_client_owns_no_heap_buffer() {
     assert!(LIVE.get() - before < 5, "{} buffers live on after a broadcast", LIVE.get() - before);
 }
 
-/// What a poll brings is flushed among its events: half a megabyte of answers passes through few segments.
+/// The answers of a poll are flushed among its events: half a megabyte of answers passes through few segments.
 #[test]
 fn a_crowd_that_talks_at_once_takes_nothing_from_the_heap() {
     let mut server = Server::with(512);

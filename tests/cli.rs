@@ -1,4 +1,4 @@
-//! The command line through the real binary: what it prints, where, and how it ends.
+//! The command line through the real binary: its output, and its exit codes.
 //!
 //! `send` and `status` talk to a control socket that a thread of the test plays, so that every answer, also a wrong
 //! one, can be given. Nothing here waits for time to pass.

@@ -728,7 +728,7 @@ fn an_ordinary_user_serves_but_does_not_stop_roots_server() {
     assert!(site.answers());
 }
 
-/// What `check` refuses does not start, and what it passes does.
+/// A server whose configuration `check` refuses does not start, and one that it passes does.
 #[test]
 fn check_knows_who_may_write_where() {
     if !is_root() {
@@ -977,7 +977,7 @@ fn a_relative_secret_file_is_found_again() {
     site.run(&["reload"]).with(0).says("nothing has changed");
 }
 
-/// The secret and the key are read as root and never again: what has not been asked to change stays as it is.
+/// The secret and the key are read as root and never again: values that were not to change stay as they are.
 #[test]
 fn what_only_root_may_read_is_kept_at_a_reload() {
     if !is_root() {

@@ -18,7 +18,7 @@ struct Demo {
     folder: tempfile::TempDir,
     child: Child,
     out: BufReader<ChildStdout>,
-    /// What it printed up to the line that says how it ends.
+    /// Its output up to the line that says how it ends.
     introduction: String,
     port: u16,
 }

@@ -8,7 +8,7 @@ type Words = BTreeSet<String>;
 
 /// Pages in these folders are others' texts.
 const FOREIGN: [&str; 4] = ["target", ".git", ".cache", "node_modules"];
-/// On a row, a heading, or at the head of a page: what is not built yet.
+/// On a row, a heading, or at the head of a page: the mark of parts that are not built yet.
 const COMING: &str = "*(coming)*";
 
 fn root() -> &'static Path {
@@ -280,7 +280,7 @@ fn keys() -> Words {
     keys
 }
 
-/// What stands between backquotes.
+/// The text between backquotes.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
@@ -336,7 +336,7 @@ fn the_index_has_every_page() {
     }
 }
 
-/// What README says that a reload applies is what the page of settings marks, which another test writes from the code.
+/// README and the page of settings, which another test writes from the code, agree on the keys that a reload applies.
 #[test]
 fn the_readme_knows_what_a_reload_applies() {
     let readme = read(&root().join("README.md"));

@@ -38,7 +38,7 @@ impl Site {
         command
     }
 
-    /// What it finds, one line each; a cure belongs to its line.
+    /// Its findings, one line each; a cure belongs to its line.
     #[track_caller]
     fn doctor(&self, line: &[&str]) -> Found {
         found(&mut self.wsson(&[&["doctor"], line].concat()))
@@ -80,7 +80,7 @@ fn found(command: &mut Command) -> Found {
 }
 
 impl Found {
-    /// What is wrong, with the cures; that tests may run as root is not counted.
+    /// The faults, with the cures; that tests may run as root is not counted.
     fn wrong(&self) -> Vec<String> {
         let text = self.text.replace("\n       try: ", " => ");
         let wrong = text.lines().filter_map(|line| line.strip_prefix("wrong  "));
@@ -112,7 +112,7 @@ impl Found {
 
 const TCP: &str = "tcp://127.0.0.1:PORT";
 
-/// What a proxy does to the head of a request; it may answer instead.
+/// The change that a proxy makes to the head of a request; it may answer instead.
 type Mistake = fn(&str) -> String;
 
 /// A proxy with a mistake, in front of this server.

@@ -137,7 +137,7 @@ fn program(name: &str) -> PathBuf {
 /// Builds all examples in the folder of this profile.
 fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
-    // What cargo tells a test about its package would be taken for a change, and everything be built anew.
+    // Variables that cargo sets for a test would be taken for a change, and everything be built anew.
     let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
         cargo.env_remove(name);

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Module, layer, modules of the same layer that it may import, what it may mention although its layer may not. The longest
-/// name that fits a path is the one that counts.
+/// Module, layer, modules of the same layer that it may import, words that it may mention although its layer may not.
+/// The longest name that fits a path is the one that counts.
 struct Part(&'static str, u8, &'static [&'static str], &'static [&'static str]);
 
 const PARTS: &[Part] = &[
@@ -329,7 +329,7 @@ fn module_path(file: &str) -> Vec<String> {
     stem.split('/').map(str::to_owned).collect()
 }
 
-/// What `#[cfg(test)] mod name;` declares in the module `home`.
+/// The module that `#[cfg(test)] mod name;` declares in the module `home`.
 fn test_modules(home: &[String], code: &[Word]) -> Vec<String> {
     let declared = code.windows(3).filter(|three| {
         three[0].text == "mod" && three[2].text == ";" && three[0].in_test && is_identifier(&three[1].text)

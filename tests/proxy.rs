@@ -28,7 +28,7 @@ struct Shipped {
     path: &'static str,
     /// The lines that lead to wsson: over a Unix socket and over TCP. One of each pair is commented out.
     ways: [&'static str; 2],
-    /// What is around the snippet.
+    /// The configuration around the snippet.
     whole: fn(&Site, &str) -> String,
 }
 
@@ -152,7 +152,7 @@ fn nginx_site(site: &Site, snippet: &str) -> String {
     nginx_around(site, &server)
 }
 
-/// What every Apache of Debian has, and what the snippets ask for.
+/// The modules that every Apache of Debian has, and those that the snippets ask for.
 fn apache_around(site: &Site, snippet: &str) -> String {
     let modules = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_http", "headers"];
     let modules =
@@ -428,7 +428,7 @@ fn serves(shipped: Shipped, way: Way) {
 }
 
 impl Site {
-    /// What is logged of a visitor from a foreign page.
+    /// The log's lines about a visitor from a foreign page.
     fn refusal(&self) -> String {
         let output = self.browser("https://evil.example").wait_with_output().expect("our own child").stdout;
         assert!(output.starts_with(b"HTTP/1.1 403 "), "{}", String::from_utf8_lossy(&output));

@@ -125,7 +125,7 @@ fn apache_accepts_its_snippet() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some([cert, key, _]) = certificate(folder.path()) else { return };
     let snippet = replaced(&read("apache/wsson.conf"), &[(CERTIFICATE, &cert), (KEY, &key)]);
-    // What the snippet says it needs, and what every Apache of Debian has.
+    // The modules that the snippet names, and those that every Apache of Debian has.
     let modules = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "proxy", "proxy_http", "headers"];
     let modules = modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n")).concat();
     let own = folder.path().display();
@@ -334,7 +334,8 @@ fn the_debian_package_installs_starts_stops_and_goes() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// What the package installs must start: user and group are set, the rest is the example configuration.
+/// The configuration that the package installs must start: user and group are set, the rest is the example
+/// configuration.
 #[test]
 fn the_packages_configuration_names_its_user() {
     let build = fs::read_to_string(conf("debian/build")).expect("the script is there");

@@ -63,7 +63,7 @@ impl<'h> Cookies<'h> {
     }
 }
 
-/// The value of the one cookie that holds a JWT, whatever it is.
+/// The value of the one cookie that holds a JWT, in any form.
 pub(super) fn only_token<'h>(
     rules: &Rules,
     values: impl Iterator<Item = &'h [u8]>,

@@ -100,7 +100,7 @@ impl Reader<'_> {
 
     fn section(&mut self, settings: &mut Settings, section: &str, table: &Table<'_>) {
         if section == "tls" {
-            // A section without keys asks for TLS too, and is told what is missing.
+            // A section without keys asks for TLS too, so that the missing keys are errors.
             settings.tls = Some(TlsFiles::default());
         }
         for (key, value) in table {

@@ -1,4 +1,4 @@
-//! [`Settings`] back to TOML, every key with the value that holds, secrets masked: what `wsson check` prints.
+//! [`Settings`] back to TOML, every key with the value that holds, secrets masked: the output of `wsson check`.
 //!
 //! Invariant: the text is a valid configuration but for the masks, and reading it gives the same settings again.
 

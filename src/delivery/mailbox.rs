@@ -15,7 +15,7 @@ use crate::clock::Tick;
 pub(crate) struct Mailbox {
     pub(super) outbox: Outbox,
     rare: Option<Box<Rare>>,
-    /// Whether its key stands in the queue of each line.
+    /// Whether its key is in the queue of each line.
     queued: [bool; 2],
     standing: Standing,
 }
@@ -175,7 +175,7 @@ impl Mailbox {
         std::mem::replace(&mut self.queued[line as usize], true)
     }
 
-    /// Takes the mark off that says that the key stands in this line. False for a key that was left behind by an
+    /// Takes the mark off that says that the key is in this line. False for a key that was left behind by an
     /// earlier user of the slot.
     #[inline]
     pub(crate) fn unmark(&mut self, line: Line) -> bool {
@@ -207,7 +207,7 @@ impl Mailbox {
         }
     }
 
-    /// What it keeps, as ranges of the spool.
+    /// The ranges of the spool that it keeps.
     pub(super) fn audit_ranges(&self) -> impl Iterator<Item = Range> + '_ {
         let all = std::iter::once(&self.outbox).chain(self.hold());
         all.flat_map(|outbox| outbox.parts().0.map(|(range, _)| range))

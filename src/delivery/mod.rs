@@ -2,7 +2,7 @@
 //!
 //! It never closes a client: a message that does not fit is refused, and the caller decides. It never knows what a
 //! client is: a [`Mailbox`] is all that it touches. Invariant: every range in an outbox is held in the spool exactly
-//! once, and a mailbox is marked for a line if and only if its key stands in that line's queue.
+//! once, and a mailbox is marked for a line if and only if its key is in that line's queue.
 //!
 //! | file | holds |
 //! |---|---|
@@ -98,7 +98,7 @@ impl Delivery {
         self.stream_bytes = self.stream_bytes + now - before;
     }
 
-    /// The client that is to go first when memory runs out; none when nobody is behind.
+    /// The client that is to go first when memory runs out; none when no client is behind.
     pub(crate) fn furthest_behind(&self) -> Option<ClientKey> {
         self.ranks.first()
     }

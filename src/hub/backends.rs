@@ -156,7 +156,7 @@ impl Backends {
         }
     }
 
-    /// The peer's side is shut down; what it sent before is still to be executed.
+    /// The peer's side is shut down; its earlier commands are still to be executed.
     pub(crate) fn eof(&mut self, key: BackendKey) {
         self.get(key).eof = true;
         self.queue(key);
@@ -482,7 +482,7 @@ impl Hub {
         }
     }
 
-    /// Whether so many replies wait that no more commands are taken: the backend does not read them.
+    /// Whether too many replies wait for more commands to be taken: the backend does not read them.
     pub(crate) fn owes_replies(&self, key: BackendKey) -> bool {
         self.backends[key].replies.bytes() >= self.rules.limits.control_outbox_bytes
     }

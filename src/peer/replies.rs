@@ -196,7 +196,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is known when, and however it is taken: the answers come in the order of the commands.
+        /// In whatever order they become known, and in whatever pieces they are taken, the answers come in the order of
+        /// the commands.
         #[test]
         fn answers_come_in_the_order_of_the_commands(steps in proptest::collection::vec((0..4u8, any::<u16>()), 1..60)) {
             let (mut replies, mut asked, mut open, mut got) = (Replies::default(), 0u64, Vec::new(), Vec::new());

@@ -66,7 +66,7 @@ pub(crate) struct Selection {
 /// One page of the users, or tokens, behind an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Here {
-    /// What the names are of.
+    /// The kind of the names.
     pub(crate) of: NameKind,
     /// A name, and its connections behind the address.
     pub(crate) names: Vec<(String, usize)>,

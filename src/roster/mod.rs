@@ -14,7 +14,7 @@
 //! | `groups` | users and groups: the open clients under a name |
 //! | `audience` | the connections that a list of addresses names |
 //! | `strangers` | connections without a login, oldest first, and how many each sender has |
-//! | `page` | who is here, a thousand names at a time |
+//! | `page` | the users, or tokens, that are here, a thousand at a time |
 //! | `audit` | everything recounted, for the tests |
 
 mod audience;
@@ -282,7 +282,7 @@ impl Roster {
         self.clients.get_mut(key.index()).map(|client| &mut client.mail)
     }
 
-    /// The mailbox and the state of a client that stands in this line, which it leaves. None for a key that an earlier user
+    /// The mailbox and the state of a client that is in this line, which it leaves. None for a key that an earlier user
     /// of the slot left behind.
     #[inline(always)]
     pub(crate) fn unqueue(&mut self, key: ClientKey, line: Line) -> Option<(&mut Mailbox, &State)> {

@@ -1,7 +1,7 @@
 //! Connections without a login: those whose request is awaited, and those that linger after a refusal.
 //!
 //! In the order of their arrival, and counted by the sender that they come from. It never decides which of them is
-//! dropped. Invariant: each of them stands in its queue; ids of others may stand there until they are the oldest.
+//! dropped. Invariant: each of them is in its queue; ids of others may be there until they are the oldest.
 
 use crate::peer::client::ClientId;
 use std::collections::{HashMap, VecDeque};

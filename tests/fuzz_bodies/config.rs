@@ -1,5 +1,5 @@
 //! Fuzz body: no text makes the parser of the configuration panic; every mistake it reports is in a place of the text
-//! and tells no secret; what it accepts can be written down and read again as the same settings.
+//! and tells no secret; accepted settings can be written down and read again as the same settings.
 //!
 //! Input: the configuration file.
 

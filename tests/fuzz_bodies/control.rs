@@ -1,4 +1,4 @@
-//! Fuzz body: what a backend sends gives the same commands, or ends at the same place, however it is cut, and both
+//! Fuzz body: a backend's input gives the same commands, or ends at the same place, however it is cut, and both
 //! are what a reader finds that was written after COMMANDS.md in the plainest way there is. What was heard
 //! can be said again, and so can every reply.
 //!
@@ -95,7 +95,7 @@ fn target_text(target: Target<'_>) -> String {
     }
 }
 
-/// What the payload of a command with addresses means; none when it means nothing.
+/// The meaning of the payload of a command with addresses; none when it has none.
 fn addressed_plainly(letter: u8, payload: &[u8], rules: Rules) -> Option<Vec<u8>> {
     let (list, rest) = match payload.iter().position(|byte| *byte == b' ') {
         Some(space) => (&payload[..space], Some(&payload[space + 1..])),

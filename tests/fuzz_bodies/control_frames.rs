@@ -1,5 +1,5 @@
 //! Fuzz body: pings, pongs and close frames are judged as RFC 6455 section 5.5 and 7.4 say, also between the fragments
-//! of a message; what the encoder says the decoder hears.
+//! of a message; the decoder reads the encoder's frames.
 //!
 //! Input: a byte for the frame (its opcode, FIN, the length's form, whether it comes within a message), four bytes
 //! of mask, then the payload.
@@ -45,7 +45,7 @@ fn client_frame(opcode: Opcode, fin: bool, long: bool, mask: [u8; 4], payload: &
     frame
 }
 
-/// What is to be heard; `None` when the connection must fail.
+/// The event that must come; `None` when the connection must fail.
 fn judge(opcode: Opcode, fin: bool, long: bool, payload: &[u8]) -> Option<Event<'static>> {
     if !fin || long || payload.len() > CONTROL_PAYLOAD_BYTES_MAX {
         return None;

@@ -101,7 +101,7 @@ fn plain(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What endpoint.md says, word by word; HMAC as RFC 2104 does.
+/// The rules of endpoint.md, word by word; HMAC as RFC 2104 does.
 fn naive_digest(kind: Digest, user: Option<&str>, token: &str, time: &str) -> String {
     let user = user.unwrap_or("");
     let hash = match kind {

@@ -6,7 +6,7 @@
 use wsson::testing::frame::encode::{append_close, append_frame, frame_len};
 use wsson::testing::frame::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, Decoder, Event, Kind, Opcode};
 
-/// What the decoder may hold beside the payload it has received: its box.
+/// Bytes that the decoder may hold beside the payload it has received: its box.
 const BOX_BYTES_MAX: usize = 256;
 
 pub(crate) fn body(data: &[u8]) {
@@ -19,7 +19,7 @@ pub(crate) fn body(data: &[u8]) {
     assert_eq!(decode(wire, 1 + usize::from(cuts), message_bytes_max), whole, "in pieces of {}", cuts + 1);
 }
 
-/// What was heard, encoded again as a server would, and the error at the end.
+/// The events, encoded again as a server would, and the error at the end.
 fn decode(wire: &[u8], piece_bytes: usize, message_bytes_max: usize) -> (Vec<u8>, Option<DecodeError>) {
     let mut decoder = Decoder::default();
     let mut heard = Vec::new();

@@ -41,7 +41,7 @@ fn scan_pieces(wire: &[u8], piece_bytes: usize) -> Result<Option<usize>, HeadErr
     Ok(None)
 }
 
-/// What is accepted in one pass is what a scan and a reading accept, and the other way round.
+/// One pass accepts a head if and only if a scan and a reading accept it.
 fn short_way(wire: &[u8], whole: Result<Option<usize>, HeadError>) {
     let long = whole.ok().flatten().filter(|&end| parse(&wire[..end]).is_ok());
     let short = parse_prefix(wire).ok().flatten().map(|(_, end)| end);

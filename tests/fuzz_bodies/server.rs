@@ -1,5 +1,5 @@
 //! Fuzz body: the whole server between fake sockets. Whatever clients and backends send, in whatever pieces, and
-//! however slowly they read: it never panics, its audit finds nothing after any turn, what it sends is whole frames in
+//! however slowly they read: it never panics, its audit finds nothing after any turn, its output is whole frames in
 //! a lawful order, it comes to rest, and a drain ends it in time.
 //!
 //! Input: a byte that chooses the settings, then operations: a byte for what is done (with bit 7 the server gets no
@@ -45,7 +45,7 @@ pub(crate) fn body(data: &[u8]) {
     world.end();
 }
 
-/// The input as it is used up; what is missing at its end is zero.
+/// The input as it is used up; bytes beyond its end are zero.
 struct Script<'d>(&'d [u8]);
 
 impl Script<'_> {
@@ -78,7 +78,7 @@ struct Wire {
     /// Bytes the server may write before the socket makes it wait.
     room: usize,
     token: Option<Token>,
-    /// What the next poll tells.
+    /// The events of the next poll.
     edge: Ready,
     eof: bool,
     reset: bool,
@@ -512,7 +512,7 @@ fn command(script: &mut Script<'_>) -> (Vec<u8>, Option<char>) {
     ([format!("{}{}", payload.len(), char::from(letter)).as_bytes(), &payload].concat(), answer)
 }
 
-// What came out.
+// The output.
 
 /// The numbers of the status that have to add up.
 struct Report {

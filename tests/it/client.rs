@@ -371,7 +371,7 @@ impl Client {
         assert_eq!(found, None, "something came instead of the end");
     }
 
-    /// What came up to now. A ping is sent, and what lies before its pong was sent earlier.
+    /// The frames that came up to now: a ping is sent, and those before its pong were sent earlier.
     #[track_caller]
     pub(crate) fn so_far(&mut self) -> Vec<Frame> {
         self.send(&frame(0x80 | PING, b"so far"));

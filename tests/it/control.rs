@@ -128,7 +128,7 @@ fn the_first_bytes_of_other_protocols_execute_nothing() {
         assert_eq!(backend.receive_or_end(), None, "{}", opener.escape_ascii());
     }
     client.expect_nothing();
-    // What a backend may send first is sent on, an empty message among it.
+    // First frames that a backend may send are executed, an empty message among it.
     for first in ["0b", "0b\n", "\r\n0b", "0b0p", "0b0b0p0q"] {
         let mut backend = Backend::connect(&server);
         backend.send(first);

@@ -82,7 +82,7 @@ fn the_head_may_be_cut_anywhere_and_frames_behind_it_are_not_lost() {
     }
 }
 
-/// Status, what is wrong, and the head. Everything not mentioned is right.
+/// Status, fault and head. Everything not mentioned is right.
 fn refused() -> Vec<(u16, &'static str, Vec<u8>)> {
     let raw = |text: &str| text.as_bytes().to_vec();
     let with = |from: &str, to: &str| {
@@ -318,7 +318,7 @@ fn load_balancers_are_answered_without_a_login() {
     let status = Backend::connect(&server).status();
     assert_eq!((status.number("health"), refused(&server)), (5, before), "{status:?}");
     assert!(!server.log().contains("health"), "{}", server.log());
-    // What is no such question is what it was.
+    // A request that is no such question gets its answer as before.
     for (request, status) in [
         (&b"POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n"[..], 405),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),

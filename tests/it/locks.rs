@@ -1,4 +1,4 @@
-//! COMMANDS.md, "Rules" and what follows: fragmented messages, what is held meanwhile, and lost sources.
+//! COMMANDS.md, "Rules" and what follows: fragmented messages, messages held meanwhile, and lost sources.
 
 use crate::backend::Backend;
 use crate::client::{BINARY, Client, Cookies, Frame, PING, TEXT, close, frame, fresh_token};

@@ -38,7 +38,7 @@ fn a_few_bytes_of_a_slow_reader_keep_nothing_of_others() {
     assert!(grown < 40_000, "{grown} bytes are kept for 400 messages of 20 bytes");
 }
 
-/// What is left of a slow client that is closed is the frame in flight; of enough of them that is more than the limit.
+/// Of a slow client that is closed the frame in flight is left; of enough of them that is more than the limit.
 #[test]
 fn readers_are_not_closed_for_those_who_hold_back_a_little_each() {
     let server = server("queued = 4000000");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const MESSAGES: usize = 9000;
 const MESSAGE: [u8; 4000] = [b'x'; 4000];
 
-/// Reads 36 MB at about 20 MB a second; what came, in bytes of payload and in messages.
+/// Reads 36 MB at about 20 MB a second; returns the input, in bytes of payload and in messages.
 fn read_slowly(client: &mut Client) -> (usize, usize) {
     let (begin, mut bytes, mut messages) = (Instant::now(), 0, 0);
     while bytes < MESSAGES * MESSAGE.len() {

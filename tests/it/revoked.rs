@@ -133,7 +133,7 @@ fn it_outlives_restart_and_reload() {
         server.signal("HUP");
         eventually("it was reloaded", || server.log().contains("reloaded applied=none"));
     }
-    // What was rewritten is appended to.
+    // Lines are appended to the rewritten file.
     let third = login("carl");
     revoke(&mut backend, &format!("t:{}", third.token), CLOSED_NONE);
     drop((server, backend));

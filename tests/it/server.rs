@@ -15,7 +15,7 @@ pub(crate) use crate::rig::{PATIENCE, data, eventually, free_port, read};
 pub(crate) const SECRET: &str = "integration-tests-only-1f7c0e";
 pub(crate) const ORIGIN: &str = "https://example.com";
 
-/// What is written into the configuration file.
+/// The text of the configuration file.
 pub(crate) struct Setup {
     site: Site,
     tcp: bool,

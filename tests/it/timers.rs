@@ -81,7 +81,7 @@ fn a_reader_that_stopped_is_closed() {
     eventually("the stopped reader is closed", || backend.status().number("clients") == 0);
     at_least(begin, 300);
     assert_eq!(backend.status().number("queued_bytes"), 0, "its messages are still held");
-    // What the kernel had taken may still arrive; the connection then ends, perhaps inside a frame.
+    // Bytes that the kernel had taken may still arrive; the connection then ends, perhaps inside a frame.
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(&mut stopped.socket, &mut bytes);
     assert!(bytes.len() < 4_000_000);

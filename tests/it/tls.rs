@@ -117,8 +117,8 @@ mod with_tls {
         }
     }
 
-    /// What a stream keeps of a request counts as input before the login and as queued bytes after it. Counted as both, or
-    /// given back where it was never counted, each such client would shift the limits for all.
+    /// The bytes that a stream keeps of a request count as input before the login and as queued bytes after it. Counted
+    /// as both, or given back where it was never counted, each such client would shift the limits for all.
     #[test]
     fn a_request_in_pieces_is_counted_once() {
         let server = Setup::new().tls("curve").echo().start();
@@ -384,7 +384,7 @@ mod with_tls {
             backend.status().number("overflows") == 1
         });
         let begin = Instant::now();
-        // What the kernel took can be read, up to the close frame if it still fitted.
+        // Bytes that the kernel took can be read, up to the close frame if it still fitted.
         let mut rest = Vec::new();
         let _ = client.socket.read_to_end(&mut rest);
         assert!(rest.len() > 100_000 && begin.elapsed() < PATIENCE);

@@ -338,7 +338,7 @@ impl Backend {
         self.expects.push_back(Expect::Fragment { message: None, refuse: true, last: false });
     }
 
-    // What it hears.
+    // Its input.
 
     pub(crate) fn read(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         if self.stopped || self.left || self.ended {

@@ -7,7 +7,7 @@ use crate::ws::{self, Incoming, Reader};
 use std::collections::{BTreeMap, BTreeSet};
 use wsson::testing::auth;
 
-/// What it asks for, and how it must be answered.
+/// Its request, and the answer that it must get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     Good,
@@ -39,7 +39,7 @@ pub(crate) struct Browser {
     last_bytes: usize,
     /// Bytes of pongs that it has asked for and not got.
     unanswered: usize,
-    /// What had gone through the server before it asked.
+    /// The messages that had gone through the server before its request.
     before: BTreeMap<Party, usize>,
     /// Step and time at which its 101 was read.
     pub(crate) opened: Option<(usize, u64)>,
@@ -157,7 +157,7 @@ impl Browser {
         self.phase == Phase::Open && self.can_talk() && self.close.is_none()
     }
 
-    // What it does.
+    // Its acts.
 
     pub(crate) fn act(&mut self, cx: &mut Context<'_>) {
         let can = cx.plan.can;
@@ -295,7 +295,7 @@ impl Browser {
         }
     }
 
-    // What it hears.
+    // Its input.
 
     /// Reads as much as it likes.
     pub(crate) fn read(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
@@ -511,7 +511,7 @@ impl Browser {
 
     // The end of the run.
 
-    /// With the faults over and everything at rest: what must have come has come.
+    /// With the faults over and everything at rest: all promised messages have come.
     pub(crate) fn judge(&self, cx: &Context<'_>, executed: impl Fn(Party) -> bool) -> Result<(), String> {
         if let Some((number, message)) = self
             .got

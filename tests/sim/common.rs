@@ -37,7 +37,7 @@ pub(crate) struct Message {
     pub(crate) target: Target,
     pub(crate) text: bool,
     pub(crate) bytes: Vec<u8>,
-    /// What its frames have in front of that, at most.
+    /// Bytes that its frames have in front of that, at most.
     pub(crate) headers: usize,
     /// When it began to be sent.
     pub(crate) step: usize,
@@ -54,7 +54,7 @@ impl Message {
     }
 }
 
-/// What an actor sees of its world.
+/// An actor's view of its world.
 pub(crate) struct Context<'w> {
     pub(crate) rng: &'w mut Rng,
     pub(crate) net: &'w Shared,

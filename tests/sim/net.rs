@@ -161,7 +161,7 @@ impl Net {
         conn.tx.clear();
     }
 
-    /// What the peer reads, at most `max` bytes.
+    /// The bytes that the peer reads, at most `max`.
     pub(crate) fn receive(&mut self, id: usize, max: usize) -> Vec<u8> {
         let conn = &mut self.conns[id];
         let bytes = conn.tx[..max.min(conn.tx.len())].to_vec();
@@ -464,7 +464,7 @@ pub(crate) struct FakeStream {
     records: Option<Box<Records>>,
 }
 
-/// What TLS keeps between the socket and the driver, without its arithmetic.
+/// The buffers of TLS between the socket and the driver, without its arithmetic.
 #[derive(Default)]
 pub(crate) struct Records {
     /// Reads that are still costly.

@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) login_s: i64,
 }
 
-/// What may happen, each in about half of the worlds.
+/// The faults, each in about half of the worlds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Can {
     pub(crate) reset: bool,

@@ -47,7 +47,7 @@ impl Rng {
     }
 }
 
-/// What happened, in numbers: a name and what it is about.
+/// An event, in numbers: a name and its subject.
 type Line = (&'static str, u64, u64);
 
 #[derive(Default)]

@@ -102,7 +102,7 @@ struct World {
     step: usize,
     jumps: usize,
     draining: Option<u64>,
-    /// When the process went on after it was stopped: what peers say counts from then on.
+    /// When the process went on after it was stopped: the peers' input counts from then on.
     went_on_ms: u64,
     healing: bool,
     browsers: Vec<Browser>,
@@ -223,7 +223,7 @@ impl World {
         (cx, &mut self.browsers, &mut self.backends)
     }
 
-    // What happens.
+    // Events.
 
     fn act(&mut self) -> Result<(), String> {
         for _ in 0..self.rng.below(4) {
@@ -258,7 +258,7 @@ impl World {
         self.read()
     }
 
-    /// What the administrator and the clock do.
+    /// The acts of the administrator and the clock.
     fn upset(&mut self) {
         let can = self.plan.can;
         if can.jump && self.rng.chance(3) {

@@ -1,7 +1,7 @@
 //! A browser's half of RFC 6455, written from the RFC and not from the server's codec: masked frames out,
 //! unmasked ones in, and every rule about what a server may send is judged here.
 
-/// What came from the server.
+/// A frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     Message { text: bool, bytes: Vec<u8> },

@@ -17,7 +17,7 @@ fn rules(secrets: &[&str]) -> Rules {
     Rules { secrets: secrets.iter().map(|secret| Secret::new(*secret)).collect(), ..Rules::default() }
 }
 
-/// Signs whatever it is given.
+/// Signs any text.
 fn sign(header: &str, claims: &str) -> String {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = hmac_sha256(&Secret::new(SECRET), &[signed.as_bytes()]);

@@ -19,7 +19,7 @@ fn check(holds: bool, sentence: impl FnOnce() -> String) -> Verdict {
 pub(crate) struct Flush {
     /// Bytes are to be sent now.
     pub(crate) waits: bool,
-    /// It stands in a queue.
+    /// It is in a queue.
     pub(crate) queued: bool,
     /// A pong is to follow.
     pub(crate) owes_pong: bool,
@@ -67,7 +67,7 @@ impl Floor {
         self.roster.iter().map(|(key, client)| (key, &client.mail))
     }
 
-    /// A mark says that the client stands in that line.
+    /// A mark says that the client is in that line.
     fn audit_lines(&self) -> Verdict {
         let lines = self.delivery.lines();
         for (key, client) in self.roster.iter() {

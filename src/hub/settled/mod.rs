@@ -88,7 +88,7 @@ impl Floor {
         self.delivery.burst_bytes()
     }
 
-    /// The open connections that a list names, each once, and the places of the items that named nobody.
+    /// The open connections that a list names, each once, and the places of the items that named no connection.
     pub(crate) fn select<'a>(
         &mut self,
         items: impl Iterator<Item = (Sign, Address<'a>)> + Clone,

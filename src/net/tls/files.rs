@@ -231,7 +231,7 @@ fn what_browsers_will_refuse_is_told() {
 }
 
 proptest::proptest! {
-    /// Whatever an administrator's file holds, reading it ends, with blocks or with a line that is there.
+    /// Reading ends for any file of an administrator, with blocks or with a line that is there.
     #[test]
     fn no_text_makes_it_panic(text in "(-----BEGIN (CERTIFICATE|KEY)-----|-----END CERTIFICATE-----|[A-Za-z0-9+/=\\-\u{2014} ]{0,20}|\r|\n){0,12}") {
         match super::pem::blocks(text.as_bytes()) {

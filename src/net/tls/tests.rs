@@ -1,5 +1,5 @@
-//! Sessions over a real socket pair, fed by a real client whose bytes are cut, changed and mixed up: whatever
-//! comes, a session answers with bytes, an end or an error, and holds no more than its bounds.
+//! Sessions over a real socket pair, fed by a real client whose bytes are cut, changed and mixed up: for all
+//! of them a session answers with bytes, an end or an error, and holds no more than its bounds.
 
 use super::{Config, Session, load};
 use crate::driver::{ReadError, Stream};

@@ -57,7 +57,7 @@ pub enum HeadError {
 pub enum Framing {
     /// No body is announced.
     None,
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
     /// In pieces, each with its length before it (RFC 9112 section 7.1).
     Chunked,

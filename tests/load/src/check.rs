@@ -6,7 +6,7 @@
 use crate::wire;
 use std::collections::{HashMap, HashSet};
 
-/// What a run got wrong, in frames. All must be 0.
+/// The mistakes of a run, in frames. All must be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     pub lost: u64,
@@ -81,7 +81,7 @@ impl Check {
         self.odd.entry(index).or_insert_with(|| before.to_vec()).extend_from_slice(bytes);
     }
 
-    /// Ends an exchange: what is missing is lost, what was odd is sorted out.
+    /// Ends an exchange: missing frames are lost, odd ones are sorted out.
     pub fn settle<'o>(&mut self, owed: impl Fn(usize) -> &'o [u8]) {
         let odd = std::mem::take(&mut self.odd);
         for (index, bytes) in &odd {

@@ -1,6 +1,6 @@
 //! The generator's end of a control connection: orders out, replies in, in the language of the server's kind.
 //!
-//! Invariant: it never blocks; what the socket does not take stays queued until [`Control::flush`].
+//! Invariant: it never blocks; bytes that the socket does not take stay queued until [`Control::flush`].
 
 use crate::floor::{ACK, Record};
 use crate::options::Kind;

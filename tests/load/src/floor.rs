@@ -34,7 +34,7 @@ const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocke
 /// As long as the `A` frame of a 32-byte token.
 pub const ACK: &[u8] = b"32A00000000000000000000000000000000";
 
-/// What the floor's control socket carries: an order and the bytes to send.
+/// A frame of the floor's control socket: an order and the bytes to send.
 pub struct Record;
 
 impl Record {

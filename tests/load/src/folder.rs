@@ -1,4 +1,4 @@
-//! Temporary folders. Invariant: what is in one is gone when it is dropped.
+//! Temporary folders. Invariant: its files are gone when it is dropped.
 
 use crate::Result;
 use std::fs;
@@ -25,7 +25,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What cannot be removed is left in the temporary folder, where it does no harm.
+        // Files that cannot be removed are left in the temporary folder, where they do no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

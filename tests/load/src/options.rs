@@ -1,4 +1,4 @@
-//! The command line: what to run, against which binary, for how long.
+//! The command line: the jobs to run, against which binary, for how long.
 
 use crate::{Address, Result};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ usage: wsson-load bench|syscalls|instructions [options]
   --out FILE       write there instead of standard output
 ";
 
-/// What plays against the floor.
+/// The program that a run measures: the floor, or one that is compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Floor,
@@ -44,7 +44,7 @@ pub struct Options {
     pub jobs: Vec<String>,
     pub quick: bool,
     pub rounds: usize,
-    /// Time the floor should take for one round; what the repetitions of a round are chosen by.
+    /// Time the floor should take for one round; the repetitions of a round are chosen by it.
     pub round: Duration,
     pub control_tcp: bool,
     pub server_core: usize,

@@ -1,10 +1,10 @@
-//! What a run prints: one row per job, as Markdown for people and JSON for programs.
+//! The output of a run: one row per job, as Markdown for people and JSON for programs.
 
 use crate::check::Faults;
 use crate::measure::{Figures, Sample, Spread};
 use std::fmt::Write as _;
 
-/// What a job has to reach.
+/// The goal of a job.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     /// At most this much of the floor.

@@ -18,7 +18,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 /// An epoll instance. Everything is registered edge-triggered, for both directions where asked.
 pub struct Epoll(OwnedFd);
 
-/// What one wait returns, reused between waits.
+/// The events of one wait, reused between waits.
 pub struct Events {
     list: Vec<libc::epoll_event>,
     len: usize,
@@ -57,7 +57,7 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, events, data)
     }
 
-    /// Level-triggered, for listeners: what one turn leaves in the backlog is reported again.
+    /// Level-triggered, for listeners: connections that one turn leaves in the backlog are reported again.
     pub fn add_level(&self, fd: RawFd, data: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, data)
     }
@@ -70,7 +70,7 @@ impl Epoll {
 
     pub fn wait(&self, events: &mut Events, timeout_ms: i32) -> io::Result<()> {
         let room = events.list.len() as libc::c_int;
-        // SAFETY: the list has room for as many events as the call is told.
+        // SAFETY: the list has room for as many events as the call is given.
         let found =
             unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.list.as_mut_ptr(), room, timeout_ms) };
         events.len = match check(found) {

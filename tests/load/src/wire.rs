@@ -103,7 +103,7 @@ pub struct Upgrade {
     pub accept: String,
 }
 
-/// What a browser that holds the cookies of connection `index` would send.
+/// The request of a browser with the cookies of connection `index`.
 pub fn upgrade(index: usize, port: u16) -> Upgrade {
     let key = STANDARD.encode((index as u128).wrapping_mul(0xda94_2042_e4dd_58b5_0123).to_be_bytes());
     let accept = STANDARD.encode(Sha1::digest(format!("{key}{GUID}")));

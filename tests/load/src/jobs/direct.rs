@@ -17,7 +17,7 @@ pub struct Direct {
     size: usize,
     under_way: usize,
     next: usize,
-    /// The clients of the exchange, what each is owed, and every client's place among them.
+    /// The clients of the exchange, the messages that each must get, and every client's place among them.
     chosen: Vec<usize>,
     owed: Vec<Vec<u8>>,
     place: Vec<u32>,

@@ -101,7 +101,7 @@ impl Probes {
     }
 }
 
-/// What a span of time brought.
+/// The results of a span of time.
 struct Latencies {
     /// In milliseconds, sorted.
     took: Vec<f64>,

@@ -1,5 +1,5 @@
-//! User-space instructions per operation: the server runs in callgrind, which is told to write its counters before and
-//! after a number of operations. No symbols are needed.
+//! User-space instructions per operation: the server runs in callgrind, which the probe makes write its counters before
+//! and after a number of operations. No symbols are needed.
 
 use super::{PROBES, Probe};
 use crate::Result;

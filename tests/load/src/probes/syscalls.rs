@@ -1,7 +1,7 @@
 //! System calls per operation: the server runs below `strace -c` twice, the second time with twice as many
 //! operations; what differs is theirs.
 //!
-//! `epoll_wait` is told beside the figure, not in it: how many operations one of them serves depends on timing, and
+//! `epoll_wait` is shown beside the figure, not in it: how many operations one of them serves depends on timing, and
 //! strace makes the server slow.
 
 use super::{PROBES, Probe};
