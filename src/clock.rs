@@ -18,7 +18,7 @@ use core::num::NonZeroU32;
 pub struct Now {
     /// Monotonic milliseconds since the server began. All timers use it.
     pub ms: u64,
-    /// Wall clock, seconds since 1970. Only the cookies' age uses it.
+    /// Wall clock, seconds since 1970. Logins and revocations use it; no timer does.
     pub unix_s: i64,
 }
 

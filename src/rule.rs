@@ -1,8 +1,8 @@
 //! The rules that a connection can break before it is a client's: one table of names.
 //!
 //! The log, the counters and the documentation draw from it: a refusal is logged and counted under the name of its rule,
-//! and `tests/rules.rs` fails until docs/endpoint.md has each row of the table, word by word. It knows nobody; what a rule
-//! means on the wire is for `hub::refusal`.
+//! and `tests/rules.rs` fails until docs/endpoint.md has each row of the table, word by word. It knows no peer; the
+//! meaning of a rule on the wire is in `hub::refusal`.
 
 /// Makes the enum and its table, so that a rule is one row. The status is that of the answer, 0 where there is none.
 macro_rules! rules {

@@ -395,13 +395,13 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it has ended, at most so long. `true`: it has.
+    /// Waits until it has ended, at most this long. `true`: it has.
     pub(crate) fn wait(&self, at_most: Duration) -> io::Result<bool> {
         readable(self.0.as_fd(), at_most)
     }
 }
 
-/// Waits until a descriptor is readable (or at its end), at most so long.
+/// Waits until a descriptor is readable (or at its end), at most this long.
 pub(crate) fn readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result<bool> {
     poll(fd, libc::POLLIN, at_most)
 }
@@ -521,7 +521,7 @@ pub(crate) fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixSt
     Ok(stream)
 }
 
-/// Ends a TCP connection whose sent data stays unacknowledged for so long; the kernel's own patience is about
+/// Ends a TCP connection whose sent data stays unacknowledged for this long; the kernel's own patience is about
 /// fifteen minutes.
 pub(crate) fn set_tcp_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
     let value = i32::try_from(timeout_ms).unwrap_or(i32::MAX);

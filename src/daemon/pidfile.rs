@@ -6,7 +6,7 @@
 //! a locked file without one belongs to a server that is starting. A second line, `stopping`, says that it has been
 //! asked to end, so that no command asks again: a second signal would cut its goodbyes to clients short.
 //!
-//! Never follows a link, never opens anything but a regular file with one name, never overwrites what is not a
+//! Never follows a link, never opens anything but a regular file with one name, never overwrites text that is not a
 //! process number. Invariant: the lock is on the file that the path names (checked after locking), and only that
 //! file is removed.
 //!

@@ -1,7 +1,7 @@
 //! A first-in, first-out queue of keys that is taken from in batches.
 //!
 //! A vector and where its first key stands: a key is put in by one store and a batch is taken by one copy, where a
-//! ring buffer computes a place for each. It never knows what a key means. Invariant: at most half of the vector,
+//! ring buffer computes a place for each. It never knows the meaning of a key. Invariant: at most half of the vector,
 //! or nothing at all, is keys that were taken.
 
 /// All keys change hands without being copied while the vector has no more room than this, which may stay for ever.

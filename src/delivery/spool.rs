@@ -5,10 +5,11 @@
 //! memory: an outbox that waits extends its range instead of adding another, and everything that waits
 //! leaves in one `send`. A segment knows how many ranges point into it and is freed with the last.
 //!
-//! A client that is behind writes what is for it alone into a segment of its own ([`Own`]): in a segment that it shared
+//! Messages to a client that is behind go into a segment of its own ([`Own`]): in a segment that it shared
 //! with others a few of its bytes would keep all of theirs.
 //!
-//! It never knows a peer. Invariant: a segment that no range holds has no bytes; `bytes` is what all of it takes.
+//! It never knows a peer. Invariant: a segment that no range holds has no bytes; `bytes` is the memory that all of it
+//! takes.
 
 use crate::wire::frame::{Opcode, encode};
 

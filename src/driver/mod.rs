@@ -139,7 +139,7 @@ pub struct Driver<L: Listen, H, N = NoNodes> {
     overdue: bool,
     lateness: Lateness,
     drain_until_ms: Option<u64>,
-    /// Asks the allocator for what it keeps of freed memory.
+    /// Asks the allocator for the freed memory that it keeps.
     give_back: fn(),
 }
 

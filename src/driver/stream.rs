@@ -66,7 +66,7 @@ pub trait Stream {
     /// `WouldBlock` when nothing can be taken; anything else ends the connection.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends our side, as soon as what it still holds is out.
+    /// Ends our side, as soon as the bytes that it still holds are out.
     fn shut_down(&mut self);
 
     // A stream that holds bytes of its own between the socket and us, as TLS does, has more to tell.

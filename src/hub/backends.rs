@@ -149,7 +149,7 @@ impl Backends {
         if bytes > 0 {
             let backend = self.get(key);
             backend.heard = now.tick();
-            // The next ping may be due before what the wheel waits for.
+            // The next ping may be due before the deadline that the wheel waits for.
             if backend.pinged.take().is_some() {
                 self.rearm(key);
             }
@@ -330,7 +330,7 @@ impl Backends {
         self.get(key).lock.take()
     }
 
-    /// The lock comes back from [`take_lock`](Self::take_lock): the deadline is what it was.
+    /// The lock comes back from [`take_lock`](Self::take_lock): the deadline is as it was.
     pub(super) fn return_lock(&mut self, key: BackendKey, lock: Lock) {
         self.get(key).lock = Some(lock);
     }

@@ -14,7 +14,7 @@
 //!
 //! Where each byte of an open, silent, authorised connection goes, on a 64-bit target in release:
 //!
-//! | bytes | what | where |
+//! | bytes | part | where |
 //! |---|---|---|
 //! | 48 | outbox 32 (first range 12, cut 4, length 4, pointer to further ranges 8, padding 4), pointer to what few need 8, stalled since 4, marks of two queues, padding | `delivery::mailbox` |
 //! | 16 | state: tag, deadline or the pointer to a cut message | here |
@@ -57,7 +57,7 @@ impl ClientId {
         Self { key: ClientKey::at(u32::MAX as usize - 1), generation: 0 }
     }
 
-    /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+    /// Reads the text that [`Display`](fmt::Display) writes, and no other.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (key, generation) = text.split_once('-')?;
         let number = |digits: &str| {
@@ -87,7 +87,7 @@ pub(crate) enum State {
     /// Our close frame is queued or sent, theirs is awaited; their messages are ignored.
     Closing { decoder: Decoder, until: Tick },
     /// The last bytes are queued. Then our side is shut down and input is discarded until theirs is, so
-    /// that unread input does not destroy what we sent.
+    /// that unread input does not destroy the bytes that we sent.
     Lingering { until: Tick },
     /// Both close frames are exchanged: the connection ends when ours is out.
     Finishing { until: Tick },

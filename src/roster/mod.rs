@@ -61,7 +61,7 @@ impl Cold {
     }
 }
 
-// `client` has the table of what a connection takes in all.
+// `client` has the table of all memory that a connection takes.
 const _: () = assert!(size_of::<Cold>() <= 22);
 
 /// How many clients are in each state.
@@ -586,7 +586,7 @@ impl Roster {
         }
     }
 
-    /// Sets the wheel to what is due next.
+    /// Sets the wheel to the next deadline.
     fn arm(&mut self, key: ClientKey) {
         match self.clients[key.index()].next_due(&self.timeouts) {
             Some((deadline_ms, _)) => self.wheel.arm(key, deadline_ms),

@@ -7,7 +7,7 @@ use crate::peer::client::ClientId;
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
 
-/// How many of the oldest are looked at for one of a certain sender. It bounds what a flood costs.
+/// How many of the oldest are looked at for one of a certain sender. It bounds the cost of a flood.
 const LOOK_MAX: usize = 1024;
 
 /// See the module's head.

@@ -73,7 +73,7 @@ struct Ticker {
     next_ms: u64,
 }
 
-/// How old the wall clock's reading may be: it is for cookies, which count seconds.
+/// How old the wall clock's reading may be: it is for logins, which count seconds.
 const WALL_MS: u64 = 100;
 
 /// The time of the turn. The clock is read once a turn, after the poll; the wall clock less often.

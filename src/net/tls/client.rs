@@ -36,7 +36,7 @@ impl Encrypted for StreamOwned<ClientConnection, TcpStream> {
 /// Makes a connection an encrypted one to this name.
 ///
 /// # Errors
-/// A sentence that names the fault of the server's certificate or with TLS.
+/// A sentence that names the fault of the server's certificate or of TLS.
 pub(crate) fn connect(mut socket: TcpStream, name: &str) -> Result<Box<dyn Encrypted>, String> {
     let server = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no host name"))?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

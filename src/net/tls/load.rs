@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// More than any chain of certificates.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Tickets for each connection: a browser resumes with one. Resuming costs no signature, which is what a
+/// Tickets for each connection: a browser resumes with one. Resuming costs no signature, for which a
 /// thousand visitors that come back at once would wait for.
 const TICKETS: usize = 1;
 

@@ -2,8 +2,8 @@
 //!
 //! A name is stored once and found by a keyed hash. Its members lie together, so that a write to them walks through
 //! one piece of memory. A membership is in two places, each of which has the place of the other: among the members of
-//! the name, and in the chain of the connection. So joining, leaving and the end of a connection cost what the connection
-//! has in groups, however many others are in them. It never knows what a connection is, and it checks no grammar.
+//! the name, and in the chain of the connection. So joining, leaving and the end of a connection cost a step for each
+//! name of the connection, however many others are under it. It never sees a connection, and it checks no grammar.
 //!
 //! Invariant: a name is here if and only if it has a member; a connection is in a group once; its user, if it has one,
 //! is the first in its chain. A membership takes 20 bytes, and a connection 4 as soon as one of a higher key is in a group.
