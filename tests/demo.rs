@@ -2,21 +2,19 @@
 //!
 //! The page in a real browser is tested by tests/clients/demo_page.py.
 
-use std::fs;
+mod rig;
+
+use rig::{Ended, PATIENCE, Running, read_head};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
-
-/// Only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(30);
+use std::process::{ChildStdout, Command, Stdio};
 
 /// A running demo with a temporary folder of its own.
 struct Demo {
-    folder: tempfile::TempDir,
-    child: Child,
+    process: Running,
+    folder: rig::Site,
     out: BufReader<ChildStdout>,
     /// Its output up to the line that says how it ends.
     introduction: String,
@@ -25,22 +23,18 @@ struct Demo {
 
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wsson"))
-            .arg("demo")
-            .args(arguments)
-            .env("TMPDIR", folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut out = BufReader::new(child.stdout.take().expect("it was piped"));
+        let folder = rig::Site::new();
+        let mut command = rig::wsson(&["demo"]);
+        let mut process =
+            Running::start(command.args(arguments).env("TMPDIR", folder.folder()).stdout(Stdio::piped()));
+        let mut out = process.output();
         let mut introduction = String::new();
         while !introduction.contains("Ctrl-C") {
             assert_ne!(out.read_line(&mut introduction).expect("text"), 0, "it ended: {introduction}");
         }
         let address = introduction.split("http://127.0.0.1:").nth(1).expect("it prints the address");
         let port = address.split('/').next().and_then(|port| port.parse().ok()).expect("a port");
-        Self { folder, child, out, introduction, port }
+        Self { process, folder, out, introduction, port }
     }
 
     fn connect(&self) -> TcpStream {
@@ -81,10 +75,7 @@ impl Demo {
         )
         .expect("it reads");
         let mut stream = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(stream.read_line(&mut head).expect("text"), 0, "cut off: {head}");
-        }
+        let head = read_head(&mut stream);
         (stream, head)
     }
 
@@ -95,17 +86,6 @@ impl Demo {
     fn control(&self) -> PathBuf {
         let text = self.introduction.split("nc -NU ").nth(1).expect("it prints the control socket");
         text.lines().next().expect("a line").into()
-    }
-
-    fn left_behind(&self) -> usize {
-        fs::read_dir(self.folder.path()).expect("the folder is ours").count()
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -249,21 +229,19 @@ fn another_origin_and_forged_cookies_are_refused() {
 
 #[test]
 fn a_signal_ends_it_without_a_trace() {
-    for signal in ["-TERM", "-INT", "-HUP"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let mut demo = Demo::start(&["--port", "0"]);
         let cookies = Demo::cookies(&demo.get("/", &demo.host()));
         let (mut visitor, _) = demo.upgrade(&cookies, &demo.origin());
         message(&mut visitor);
-        assert_eq!(demo.left_behind(), 1);
-        let pid = demo.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        assert_eq!(demo.folder.count(), 1);
+        demo.process.signal(signal);
         let mut close = [0; 4];
         visitor.read_exact(&mut close).expect("a close frame");
         assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1001));
         drop(visitor);
-        let status = demo.child.wait().expect("it is our child");
-        assert_eq!(status.code(), Some(0), "{signal}");
-        assert_eq!(demo.left_behind(), 0, "{signal}");
+        assert_eq!(demo.process.code(), Some(0), "{signal}");
+        assert_eq!(demo.folder.count(), 0, "{signal}");
     }
 }
 
@@ -271,16 +249,13 @@ fn a_signal_ends_it_without_a_trace() {
 fn an_occupied_port_is_told() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = holder.local_addr().expect("it is bound").port().to_string();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_wsson"))
-        .args(["demo", "--port", &port])
-        .env("TMPDIR", folder.path())
-        .output()
-        .expect("it starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains(&port) && error.contains("another server answers there"), "{error}");
-    assert_eq!(fs::read_dir(folder.path()).expect("ours").count(), 0);
+    let folder = rig::Site::new();
+    let mut command = rig::wsson(&["demo", "--port", &port]);
+    Ended::of(command.env("TMPDIR", folder.folder()))
+        .with(1)
+        .says(&port)
+        .says("another server answers there");
+    assert_eq!(folder.count(), 0);
 
     // The usual port is not asked for by name, so another one will do. Someone else may hold it already.
     let usual = TcpListener::bind("127.0.0.1:8099");

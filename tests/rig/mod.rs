@@ -9,11 +9,11 @@
 #![allow(dead_code)]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -127,9 +127,14 @@ impl Running {
         self.0.id()
     }
 
-    /// The streams that were piped.
-    pub(crate) fn child(&mut self) -> &mut Child {
-        &mut self.0
+    /// What it prints, when that was piped.
+    pub(crate) fn output(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.0.stdout.take().expect("it was piped"))
+    }
+
+    /// What it reads, when that was piped.
+    pub(crate) fn input(&mut self) -> ChildStdin {
+        self.0.stdin.take().expect("it was piped")
     }
 
     /// How it ended, if it has.
@@ -224,6 +229,16 @@ pub(crate) fn answers(mut control: impl Read + Write) -> bool {
     let mut reply = Vec::new();
     let asked = control.write_all(b"0p0q").and_then(|()| control.read_to_end(&mut reply));
     asked.is_ok() && reply == b"0P"
+}
+
+/// A head of HTTP up to its empty line.
+#[track_caller]
+pub(crate) fn read_head(stream: &mut impl BufRead) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(stream.read_line(&mut head).expect("text"), 0, "cut off: {head}");
+    }
+    head
 }
 
 #[track_caller]
