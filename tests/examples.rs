@@ -3,41 +3,35 @@
 //! `cargo test` builds them beforehand, `cargo test --test examples` does not: so they are built here once more, which is
 //! quick when it was done.
 
+mod rig;
+
+use rig::{PATIENCE, Running, WSSON, read_head};
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Once;
-use std::time::Duration;
-
-/// Only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Example {
-    child: Child,
+    process: Running,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     address: String,
     connected: Cell<u8>,
-    folder: tempfile::TempDir,
+    folder: rig::Site,
 }
 
 impl Example {
     #[track_caller]
     fn start(name: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut child = Command::new(program(name))
-            .arg("tcp://127.0.0.1:0")
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = BufReader::new(child.stdout.take().expect("it was piped"));
-        let input = child.stdin.take();
+        let folder = rig::Site::new();
+        let mut command = Command::new(program(name));
+        command.arg("tcp://127.0.0.1:0").env("TMPDIR", folder.folder());
+        let mut process = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let (input, output) = (Some(process.input()), process.output());
         let mut example =
-            Self { child, input, output, address: String::new(), connected: Cell::new(0), folder };
+            Self { process, input, output, address: String::new(), connected: Cell::new(0), folder };
         let line = example.line();
         let address = line.strip_prefix(&format!("{name} on tcp://"));
         example.address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
@@ -62,10 +56,7 @@ impl Example {
         )
         .expect("it reads");
         let mut stream = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(stream.read_line(&mut head).expect("text"), 0, "cut off: {head}");
-        }
+        let head = read_head(&mut stream);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         Browser(stream)
     }
@@ -79,19 +70,10 @@ impl Example {
     /// Ends, cleanly, on its own or on SIGINT, which is Ctrl-C.
     fn ends(mut self, signal: bool) {
         if signal {
-            let pid = self.child.id().to_string();
-            assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+            self.process.signal("INT");
         }
-        assert_eq!(self.child.wait().expect("it is our child").code(), Some(0));
-        let left = std::fs::read_dir(self.folder.path()).expect("ours").count();
-        assert_eq!(left, 0, "the control socket is removed");
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        assert_eq!(self.process.code(), Some(0));
+        assert_eq!(self.folder.count(), 0, "the control socket is removed");
     }
 }
 
@@ -129,7 +111,7 @@ impl Browser {
 
 fn program(name: &str) -> PathBuf {
     static BUILT: Once = Once::new();
-    let profile = Path::new(env!("CARGO_BIN_EXE_wsson")).parent().expect("it lies in a folder");
+    let profile = Path::new(WSSON).parent().expect("it lies in a folder");
     BUILT.call_once(|| build(profile));
     profile.join("examples").join(name)
 }
