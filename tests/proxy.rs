@@ -5,15 +5,15 @@
 //! and openssl, and reports when one of them is missing; with WSSON_REQUIRE_TOOLS=1 in the environment that is a
 //! failure.
 
+mod rig;
+
+use rig::{CONFIG, PATIENCE, eventually, free_port, source};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// All of 127/8 is the loopback; an address that is neither the proxy's nor wsson's own stands for a visitor.
 const VISITOR: &str = "127.0.0.77";
 const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
@@ -207,7 +207,7 @@ fn caddy(site: &Site, snippet: &str) -> String {
 }
 
 struct Site {
-    folder: TempDir,
+    files: rig::Site,
     shipped: Shipped,
     port: u16,
     proxy: Option<Child>,
@@ -230,10 +230,9 @@ impl Site {
             eprintln!("skipped: there is no {name}");
             return None;
         }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut site = Self { folder, shipped, port: free_port(), proxy: None };
+        let mut site = Self { files: rig::Site::new(), shipped, port: free_port(), proxy: None };
         // Workers of a proxy that root has started run as another user.
-        fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::set_permissions(site.files.folder(), fs::Permissions::from_mode(0o755)).expect("ours");
         let tcp = format!("127.0.0.1:{}", free_port());
         let server = match way {
             Way::Unix => format!("unix://{}", site.path("server.sock")),
@@ -245,13 +244,11 @@ impl Site {
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().expect("UTF-8").to_owned()
+        self.files.text(name)
     }
 
     fn wsson(&self, command: &str) -> Command {
-        let mut wsson = Command::new(env!("CARGO_BIN_EXE_wsson"));
-        wsson.args([command, "-c", &self.path("wsson.toml")]);
-        wsson
+        self.files.wsson(&[command])
     }
 
     fn origin(&self) -> String {
@@ -264,17 +261,16 @@ impl Site {
     fn start_wsson(&self, server: &str, trusted: &str) {
         let origin = self.origin();
         let text = format!(
-            "servers = \"{server}\"\ncontrol = \"unix://control.sock\"\npid = \"wsson.pid\"\nlog = \"./wsson.log\"\n\
-             secret = \"proxy-tests-only-77aa\"\norigins = [\"{origin}\"]\ntrusted_proxies = [\"{trusted}\"]\n[timeouts]\nclose = 0.2\n"
+            "servers = \"{server}\"\nsecret = \"proxy-tests-only-77aa\"\norigins = [\"{origin}\"]\n\
+             trusted_proxies = [\"{trusted}\"]\n[timeouts]\nclose = 0.2\n"
         );
-        fs::write(self.path("wsson.toml"), text).expect("writable");
-        fs::set_permissions(self.path("wsson.toml"), fs::Permissions::from_mode(0o600)).expect("ours");
+        self.files.write(CONFIG, &rig::config(&text), 0o600);
         assert!(self.wsson("start").status().expect("the binary runs").success());
     }
 
     /// The snippet with this way chosen, and the addresses of this test in it; everything else is as it is shipped.
     fn snippet(&self, way: Way, tcp: &str) -> String {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(self.shipped.file);
+        let file = source("conf").join(self.shipped.file);
         let text = fs::read_to_string(file).expect("the snippet is there");
         let [unix_line, tcp_line] = self.shipped.ways;
         let (wanted, other) = if way == Way::Unix { (unix_line, tcp_line) } else { (tcp_line, unix_line) };
@@ -322,7 +318,7 @@ impl Site {
             _ => proxy.args(["run", "--adapter", "caddyfile", "--config", &config]),
         };
         let log = fs::File::create(self.path("proxy.log")).expect("writable");
-        proxy.env("HOME", self.folder.path()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        proxy.env("HOME", self.files.folder()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         self.proxy = Some(proxy.spawn().expect("the proxy runs"));
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -366,17 +362,9 @@ impl Site {
     }
 
     fn eventually_open(&self) {
-        let begin = Instant::now();
-        loop {
-            let output = self.wsson("status").args(["--json"]).output();
-            let status =
-                output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            if status.contains("\"clients\":1,\"clients_peak\"") {
-                return;
-            }
-            assert!(begin.elapsed() < PATIENCE, "the browser never got in: {status}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        eventually("the browser got in", || {
+            self.files.run(&["status", "--json"]).out.contains("\"clients\":1,\"clients_peak\"")
+        });
     }
 }
 
@@ -394,11 +382,6 @@ impl Drop for Site {
 fn is_there(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 fn serves(shipped: Shipped, way: Way) {
