@@ -2,14 +2,15 @@
 //!
 //! Each tells when its judge is missing; with WSSON_REQUIRE_TOOLS=1 in the environment that is a failure.
 
+mod rig;
+
+use rig::{WSSON, eventually, source};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 fn conf(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)
+    source("conf").join(name)
 }
 
 /// Runs a judge; `None` when it is not installed.
@@ -53,7 +54,7 @@ fn units() -> (tempfile::TempDir, String, String) {
     let paths = ["wsson.service", "wsson.socket"].map(|name| {
         let text = fs::read_to_string(conf("systemd").join(name)).expect("the unit is there");
         let path = folder.path().join(name);
-        fs::write(&path, text.replace("/usr/bin/wsson", env!("CARGO_BIN_EXE_wsson"))).expect("writable");
+        fs::write(&path, text.replace("/usr/bin/wsson", WSSON)).expect("writable");
         path.to_str().expect("UTF-8").to_owned()
     });
     let [service, socket] = paths;
@@ -163,41 +164,24 @@ fn caddy_accepts_its_snippet() {
 }
 
 /// A server with a log in a folder of its own, ended with the test.
-struct Logging(tempfile::TempDir);
+struct Logging(rig::Site);
 
 impl Logging {
     fn started() -> Self {
-        let site = Self(tempfile::tempdir().expect("a temporary folder"));
-        let text = "servers = \"unix://server.sock\"\ncontrol = \"unix://control.sock\"\npid = \"wsson.pid\"\n\
-                    log = \"./wsson.log\"\norigins = [\"https://example.com\"]\nsecret = \"rotation-tests-3f77\"\n";
-        site.write("wsson.toml", text, 0o600);
-        let started = site.wsson("start");
-        assert!(started.status.success(), "{}", said(&started));
+        let text = "origins = [\"https://example.com\"]\nsecret = \"rotation-tests-3f77\"\n";
+        let site = Self(rig::Site::with(&rig::config(text)));
+        site.0.run(&["start"]).with(0);
         site
     }
 
-    fn at(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) {
-        fs::write(self.at(name), text).expect("writable");
-        fs::set_permissions(self.at(name), PermissionsExt::from_mode(mode)).expect("ours");
-    }
-
     fn log(&self) -> String {
-        fs::read_to_string(self.at("wsson.log")).unwrap_or_default()
-    }
-
-    fn wsson(&self, command: &str) -> Output {
-        let line = [command, "-c", &self.at("wsson.toml")];
-        Command::new(env!("CARGO_BIN_EXE_wsson")).args(line).output().expect("the binary runs")
+        self.0.read("wsson.log")
     }
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        let _ = self.wsson("stop");
+        let _ = self.0.wsson(&["stop"]).output();
     }
 }
 
@@ -207,32 +191,28 @@ fn logrotate_rotates_and_the_server_opens_the_new_log() {
         return;
     }
     let site = Logging::started();
-    let status = format!("{} status -c {}", env!("CARGO_BIN_EXE_wsson"), site.at("wsson.toml"));
+    let status = format!("{} status -c {}", WSSON, site.0.text("wsson.toml"));
     let words = [
-        ("/var/log/wsson/*.log", site.at("*.log")),
+        ("/var/log/wsson/*.log", site.0.text("*.log")),
         // The user is the package's; the test would make systemd signal its own service.
         ("    su wsson wsson\n", String::new()),
         ("-d /run/systemd/system", "-d /no/systemd".into()),
         ("/usr/bin/wsson status", status),
-        ("/run/wsson/wsson.pid", site.at("wsson.pid")),
+        ("/run/wsson/wsson.pid", site.0.text("wsson.pid")),
     ];
     let words: Vec<(&str, &str)> = words.iter().map(|(shipped, ours)| (*shipped, ours.as_str())).collect();
-    site.write("rules", &replaced(&read("logrotate.d/wsson"), &words), 0o644);
-    let args = ["--force", "--state", &site.at("state"), &site.at("rules")];
+    site.0.write("rules", &replaced(&read("logrotate.d/wsson"), &words), 0o644);
+    let args = ["--force", "--state", &site.0.text("state"), &site.0.text("rules")];
     let rotated = judge("logrotate", &args).expect("it was there");
     assert!(rotated.status.success(), "{}", said(&rotated));
-    let begin = Instant::now();
-    while !site.log().contains("log_reopened") {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{}{}", site.log(), said(&rotated));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(fs::read_to_string(site.at("wsson.log.1")).expect("the old log").contains("started"));
+    eventually("the log is opened again", || site.log().contains("log_reopened"));
+    assert!(fs::read_to_string(site.0.text("wsson.log.1")).expect("the old log").contains("started"));
 }
 
 /// This build's binary as it is shipped.
 fn stripped(folder: &Path) -> Option<String> {
     let binary = folder.join("wsson").to_str().expect("UTF-8").to_owned();
-    let output = judge("strip", &["-o", &binary, env!("CARGO_BIN_EXE_wsson")])?;
+    let output = judge("strip", &["-o", &binary, WSSON])?;
     assert!(output.status.success(), "{}", said(&output));
     Some(binary)
 }
@@ -328,8 +308,8 @@ fn the_debian_package_installs_starts_stops_and_goes() {
     }
     let root = folder.path().join("root");
     fs::create_dir(&root).expect("writable");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scratch.sh");
-    let args = ["sh", script, root.to_str().expect("UTF-8"), &package];
+    let script = source("tests/scratch.sh").display().to_string();
+    let args = ["sh", &script, root.to_str().expect("UTF-8"), &package];
     let output = judge("unshare", &[&spaces[..], &args].concat()).expect("it was there");
     assert!(output.status.success(), "{}", said(&output));
 }
