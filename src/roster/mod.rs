@@ -598,6 +598,7 @@ impl Roster {
 
     /// Shrinks the tables if they are sparse and have more than `slots_min` slots; returns how many there are then.
     pub(crate) fn shrink(&mut self, slots_min: usize) -> Option<usize> {
+        self.names.tidy(slots_min);
         let slots = self.clients.capacity();
         if slots <= slots_min || self.clients.len() >= slots / SPARSE {
             return None;

@@ -245,12 +245,20 @@ impl Groups {
         let used = self.chains.iter().rposition(|first| *first != NIL).map_or(0, |last| last + 1);
         self.chains.truncate(used);
         self.chains.shrink_to_fit();
-        self.names.shrink_to_fit();
+        self.tidy(0);
+    }
+
+    /// Gives back the memory of names and memberships that have ended, where there was room for more than `min` of them. A
+    /// few connections may have been in very many groups, so this does not depend on how many there were.
+    pub(crate) fn tidy(&mut self, min: usize) {
         let Self { names, by_name, hasher, .. } = self;
-        if by_name.len() < by_name.capacity() / SPARSE {
+        if names.capacity() > min && names.len() <= names.capacity() / SPARSE {
+            names.shrink_to_fit();
+        }
+        if by_name.capacity() > min && by_name.len() <= by_name.capacity() / SPARSE {
             by_name.shrink_to_fit(|name| names[*name as usize].text.hash(hasher));
         }
-        if self.memberships.is_sparse() {
+        if self.memberships.table.capacity() > min && self.memberships.is_sparse() {
             self.pack();
         }
     }

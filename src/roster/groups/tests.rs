@@ -173,6 +173,28 @@ fn memory_of_memberships() {
     assert_eq!(bytes(&all), 0, "all is given back");
 }
 
+/// What a few connections had in very many groups goes as well, though the table of connections never grew.
+#[test]
+fn very_many_groups_of_a_few_are_given_back() {
+    let mut all = groups();
+    let (crowd, each) = (300, 64);
+    for at in 0..crowd {
+        (0..each).for_each(|group| assert!(all.join(key(at), &format!("{at} {group}"), PLENTY).unwrap()));
+    }
+    let full = bytes(&all);
+    all.tidy(1024);
+    assert!(bytes(&all) * 2 > full, "what is used stays");
+    (1..crowd).for_each(|at| all.leave_all(key(at)));
+    all.tidy(1024);
+    check(&all);
+    assert_eq!(all.count(Space::Group), each);
+    assert!(bytes(&all) < full / 20, "{} of {full} bytes stay", bytes(&all));
+    let few = bytes(&all);
+    all.leave_all(key(0));
+    all.tidy(1024);
+    assert!(bytes(&all) >= few / 2, "a little is kept, to be used again");
+}
+
 fn bytes(groups: &Groups) -> usize {
     let member = |members: &Members| match members {
         Members::Many(many) => many.capacity() * size_of::<Member>(),
