@@ -26,6 +26,10 @@ ELSEWHERE = {
     15: ("tests/daemon.rs", ["a_recycled_number_is_never_signalled", "a_link_in_place_of_the_pid_file_is_refused",
                              "of_fifty_starts_at_once_one_wins_and_all_are_told_the_truth"]),
     21: ("tests/sim/plan.rs", ["jump"], "tests/sim/main.rs", ["any_world_keeps_the_promises"]),
+    27: ("tests/it/asked.rs", ["what_a_page_may_not_ask_for_is_refused_and_joins_nothing", "a_jwt_is_a_login_from_the_cookie_and_from_the_url"],
+         "src/auth/jwt/tests.rs", ["every_other_algorithm_is_refused_before_anything_is_hashed", "a_member_that_stands_twice_has_no_meaning"]),
+    28: ("tests/it/revoked.rs", ["a_revoked_login_does_not_come_back", "it_outlives_restart_and_reload", "a_torn_file_gives_every_whole_line",
+                                 "what_an_administrator_writes_holds_after_a_reload", "what_was_answered_outlives_a_kill"]),
 }
 # The server gives memory back so long after a departure, and again after the next.
 TIDY_S = 12
