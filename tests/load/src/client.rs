@@ -53,8 +53,9 @@ impl Fleet {
     pub fn grow(&mut self, server: &Server, count: usize) -> Result<()> {
         while self.len() < count {
             let end = count.min(self.len() + BATCH);
-            let upgrades: Vec<Upgrade> =
-                (self.len()..end).map(|index| wire::upgrade(self.first + index, server.port)).collect();
+            let upgrades: Vec<Upgrade> = (self.len()..end)
+                .map(|index| wire::upgrade(self.first + index, server.port, server.has_users))
+                .collect();
             self.open(server, &upgrades)?;
         }
         Ok(())

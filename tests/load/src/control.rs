@@ -64,6 +64,41 @@ impl Control {
         }
     }
 
+    /// Queues a write (`w`) to a list of addresses, which together name every client; the floor knows no other.
+    pub fn write(&mut self, addresses: &str, seq: u64, size: usize) {
+        match self.kind {
+            Kind::Floor => {
+                self.frames.clear();
+                wire::server_frame(&mut self.frames, seq, size);
+                Record::write(&mut self.out, b'b', 0, &self.frames);
+            }
+            Kind::Wsson => {
+                let prefix = format!("{addresses} ");
+                wire::command(&mut self.out, 'w', Some(&prefix), seq, size);
+            }
+        }
+    }
+
+    /// Lets all clients, which are this many, join groups. The floor has none.
+    pub fn join(&mut self, groups: &str, clients: usize) -> Result<()> {
+        if self.kind == Kind::Floor {
+            return Ok(());
+        }
+        let payload = format!("{groups} *");
+        self.out.extend_from_slice(format!("{}j{payload}", payload.len()).as_bytes());
+        self.flush_all()?;
+        let json = format!("{{\"connections\":{clients}}}");
+        let expected = format!("{}J{json}", json.len());
+        let (deadline, mut answer) = (Instant::now() + ANSWER_MAX, Vec::new());
+        while answer.len() < expected.len() && Instant::now() < deadline {
+            self.read(&mut answer)?;
+        }
+        match answer == expected.as_bytes() {
+            true => Ok(()),
+            false => Err(format!("j: {}", String::from_utf8_lossy(&answer)).into()),
+        }
+    }
+
     /// The reply to a `c` for connection `index`.
     pub fn push_ack(&self, out: &mut Vec<u8>, index: usize) {
         match self.kind {

@@ -12,7 +12,8 @@ usage: wsson-load bench|syscalls|instructions [options]
   instructions   user-space instructions per operation (needs valgrind)
 
   --bin PATH       the binary to measure            (../../target/release/wsson)
-  --jobs A,B       only these: memory, handshake, broadcast, echo, direct, latency, growth
+  --jobs A,B       only these: memory, handshake, broadcast, echo, direct, write, latency,
+                   growth
   --quick          about two minutes: fewer rounds, at most 10,000 connections
   --rounds N       rounds of every job              (21, quick 7)
   --control KIND   control socket: unix or tcp      (unix)
@@ -53,11 +54,14 @@ pub struct Options {
     pub json: bool,
     pub out: Option<PathBuf>,
     pub keep: Option<PathBuf>,
+    /// Logins name users; a probe says so.
+    pub has_users: bool,
     /// Descriptors this process may have.
     pub descriptors: usize,
 }
 
-pub const JOBS: [&str; 7] = ["memory", "handshake", "broadcast", "echo", "direct", "latency", "growth"];
+pub const JOBS: [&str; 8] =
+    ["memory", "handshake", "broadcast", "echo", "direct", "write", "latency", "growth"];
 
 impl Options {
     pub fn wants(&self, job: &str) -> bool {
@@ -103,6 +107,7 @@ fn defaults(mode: Mode) -> Options {
         json: false,
         out: None,
         keep: None,
+        has_users: false,
         descriptors: 0,
     }
 }

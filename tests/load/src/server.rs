@@ -22,6 +22,8 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 pub struct Server {
     pub kind: Kind,
     pub port: u16,
+    /// Its logins name users.
+    pub has_users: bool,
     control: Address,
     child: Child,
     folder: Folder,
@@ -48,7 +50,8 @@ impl Server {
         let mut words: Vec<String> = wrapper.to_vec();
         words.extend(command_line(options, kind, folder.path(), port, &control)?);
         let child = spawn(options, &words, folder.path())?;
-        let mut server = Self { kind, port, control, child, folder };
+        let has_users = options.has_users && kind == Kind::Wsson;
+        let mut server = Self { kind, port, has_users, control, child, folder };
         let control = server.wait_ready()?;
         Ok((server, control))
     }
@@ -145,20 +148,21 @@ fn command_line(
             vec![own, "floor".into(), format!("tcp://127.0.0.1:{port}"), control.to_string()]
         }
         Kind::Wsson => {
-            let file = write_config(folder, port, control)?.display().to_string();
+            let file = write_config(options, folder, port, control)?.display().to_string();
             vec![options.binary.display().to_string(), "run".into(), "-c".into(), file]
         }
     })
 }
 
 /// Defaults but for the timers, which must not fire while thousands of silent connections are measured.
-fn write_config(folder: &Path, port: u16, control: &Address) -> Result<PathBuf> {
+fn write_config(options: &Options, folder: &Path, port: u16, control: &Address) -> Result<PathBuf> {
     let path = folder.join("wsson.toml");
     let pid = folder.join("wsson.pid");
+    let auth = if options.has_users { "[auth]\nidentity = \"user\"\n" } else { "" };
     let text = format!(
         "servers = [\"tcp://127.0.0.1:{port}\"]\ncontrol = \"{control}\"\npid = \"{}\"\n\
          secret = \"{SECRET}\"\norigins = [\"{ORIGIN}\"]\non_message = \"echo\"\nlog = \"stderr\"\n\
-         [timeouts]\nidle = 3600\ncontrol = 3600\n",
+         [timeouts]\nidle = 3600\ncontrol = 3600\n{auth}",
         pid.display()
     );
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

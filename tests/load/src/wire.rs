@@ -83,10 +83,11 @@ pub fn frame_extent(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.len() >= head.checked_add(len)?).then_some((head, len))
 }
 
-/// Appends a command of the control protocol: decimal length, letter, payload.
-pub fn command(out: &mut Vec<u8>, letter: char, token: Option<&str>, seq: u64, size: usize) {
-    let token = token.unwrap_or("");
-    write!(out, "{}{letter}{token}", token.len() + size).expect("a vector takes every byte");
+/// Appends a command of the control protocol: decimal length, letter, and its payload, which is what stands before the
+/// message (a token; addresses and a space) and the message.
+pub fn command(out: &mut Vec<u8>, letter: char, before: Option<&str>, seq: u64, size: usize) {
+    let before = before.unwrap_or("");
+    write!(out, "{}{letter}{before}", before.len() + size).expect("a vector takes every byte");
     payload(out, seq, size);
 }
 
@@ -97,23 +98,30 @@ pub fn token(index: usize) -> String {
     format!("{mixed:016x}{:016x}", mixed.rotate_left(23) ^ 0x5bd1_e995_97f4_a7c1)
 }
 
+/// The user of connection `index`, where logins name users.
+pub fn user(index: usize) -> String {
+    format!("user{index}")
+}
+
 /// A request head, and the value the answer must carry in Sec-WebSocket-Accept.
 pub struct Upgrade {
     pub head: Vec<u8>,
     pub accept: String,
 }
 
-/// The request of a browser with the cookies of connection `index`.
-pub fn upgrade(index: usize, port: u16) -> Upgrade {
+/// The request of a browser with the cookies of connection `index`; with a user of its own or without.
+pub fn upgrade(index: usize, port: u16, has_user: bool) -> Upgrade {
     let key = STANDARD.encode((index as u128).wrapping_mul(0xda94_2042_e4dd_58b5_0123).to_be_bytes());
     let accept = STANDARD.encode(Sha1::digest(format!("{key}{GUID}")));
     let token = token(index);
     let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let digest = hex(&Md5::digest(format!("{SECRET}{token}{time}")));
+    let user = if has_user { user(index) } else { String::new() };
+    let digest = hex(&Md5::digest(format!("{SECRET}{user}{token}{time}")));
+    let cookie = if has_user { format!("; user={user}") } else { String::new() };
     let head = format!(
         "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          User-Agent: wsson-load\r\nOrigin: {ORIGIN}\r\nSec-WebSocket-Version: 13\r\n\
-         Cookie: token={token}; time={time}; digest={digest}\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+         Cookie: token={token}; time={time}; digest={digest}{cookie}\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     );
     Upgrade { head: head.into_bytes(), accept }
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// The design's goals.
 const PER_CLIENT_BYTES: f64 = 256.0;
+const PER_MEMBERSHIP_BYTES: f64 = 24.0;
+/// Groups that all clients join in the end.
+const GROUPS: usize = 10;
 const FRESH_KIB: f64 = 4096.0;
 const BINARY_KIB: f64 = 2048.0;
 /// After which the time a handshake may take is over and forgotten.
@@ -19,6 +22,8 @@ const WATCH: Duration = Duration::from_secs(2);
 struct Sizes {
     fresh: u64,
     loaded: Vec<u64>,
+    /// What the last of them took up when all had joined [`GROUPS`].
+    joined: u64,
     sleeps: u64,
 }
 
@@ -35,7 +40,12 @@ fn sizes(options: &Options, kind: Kind, counts: &[usize]) -> Result<Sizes> {
     std::thread::sleep(SETTLE);
     let before = arena.server.sleeps()?;
     std::thread::sleep(WATCH);
-    Ok(Sizes { fresh, loaded, sleeps: arena.server.sleeps()? - before })
+    let sleeps = arena.server.sleeps()? - before;
+    let groups: Vec<String> = (0..GROUPS).map(|group| format!("group{group}")).collect();
+    let idle = arena.server.rss_bytes()?;
+    arena.control.join(&groups.join(","), arena.fleet.len())?;
+    let joined = arena.server.rss_bytes()?.saturating_sub(idle);
+    Ok(Sizes { fresh, loaded, joined, sleeps })
 }
 
 pub fn rows(options: &Options) -> Result<Vec<Row>> {
@@ -55,6 +65,13 @@ pub fn rows(options: &Options) -> Result<Vec<Row>> {
             each(&subject),
         ));
     }
+    let last = counts[counts.len() - 1];
+    rows.push(Row::single(
+        format!("memory of a membership, {last} in {GROUPS} groups each"),
+        "B",
+        Some(PER_MEMBERSHIP_BYTES),
+        subject.joined as f64 / (last * GROUPS) as f64,
+    ));
     let kib = |bytes: u64| bytes as f64 / 1024.0;
     rows.push(absolute(
         "fresh server, RSS".into(),

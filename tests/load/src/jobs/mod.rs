@@ -6,11 +6,13 @@ mod echo;
 mod handshake;
 mod latency;
 mod memory;
+mod write;
 
 pub use broadcast::Broadcast;
 pub use direct::Direct;
 pub use echo::Echo;
 pub use handshake::Handshake;
+pub use write::{To, Write};
 
 use crate::Result;
 use crate::measure::{Job, Spread, duel};
@@ -23,12 +25,13 @@ type Rows = fn(&Options) -> Result<Vec<Row>>;
 /// Runs what was asked for. A job that fails is a row that says why; the others still run.
 pub fn run(options: &Options) -> Result<Report> {
     let mut report = Report { title: title(options), ..Report::default() };
-    let jobs: [(&str, Rows); 7] = [
+    let jobs: [(&str, Rows); 8] = [
         ("memory", memory::rows),
         ("handshake", handshakes),
         ("broadcast", broadcasts),
         ("echo", echoes),
         ("direct", directs),
+        ("write", writes),
         ("latency", latency::rows),
         ("growth", growth),
     ];
@@ -111,6 +114,17 @@ fn directs(options: &Options) -> Result<Vec<Row>> {
         row(options, name, goal, 1_000, move || Box::new(Direct::new(letter, 64, under_way)))
     };
     Ok([('d', 1, 1.03), ('c', 1, 1.03), ('d', 64, 0.95), ('c', 64, 0.95)].into_iter().map(each).collect())
+}
+
+/// A write to a group may cost this much of the same by broadcast.
+const GROUP_WRITE: f64 = 1.05;
+
+fn writes(options: &Options) -> Result<Vec<Row>> {
+    let each = |clients| {
+        let name = format!("write to a group 64 B, one at a time, {clients} clients");
+        row(options, name, 1.03 * GROUP_WRITE, clients, || Box::new(Write::new(To::Group, 64)))
+    };
+    Ok([1_000, 10_000].into_iter().map(each).collect())
 }
 
 /// The same job with few and with many connections: the ratio to the floor must not grow, for the floor's own cost

@@ -7,7 +7,7 @@ use crate::check::Faults;
 use crate::folder::Folder;
 use crate::measure::Arena;
 use crate::options::{Kind, Options};
-use crate::report::{Report, Row};
+use crate::report::{Goal, Report, Row};
 use crate::server::Server;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,11 +18,23 @@ pub fn run(options: &Options) -> Result<Report> {
     let folder = Folder::new()?;
     for probe in PROBES.iter().filter(|probe| options.wants(probe.group)) {
         eprintln!("wsson-load: {}", probe.name);
-        report
-            .rows
-            .push(row(options, probe, folder.path()).unwrap_or_else(|error| Row::failed(probe.name, &error)));
+        let mut row =
+            row(options, probe, folder.path()).unwrap_or_else(|error| Row::failed(probe.name, &error));
+        if let Some((other, share)) = probe.against {
+            hold_against(&mut row, &report.rows, other, share);
+        }
+        report.rows.push(row);
     }
     Ok(report)
+}
+
+/// Gives a row the goal that is a share of what another row has come to.
+fn hold_against(row: &mut Row, rows: &[Row], other: &str, share: f64) {
+    let found = rows.iter().find(|row| row.job == other).and_then(|row| row.subject);
+    if let (Some(mine), Some(other_is)) = (row.subject, found) {
+        row.goal = Some(Goal::AtMost(share * other_is.median));
+        row.note = format!("{:.3} × {other} (goal ≤ {share} ×)", mine.median / other_is.median);
+    }
 }
 
 fn row(options: &Options, probe: &Probe, folder: &Path) -> Result<Row> {
@@ -40,6 +52,7 @@ fn count(options: &Options, kind: Kind, probe: &Probe, folder: &Path) -> Result<
     let out = folder.join("out");
     let words =
         ["valgrind".into(), "--tool=callgrind".into(), format!("--callgrind-out-file={}", out.display())];
+    let options = &Options { has_users: probe.has_users, ..options.clone() };
     let (server, control) = Server::start_under(options, kind, &words)?;
     let mut arena = Arena::of(server, control)?;
     let mut job = probe.job();

@@ -4,7 +4,7 @@
 pub mod instructions;
 pub mod syscalls;
 
-use crate::jobs::{Broadcast, Direct, Echo, Handshake};
+use crate::jobs::{Broadcast, Direct, Echo, Handshake, To, Write};
 use crate::measure::Job;
 
 /// One operation that is counted.
@@ -20,6 +20,10 @@ pub struct Probe {
     pub each: f64,
     /// At most this many, in the order system calls, instructions.
     pub goals: [Option<f64>; 2],
+    /// The goal for the instructions where it is a share of another probe's, which comes before: its name, and the share.
+    pub against: Option<(&'static str, f64)>,
+    /// The logins name users.
+    pub has_users: bool,
 }
 
 impl Probe {
@@ -30,9 +34,24 @@ impl Probe {
 
 const CLIENTS: usize = 500;
 
+/// Clients of the probes that compare a write to a list with as many commands, which is what the design's goals are for.
+const LISTED: usize = 1_000;
+
+const PLAIN: Probe = Probe {
+    group: "",
+    name: "",
+    clients: CLIENTS,
+    times: 0,
+    make: || Box::new(Broadcast::new(64, 1)),
+    each: 1.0,
+    goals: [None, None],
+    against: None,
+    has_users: false,
+};
+
 /// A call more than the goal's in a hundred operations is what a turn of the loop may add: the command of a broadcast
 /// to 500 clients, the batch of a thousand echoes.
-pub const PROBES: [Probe; 10] = [
+pub const PROBES: [Probe; 14] = [
     Probe {
         group: "broadcast",
         name: "delivery of a broadcast, alone",
@@ -41,6 +60,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Broadcast::new(64, 1)),
         each: 1.0,
         goals: [Some(1.01), Some(200.0)],
+        ..PLAIN
     },
     Probe {
         group: "broadcast",
@@ -50,6 +70,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Broadcast::new(64, 1)),
         each: 1.0,
         goals: [None, Some(200.0)],
+        ..PLAIN
     },
     Probe {
         group: "broadcast",
@@ -59,6 +80,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Broadcast::new(64, 16)),
         each: 16.0,
         goals: [Some(1.01), None],
+        ..PLAIN
     },
     Probe {
         group: "echo",
@@ -68,6 +90,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Echo::new(64, 1)),
         each: 1.0,
         goals: [Some(2.01), Some(500.0)],
+        ..PLAIN
     },
     Probe {
         group: "echo",
@@ -77,6 +100,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Echo::new(64, 16)),
         each: 16.0,
         goals: [Some(2.01), None],
+        ..PLAIN
     },
     Probe {
         group: "direct",
@@ -86,6 +110,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Direct::new('d', 64, 1)),
         each: 1.0,
         goals: [Some(2.01), Some(900.0)],
+        ..PLAIN
     },
     Probe {
         group: "direct",
@@ -95,6 +120,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Direct::new('d', 64, 64)),
         each: 64.0,
         goals: [Some(65.05), None],
+        ..PLAIN
     },
     Probe {
         group: "direct",
@@ -104,6 +130,7 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Direct::new('c', 64, 1)),
         each: 1.0,
         goals: [Some(3.01), Some(900.0)],
+        ..PLAIN
     },
     Probe {
         group: "direct",
@@ -113,6 +140,44 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Direct::new('c', 64, 64)),
         each: 64.0,
         goals: [Some(66.05), None],
+        ..PLAIN
+    },
+    Probe {
+        group: "write",
+        name: "delivery of a broadcast to 1000",
+        clients: LISTED,
+        times: 40,
+        goals: [Some(1.01), None],
+        ..PLAIN
+    },
+    Probe {
+        group: "write",
+        name: "delivery of a write to a group of 1000",
+        clients: LISTED,
+        times: 40,
+        make: || Box::new(Write::new(To::Group, 64)),
+        goals: [Some(1.01), None],
+        against: Some(("delivery of a broadcast to 1000", 1.05)),
+        ..PLAIN
+    },
+    Probe {
+        group: "write",
+        name: "direct d to a user, 250 that came together",
+        clients: LISTED,
+        times: 160,
+        make: || Box::new(Direct::new('d', 64, 250)),
+        has_users: true,
+        ..PLAIN
+    },
+    Probe {
+        group: "write",
+        name: "delivery of a write to a list of 1000 users",
+        clients: LISTED,
+        times: 40,
+        make: || Box::new(Write::new(To::Users, 64)),
+        against: Some(("direct d to a user, 250 that came together", 0.8)),
+        has_users: true,
+        ..PLAIN
     },
     Probe {
         group: "handshake",
@@ -122,5 +187,6 @@ pub const PROBES: [Probe; 10] = [
         make: || Box::new(Handshake { together: 128 }),
         each: 1.0,
         goals: [None, Some(12_000.0)],
+        ..PLAIN
     },
 ];
