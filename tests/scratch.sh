@@ -87,7 +87,7 @@ code 0 runuser -u www-data -- cat /etc/wsson/secret > /dev/null
 step removal stops the server and keeps the configuration, purging leaves nothing but the user
 pid=$(cat /run/wsson/wsson.pid)
 dpkg --remove wsson
-# Nobody waits for orphans here but this shell, when it waits for something else.
+# No process waits for orphans here but this shell, when it waits for something else.
 [ ! -e "/proc/$pid" ] || grep -q '^State:.Z' "/proc/$pid/status" || fail 'it still runs'
 [ -e /etc/wsson/wsson.toml ] && [ -e /etc/wsson/secret ] || fail 'the configuration has gone'
 dpkg --purge wsson

@@ -1,7 +1,7 @@
 //! Messages on their way to clients: encoded once, queued as ranges, taken by the flush.
 //!
-//! It never closes a client: a message that does not fit is refused, and the caller decides. It never knows what a
-//! client is: a [`Mailbox`] is all that it touches. Invariant: every range in an outbox is held in the spool exactly
+//! It never closes a client: a message that does not fit is refused, and the caller decides. It never sees a whole
+//! client: a [`Mailbox`] is all that it touches. Invariant: every range in an outbox is held in the spool exactly
 //! once, and a mailbox is marked for a line if and only if its key is in that line's queue.
 //!
 //! | file | holds |

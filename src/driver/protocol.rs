@@ -376,8 +376,8 @@ impl Protocol for BackendKey {
 
     fn block<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>) {}
 
-    /// A reload may have raised the bound since its replies piled up, so the rest of its input counts, not what the
-    /// gate said before.
+    /// A reload may have raised the bound since its replies piled up, so the rest of its input counts, not the
+    /// gate's last answer.
     #[inline]
     fn may_go_on<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, read: Read) -> bool {
         let has_work = read.is_ready() || peers.hub.backends[self].has_commands();

@@ -67,7 +67,7 @@ command q ''
 reply
 check 'quit' "$answer" ''
 
-# What the manual promises in one line.
+# The promises of the manual, each in one line.
 if [[ $CONTROL == unix:* ]]; then
     echo '8bone shot' | timeout 10 nc -N -U "${CONTROL#unix:}"
 else

@@ -85,7 +85,7 @@ def end(process):
 
 
 def backend_part(server, token):
-    """What the page expects next: fragments, a broadcast, a binary message."""
+    """The page's next messages: fragments, a broadcast, a binary message."""
     with server.backend() as backend:
         replies = []
         for letter, payload in [("l", token), ("f", b"one "), ("i", b"two "), ("s", b"three"), ("c", token + b"direct")]:

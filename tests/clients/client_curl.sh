@@ -1,5 +1,5 @@
 #!/bin/bash
-# curl knows no WebSocket here, but it shows what an HTTP client is told.
+# curl knows no WebSocket here, but it shows the answer that an HTTP client gets.
 failed=0
 URL="http://127.0.0.1:$WS_PORT/"
 UPGRADE=(-H 'Upgrade: websocket' -H 'Connection: Upgrade' -H 'Sec-WebSocket-Version: 13'

@@ -194,7 +194,7 @@ def run_shown(tabs, to, kind, message):
 
 
 def button(tabs):
-    """The button and the Enter key send, to everybody and to this browser, as text and as binary."""
+    """The button and the Enter key send, to all and to this browser, as text and as binary."""
     for to in ("all", "me"):
         for kind in ("text", "binary"):
             marked = f"by hand to {to}, {kind}"

@@ -1,4 +1,4 @@
-"""What all client tests share: a server of their own, cookies as the site would sign them, and the report.
+"""The parts that all client tests share: a server of their own, cookies as the site would sign them, and the report.
 
 Python 3.11, standard library only. Each test prints `ok NAME` or `not ok NAME: why`; tests/run counts the lines.
 """
@@ -16,7 +16,7 @@ from rig.server import BINARY, PATIENCE_S, ROOT, SECRET, Backend, free_port  # n
 CACHE = os.path.join(ROOT, "tests", ".cache")
 
 failed = 0
-# tests/run ends what takes too long: then what was started here has to end too.
+# tests/run ends a test that takes too long: then the processes started here have to end too.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 

@@ -63,7 +63,7 @@ def clients(names):
 
 
 def watch(name, url, env):
-    """What a browser gets while a backend's script runs."""
+    """The messages that a browser gets while a backend's script runs."""
     headers = {"Cookie": env["COOKIE"]}
     with connect(url, additional_headers=headers, origin=ORIGIN, compression=None) as browser:
         run(f"{name} backend", BACKENDS[name[: name.index(" ")]], env)

@@ -82,7 +82,7 @@ def opened(server, cookie="", query=""):
 
 
 def refused(name, server, rule, **how):
-    """It must be 403, and nobody may be in a group after it."""
+    """It must be 403, and no client may be in a group after it."""
     before = server.log().count(f"refused rule={rule} ")
     try:
         opened(server, **how).close()
@@ -136,7 +136,7 @@ def signed_by_hand(header, claims, secret=SECRET):
 
 
 def forgeries(token, now):
-    """What is wrong, the rule, and the JWT."""
+    """The fault, the rule, and the JWT."""
     good = json.dumps({"sub": "44", "jti": token, "exp": now + 3600, "groups": GROUPS.split(",")})
     hs256 = '{"alg":"HS256"}'
     unsigned = signed_by_hand('{"alg":"none"}', good)

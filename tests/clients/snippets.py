@@ -30,11 +30,11 @@ ORIGIN = "https://example.com"
 BLOCK = re.compile(r"<!-- (run|tour|php) (\S+) -->\n```(\w+)\n(.*?)```\n", re.S)
 
 WHOLE = ["Hello, everybody", "Hello, you"]
-# Blocks that close the client: the reason that it sees, and what is printed.
+# Blocks that close the client: the reason that it sees, and the output.
 KICKS = {"k-php": ("you have logged out", "1"), "k-sh": ("logged out", '17K{"connections":1}')}
 # After each the login of the documents is refused, so each needs a server of its own.
 REVOCATIONS = {"r-php": ("you have logged out", "1"), "r-sh": ("logged out", '17K{"connections":1}')}
-# What the client with the documents' token gets, and what is printed.
+# The messages that the client with the documents' token gets, and the output.
 EXPECTED = {
     "first": (["Hello"], ""),
     "send": (WHOLE, ""),
@@ -149,7 +149,7 @@ def push(place, client, name, language, text):
     output = done.stdout.decode()
     if not (printed.fullmatch(output) if isinstance(printed, re.Pattern) else printed == output):
         return not_ok(f"snippet {name}", f"it printed {output!r}")
-    # What follows the last message: without it one too many would not be seen.
+    # The mark behind the last message: without it one too many would not be seen.
     with place.server.backend() as backend:
         backend.command("b", b"end")
     got = []
@@ -198,7 +198,7 @@ def php_server(folder, site, host="127.0.0.1"):
 
 
 def fetch(port):
-    """Set-Cookie values and body of the page, as soon as somebody listens."""
+    """Set-Cookie values and body of the page, as soon as a server listens."""
     end = time.monotonic() + PATIENCE_S
     while True:
         connection = http.client.HTTPConnection("localhost", port, timeout=PATIENCE_S)

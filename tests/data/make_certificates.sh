@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the certificates of the TLS tests again: an authority, and two servers' certificates that it signed, one with
-# an elliptic curve's key and one with RSA. Nobody trusts this authority, so the keys are no secrets.
+# an elliptic curve's key and one with RSA. No system trusts this authority, so the keys are no secrets.
 set -eu
 cd "$(dirname "$0")"
 DAYS=36500

@@ -95,7 +95,7 @@ def write(path, results):
         file.writelines(line + "\n" for number in sorted(lines) for line in lines[number])
 
 
-# What has to be as it was after each attack.
+# The figures that have to be as before after each attack.
 
 def warm(server):
     """Lets the server touch once what it keeps for good, so that growth later is the attack's."""
@@ -141,7 +141,7 @@ class Aftermath:
         quiet = eventually(self.is_quiet, 40)
         status = self.server.status()
         left = self.settled_descriptors() - self.descriptors
-        # What freed blocks hold goes back some seconds after the last peer has left.
+        # The memory of freed blocks goes back some seconds after the last peer has left.
         eventually(lambda: self.server.memory() - self.rss <= rss_max_mib * MIB, TIDY_S, 0.1)
         grown = (self.server.memory() - self.rss) / MIB
         names = ("clients", "unauthenticated", "closing", "locks", "queued_bytes")

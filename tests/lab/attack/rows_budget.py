@@ -89,7 +89,7 @@ def codes(heard):
     return dict(collections.Counter(one.code for one in heard.values() if one.code is not None))
 
 
-# 34: those who were refused
+# 34: refused connections
 
 def refused(stopped, server, rate):
     """One byte that is no request, so often a second; they stay, and read nothing. How many."""
@@ -357,7 +357,7 @@ def arrives(what, server, reader, drain, total, pace):
     found = f"{heard.bytes / 1e6:.1f} MB, " + ("open" if heard.code is None else f"closed {heard.code}")
     holds = heard.bytes == total and heard.code is None
     whom = f"a reader of {pace / 1e6:.0f} MB/s" if pace else "a reader at full speed"
-    # Who does not keep up with broadcasts to all is closed for it: that is what they are like.
+    # A client that does not keep up with broadcasts to all is closed for it, as is right.
     info = what == "`b`" and pace and not holds
     return f"{total // 1_000_000} MB of {what} in one go to {whom}: arrived", found, f"{total / 1e6:.1f} MB, open", None if info else holds
 

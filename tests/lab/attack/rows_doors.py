@@ -72,7 +72,7 @@ kept = []  # of this process
 
 
 def slow_heads(stopped, server, count):
-    """A slowloris from one address: whoever is cut off is replaced."""
+    """A slowloris from one address: each connection that is cut off is replaced."""
     slow = Slow(server, 10, source="127.0.0.66")
     while not stopped():
         while len(slow.open) < count and not stopped():
@@ -140,7 +140,7 @@ def many_backends(quick):
         yield from aftermath.figures()
 
 
-# 40: what known programs say first
+# 40: the first bytes of known programs
 
 LDAP = b"\x30\x62\x02\x01\x01\x60\x5d\x02\x01\x03\x04\x50" + b"cn=" + b"x" * 77 + b"\x80\x06secret"
 OPENERS = {

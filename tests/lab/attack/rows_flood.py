@@ -13,7 +13,7 @@ from rig.server import MIB, Server, eventually
 # 7: dead peers
 
 def sit(stopped, server, tokens):
-    """Open clients that do nothing; whoever started this stops the process."""
+    """Open clients that do nothing; the caller stops the process."""
     clients = [Client(server, token) for token in tokens]
     while not stopped(1):
         pass

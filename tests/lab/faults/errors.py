@@ -65,7 +65,7 @@ ERRORS = {name: sorted(set(errors.split())) for name, errors in {
     "writev": _SEND,
 }.items()}
 
-# What may not be made to fail, and why.
+# Calls that may not be made to fail, and why.
 HARMLESS = {
     "brk": "answers with the end it had, not with an error, which strace cannot forge; mmap stands for it",
     "exit_group": "does not return",

@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OUTCOMES = (UNHURT, ONE_LOST, SENTENCE, MEMORY, UNREACHED)
 PHASES = ("run", "start", "play", "reload", "reopen", "stop")
 WORKERS = 2
-# Occurrences of a call at which it fails: all up to so many, and the last. Quick: the first, one in the middle, the last.
+# Occurrences of a call at which it fails: all up to this many, and the last. Quick: the first, one in the middle, the last.
 OCCURRENCES_MAX = 40
 HEAD = """# What faults from below came to
 
@@ -52,7 +52,7 @@ def chosen(first, last, quick):
 
 
 def faults_of(phase, calls, quick):
-    # The log first: it sums up what is repeated, and then writes no more.
+    # The log first: it sums up repeated lines, and then writes no more.
     for call, (first, last) in sorted(calls.items(), key=lambda item: (item[0] != "write", item)):
         if call in HARMLESS or (phase, call) == ("start", "close"):  # see the head of the table
             continue

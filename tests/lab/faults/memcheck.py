@@ -87,7 +87,7 @@ def life(binary, folder):
 
 
 def short_life(callgrind, binary):
-    """`check`, `start` and the end, with a change of user and nobody there."""
+    """`check`, `start` and the end, with a change of user and no server there."""
     stage = Stage(user="nobody", binary=os.path.abspath(binary)).prepare()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 120}
     try:

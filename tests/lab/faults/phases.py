@@ -201,7 +201,7 @@ SCENES = {"play": Serving.act, "reload": Serving.reload, "reopen": Serving.reope
 # Phases that need a server of their own for each fault.
 
 def stop(user, fault=None):
-    """The server is told to end. Returns the outcome, or the calls when there is no fault."""
+    """The server is asked to end. Returns the outcome, or the calls when there is no fault."""
     with Stage(user=user) as stage:
         play = Play(stage)
         trace = Trace(fault, pid=stage.pid)
@@ -286,9 +286,9 @@ def refusal(stage, code, fault):
     if not re.match(r"wsson: .+: .+", said) or "os error" in said or "panicked" in said:
         return f"says {said!r}"
     if left := stage.leftovers():
-        # Who cannot read or lock the PID file does not know whose it is. Empty, it says that no server runs.
+        # A user that cannot read or lock the PID file does not know whose it is. Empty, it says that no server runs.
         empty = left == ["pid"] and os.path.getsize(os.path.join(stage.folder, "pid")) == 0
-        # The kernel says EADDRINUSE to a listen on TCP only: a socket's file is then somebody else's.
+        # The kernel says EADDRINUSE to a listen on TCP only: a socket's file is then another program's.
         theirs = (fault.call, fault.error) == ("listen", "EADDRINUSE")
         if fault.call not in REMOVES and not (empty and fault.call in ("fcntl", "read")) and not theirs:
             return f"says {said!r}, and left behind: {left}"

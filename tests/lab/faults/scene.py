@@ -15,7 +15,7 @@ import time
 from rig.peers import BINARY, CLOSE, PING, PONG, TEXT, frame, take_frame
 from rig.server import ROOT, ORIGIN, Server, eventually, free_port, head
 
-# How long somebody waits before asking again, and how often.
+# How long a peer waits before asking again, and how often.
 PAUSE_S = 0.1
 TRIES = 8
 BIG = 90_000  # three of them are more than a Unix socket holds
@@ -147,7 +147,7 @@ class Peer:
         return True
 
     def until(self, found, what):
-        """Waits until `found` says something; who waits in vain asks."""
+        """Waits until `found` finds something; a peer that waits in vain asks."""
         silent = 0
         while (result := found()) is None:
             if self.more():
@@ -268,7 +268,7 @@ class BackendPeer(Peer):
 
 
 class Play:
-    """What happens on the stage. Counts those who were lost against their will."""
+    """What happens on the stage. Counts the connections that were lost against their will."""
 
     def __init__(self, stage, tls=True):
         self.stage, self.lost, self.round, self.tls = stage, [], 0, tls
@@ -336,7 +336,7 @@ class Play:
             backend.ask("l", b"u" * 32, "AN")
             backend.ask("f", b"first", "an")
             backend.ask("s", b"last", "an")
-            # In one breath, with something for one client in between: what waits for that one has a gap.
+            # In one breath, with something for one client in between: the bytes that wait for that one have a gap.
             one, two = (b"%d%s%s" % (len(text), letter, text) for letter, text in ((b"b", b"one"), (b"d", b"t" * 32 + b"two")))
             backend.send(one + two + one)
             for _ in range(3):
@@ -353,7 +353,7 @@ class Play:
         guest.leave()
 
     def aftermath(self):
-        """Without any fault: who is still there, and does everything work as before? Complaints."""
+        """Without any fault: which peers are still there, and does everything work as before? Complaints."""
         wrong = []
         for name in list(self.witnesses):
             self.witness(name, Client.ask)

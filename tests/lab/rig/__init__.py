@@ -1,1 +1,1 @@
-"""What all Python tests share: one way to start the server (`server`), and clients good and bad (`peers`)."""
+"""The parts that all Python tests share: one way to start the server (`server`), and clients good and bad (`peers`)."""

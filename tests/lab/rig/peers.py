@@ -60,7 +60,7 @@ def read_head(connection):
 
 
 def fleet(server, count, shallow=False, times=None, tokens=None):
-    """So many open connections, each with a token of its own."""
+    """This many open connections, each with a token of its own."""
     opened = []
     while len(opened) < count:
         batch = []
@@ -150,7 +150,7 @@ def black_hole(connection):
 
 
 class Background:
-    """`work(stopped, *args)` in a process of its own; `stop` tells it to end and returns what it returned."""
+    """`work(stopped, *args)` in a process of its own; `stop` ends it and returns its result."""
 
     def __init__(self, work, *args, nice=0):
         self.pipe, theirs = FORK.Pipe()

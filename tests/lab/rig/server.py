@@ -1,4 +1,4 @@
-"""One way to start the server for all Python tests: the release binary in a folder of its own, and what /proc tells of it from outside.
+"""One way to start the server for all Python tests: the release binary in a folder of its own, and its figures in /proc from outside.
 
 Never asks the server about itself where the kernel knows it as well. Linux, standard library only.
 """
@@ -197,7 +197,7 @@ class Server:
             self.process.wait()
             return None
 
-    # What the kernel says of the process.
+    # The kernel's figures of the process.
 
     def memory(self, field="VmRSS"):
         """Bytes."""

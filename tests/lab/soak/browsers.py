@@ -18,7 +18,7 @@ def message(kind, stream, number, filler=b""):
 
 
 def parsed(data):
-    """(kind, stream, number), or None for what nobody sent."""
+    """(kind, stream, number), or None for a message that no process sent."""
     try:
         kind, stream, number, crc, filler = data.split(b" ", 4)
         return (kind, int(stream), int(number)) if int(crc, 16) == zlib.crc32(filler) else None
@@ -27,7 +27,7 @@ def parsed(data):
 
 
 class Browser:
-    """A connection. What is expected of its end is said by whoever makes it: `wanted` are statuses and close codes."""
+    """A connection. Its maker says which ends are expected: `wanted` are statuses and close codes."""
 
     def __init__(self, world, token=None, shallow=False, opening=None, wanted=(), then=None, receive_buffer=None):
         self.world, self.token, self.wanted, self.then = world, token, wanted, then

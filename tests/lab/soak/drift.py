@@ -6,7 +6,7 @@ import time
 from rig.peers import percentile
 from rig.server import MIB
 
-# What a run may grow by over its quiet points; the noise of pages is a tenth of it. 350,000 connections in an hour.
+# The growth that a run may have over its quiet points; the noise of pages is a tenth of it. 350,000 connections in an hour.
 GROWTH_MIB = 1.0
 # In a short run, which has some two thousand connections behind its warm-up.
 GROWTH_SHORT_MIB = 0.5
@@ -56,7 +56,7 @@ def judge(soak):
     return figures
 
 
-# What a soak that is worth its name has done.
+# The least that a soak must have done.
 MUST = (
     "broadcasts", "directs d", "directs c", "echoes", "locks, whole", "locks without", "backends that died", "refused",
     "unfinished", "slow readers, closed", "silent", "logins that expired", "backends that came", "readers that came",

@@ -26,7 +26,7 @@ PROBES_MAX = 200_000
 
 
 def alone():
-    """Who interrupts the soak means its leader, who ends the others."""
+    """An interrupt is for the leader, which ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -72,7 +72,7 @@ class Soak:
         return row
 
     def upset(self, turn):
-        """What the administrator does now and then."""
+        """The acts of the administrator, now and then."""
         if turn % 2:
             self.server.process.send_signal(signal.SIGHUP)
             self.reloads += 1

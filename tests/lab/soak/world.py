@@ -1,4 +1,4 @@
-"""The traffic of the soak: one process, one loop. Told `busy` for so many seconds it does all it can do at fixed rates,
+"""The traffic of the soak: one process, one loop. For a `busy` of some seconds it does all it can do at fixed rates,
 lets everything come to an end but the readers, and tells what it has counted.
 """
 import collections
@@ -13,10 +13,10 @@ from browsers import RESET, Browser, Reader, message
 from rig.peers import frame
 from rig.server import head
 
-# So many a second, while busy. A reader's token may have two connections.
+# This many a second, while busy. A reader's token may have two connections.
 READERS, TOKENS = 200, 150
 LIFETIME_S = 86400
-# What is closed within this time by the server itself is waited for after the busy time; then the client vanishes.
+# Connections that the server itself closes within this time are waited for after the busy time; then the client vanishes.
 PATIENCE_S = 8
 
 
@@ -297,7 +297,7 @@ class World:
 
 
 def play(pipe, server, seed):
-    """The process: does what it is told until the pipe ends."""
+    """The process: follows its leader until the pipe ends."""
     world = World(server, seed)
     world.fill()
     pipe.send(world.tally())

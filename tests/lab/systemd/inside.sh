@@ -178,7 +178,7 @@ commands_by_hand() {
     in_its_unit
     exits 4 runuser -u nobody -- wsson restart
     has 'what others are told' 'systemctl restart wsson, as root' "$said"
-    # What is no TOML at all does not keep anyone from stopping.
+    # A file that is no TOML at all does not keep the administrator from stopping the server.
     echo 'what = [' >> $CONFIG
     exits 0 wsson stop
     is 'the unit' inactive "$(systemctl is-active wsson.service)"
@@ -301,7 +301,7 @@ beside_the_unit() {
     # restart puts it back into the unit.
     exits 0 wsson restart
     in_its_unit
-    # What root's server leaves when it is killed is in nobody's way.
+    # The file that root's server leaves when it is killed is in no other server's way.
     exits 0 systemctl stop wsson
     by_hand
     kill -9 "$(head -n 1 /run/wsson/wsson.pid)"
