@@ -48,7 +48,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         check(slots == peers, || format!("slots {slots:?}, peers {peers:?}"))
     }
 
-    /// A slot says in which queue the connection stands, and it stands there once. An entry that an earlier user of the
+    /// A slot says in which queue the connection is, and it is there once. An entry that an earlier user of the
     /// slot left behind in a queue names no connection, or is taken for the next one's.
     fn audit_place(&self, peer: Peer, place: Option<Place>) -> Verdict {
         let count = |queue: &std::collections::VecDeque<Peer>| queue.iter().filter(|p| **p == peer).count();
