@@ -170,7 +170,7 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
             }
             return Ok(());
         }
-        // What most answers are goes out from here, where it is known that they own nothing.
+        // Most answers go out from here, where it is known that they own nothing.
         Command::Confirmed(kind, token, message) => {
             match confirmed(hub, kind, token, message) {
                 true => hub.backends.reply(key, &Reply::Ack(token)),

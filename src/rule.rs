@@ -7,7 +7,7 @@
 /// Makes the enum and its table, so that a rule is one row. The status is that of the answer, 0 where there is none.
 macro_rules! rules {
     ($($variant:ident, $name:literal, $status:literal, $sentence:literal;)+) => {
-        /// What a connection that did not become a client has broken, or what became of it.
+        /// The rule that a connection which did not become a client has broken, or its end.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum Rule {
             $(#[doc = $sentence] $variant,)+
@@ -32,7 +32,7 @@ macro_rules! rules {
                 (status != 0).then_some(status)
             }
 
-            /// What it means, for the documentation.
+            /// Its meaning, for the documentation.
             pub fn sentence(self) -> &'static str {
                 match self {
                     $(Self::$variant => $sentence,)+

@@ -1,5 +1,5 @@
-//! What the tests of the real binary share: a site (a folder with a configuration), the processes started for a test,
-//! and waiting for what they do. Included with `mod rig;`.
+//! The parts that the tests of the real binary share: a site (a folder with a configuration), the processes started for
+//! a test, and waiting for what they do. Included with `mod rig;`.
 //!
 //! Nothing outlives its test: a folder goes with its [`Site`], a process with its [`Running`]. Nothing here sleeps for
 //! a time: what takes time is asked for until it is so. It knows nothing of frames and commands, except how to ask
@@ -127,12 +127,12 @@ impl Running {
         self.0.id()
     }
 
-    /// What it prints, when that was piped.
+    /// Its output, when that was piped.
     pub(crate) fn output(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(self.0.stdout.take().expect("it was piped"))
     }
 
-    /// What it reads, when that was piped.
+    /// Its input, when that was piped.
     pub(crate) fn input(&mut self) -> ChildStdin {
         self.0.stdin.take().expect("it was piped")
     }
@@ -252,7 +252,7 @@ pub(crate) fn read(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// A port of the loopback device that nobody has now; somebody may take it before it is bound.
+/// A port of the loopback device that no process has now; another one may take it before it is bound.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its address").port()

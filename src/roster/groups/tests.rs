@@ -173,7 +173,7 @@ fn memory_of_memberships() {
     assert_eq!(bytes(&all), 0, "all is given back");
 }
 
-/// What a few connections had in very many groups goes as well, though the table of connections never grew.
+/// The memory of a few connections in very many groups goes as well, though the table of connections never grew.
 #[test]
 fn very_many_groups_of_a_few_are_given_back() {
     let mut all = groups();

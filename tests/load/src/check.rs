@@ -1,4 +1,4 @@
-//! The content check: every client must get exactly the bytes it is owed, in order, once.
+//! The content check: every client must get exactly the bytes that were sent to it, in order, once.
 //!
 //! The way that is right is one comparison of bytes. What goes wrong is kept and sorted out afterwards by the
 //! sequence numbers of the payloads.
@@ -28,7 +28,7 @@ impl Faults {
     }
 }
 
-/// Follows what a set of connections gets of what each is owed.
+/// Follows the bytes that each of a set of connections gets, against those that it must get.
 #[derive(Default)]
 pub struct Check {
     got: Vec<u32>,
@@ -38,19 +38,19 @@ pub struct Check {
 }
 
 impl Check {
-    /// Starts an exchange in which every one of `count` connections is owed something.
+    /// Starts an exchange in which every one of `count` connections must get something.
     pub fn begin(&mut self, count: usize) {
         self.got.clear();
         self.got.resize(count, 0);
         self.done = 0;
     }
 
-    /// Connections that have all they are owed.
+    /// Connections that have all that they must get.
     pub fn done(&self) -> usize {
         self.done
     }
 
-    /// True when these bytes complete what the connection is owed.
+    /// True when these bytes complete the exchange for the connection.
     pub fn feed(&mut self, index: usize, bytes: &[u8], owed: &[u8]) -> bool {
         let got = self.got[index] as usize;
         let complete = got == owed.len();
@@ -64,7 +64,7 @@ impl Check {
         completes
     }
 
-    /// The connection is owed something new, having got all of the old.
+    /// The connection must get something new, having got all of the old.
     pub fn again(&mut self, index: usize) {
         self.got[index] = 0;
     }
@@ -96,7 +96,7 @@ impl Check {
     }
 }
 
-/// Sorts out the difference between what a connection was owed and what it got, frame by frame.
+/// Sorts out the difference between the bytes that a connection had to get and those that it got, frame by frame.
 fn compare(owed: &[u8], got: &[u8]) -> Faults {
     let (owed, _) = frames(owed);
     let (got, rest) = frames(got);
@@ -111,7 +111,7 @@ fn compare(owed: &[u8], got: &[u8]) -> Faults {
             Some(at) => last = at,
         }
     }
-    // A damaged frame stands for one that was owed; it is not lost as well.
+    // A damaged frame counts as the one that had to come; it is not lost as well.
     let damaged = faults.damaged + u64::from(rest);
     faults.damaged = damaged;
     faults.lost = (owed.len() as u64).saturating_sub(seen.len() as u64 + damaged);

@@ -27,7 +27,7 @@ const CONTROL_LISTENER: u64 = 1;
 const CONTROL: u64 = 2;
 const FIRST_SLOT: u64 = 8;
 
-/// As long as a real one; the accept value is nobody's.
+/// As long as a real one; the accept value fits no key.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";
 

@@ -1,4 +1,4 @@
-//! Direct messages, `d` and `c`: so many commands in one write, each to another client, and the next when all have
+//! Direct messages, `d` and `c`: this many commands in one write, each to another client, and the next when all have
 //! arrived and, for `c`, all are acknowledged in order.
 
 use crate::Result;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// Steps through the clients in an order that is not theirs; a prime that divides no number of clients used.
 const STRIDE: usize = 7_919;
-/// In [`Direct::place`]: this client is owed nothing.
+/// In [`Direct::place`]: this client must get nothing.
 const NOTHING: u32 = u32::MAX;
 
 pub struct Direct {

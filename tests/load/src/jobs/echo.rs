@@ -32,7 +32,7 @@ impl Echo {
         arena.fleet.send(index, &self.bytes)
     }
 
-    /// Reads what came, and notes which clients have all they are owed.
+    /// Reads the input, and notes which clients have all that they must get.
     fn poll(&mut self, arena: &mut Arena) -> Result<()> {
         let Arena { server, fleet, check, .. } = arena;
         let Self { size, under_way, sent, ready, bytes: owed } = self;

@@ -1,4 +1,4 @@
-//! Handshake: so many connections are opened together, each with its request, and the next when all were accepted.
+//! Handshake: this many connections are opened together, each with its request, and the next when all were accepted.
 //! Their end is not measured.
 //!
 //! One at a time the server sleeps before each, as it does when visitors come now and then; together they are what

@@ -2,7 +2,7 @@
 //!
 //! Broadcasts follow each other without a pause. Beside them, on a control connection of its own, a direct message
 //! leaves at fixed times whether the last has arrived or not, to one of a few clients that are read before all
-//! others. There is no floor: a loop of `send()` answers nobody until it is through.
+//! others. There is no floor: a loop of `send()` answers no client until it is through.
 
 use crate::Result;
 use crate::check::{Check, Faults};

@@ -22,7 +22,7 @@ const WATCH: Duration = Duration::from_secs(2);
 struct Sizes {
     fresh: u64,
     loaded: Vec<u64>,
-    /// What the last of them took up when all had joined [`GROUPS`].
+    /// The memory that the last of them took when all had joined [`GROUPS`].
     joined: u64,
     sleeps: u64,
 }
