@@ -573,6 +573,10 @@ impl Stream for FakeStream {
         self.records.as_ref().is_some_and(|records| records.costly > 0)
     }
 
+    fn held_bytes(&self) -> usize {
+        self.records.as_ref().map_or(0, |records| records.incoming.len() + records.outgoing.len())
+    }
+
     fn has_unsent(&self) -> bool {
         self.records.as_ref().is_some_and(|records| !records.outgoing.is_empty())
     }
