@@ -37,19 +37,22 @@ def readers(stopped, server, names, shallow=True, opening=b"", pace_bytes_s=None
         client.name = name
         client.socket.setblocking(False)
         clients[client.socket.fileno()] = client
-        poll.register(client.socket, select.EPOLLIN)
-    for client in clients.values():
-        if opening:
-            client.socket.setblocking(True)
-            client.socket.sendall(opening)
-            client.socket.setblocking(False)
+        client.output = opening
+        # What they say first goes out while they read: a browser does not stop to read for it.
+        poll.register(client.socket, select.EPOLLIN | (select.EPOLLOUT if opening else 0))
     begin, taken = time.monotonic(), 0
     while not stopped():
         if pace_bytes_s and taken > (time.monotonic() - begin) * pace_bytes_s:
             time.sleep(0.001)
             continue
-        for number, _ in poll.poll(0.02):
+        for number, ready in poll.poll(0.02):
             client = clients[number]
+            if ready & select.EPOLLOUT:
+                client.output = client.output[client.socket.send(client.output):]
+                if not client.output:
+                    poll.modify(client.socket, select.EPOLLIN)
+            if not ready & ~select.EPOLLOUT:
+                continue
             try:
                 more = client.socket.recv(1 << 16)
             except BlockingIOError:
