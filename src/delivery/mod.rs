@@ -103,6 +103,12 @@ impl Delivery {
         self.ranks.first()
     }
 
+    /// Those that are behind so far that this many bytes more do not fit, about.
+    pub(crate) fn without_room(&self, bytes: usize) -> impl Iterator<Item = ClientKey> {
+        let bytes_max = self.outbox_bytes_max as usize;
+        self.ranks.staying().take_while(move |(_, waiting)| waiting + bytes > bytes_max).map(|(key, _)| key)
+    }
+
     // Messages.
 
     /// Encodes a message and queues it for one client.

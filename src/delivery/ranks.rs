@@ -54,6 +54,12 @@ impl Ranks {
         self.0.first().map(|(_, key)| *key)
     }
 
+    /// The clients of which more messages may come, those that hold back most first, with how much that is about.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (ClientKey, usize)> {
+        let all = self.0.iter().filter(|(rank, _)| rank.standing == Standing::Staying);
+        all.map(|(rank, key)| (*key, rank.pages.0 as usize * PAGE_BYTES))
+    }
+
     /// For the audit.
     pub(super) fn contains(&self, key: ClientKey, rank: Rank) -> bool {
         self.0.contains(&(rank, key))

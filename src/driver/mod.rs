@@ -485,6 +485,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         match gate(key, peers, slot, self.spoke, &mut self.costly_left) {
             Gate::Open => {}
             Gate::Throttled => return go_on(&mut self.run, slot, key.peer()),
+            Gate::Waiting => return hold(&mut self.held, slot, key.peer()),
             Gate::Costly => {
                 slot.place = Place::Later;
                 return self.later.push_back(key.peer());

@@ -27,6 +27,8 @@ pub(super) enum Gate {
     Full,
     /// It broadcasts, and earlier broadcasts have not been offered to all: it runs again.
     Throttled,
+    /// It broadcasts, and a client that takes bytes has no room for more: it runs again when the client may have.
+    Waiting,
     /// Its next read computes much, and this turn has done enough of that.
     Costly,
     /// The connection is over: nothing that it says counts.
@@ -183,6 +185,8 @@ impl Protocol for ClientKey {
     fn gate<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, spoke: Spoke) -> Gate {
         if spoke == Spoke::ToAll && peers.hub.is_throttled(SCRATCH_BYTES) {
             Gate::Throttled
+        } else if spoke == Spoke::ToAll && peers.hub.waits_for_readers(SCRATCH_BYTES) {
+            Gate::Waiting
         } else {
             Gate::Open
         }

@@ -72,6 +72,8 @@ pub struct Hub {
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
+    /// How long clients that broadcast may still wait for others.
+    patience: wait::Patience,
     tidy: tidy::Tidy,
     /// For the status only.
     reload: Reload,
@@ -106,6 +108,7 @@ impl Hub {
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
+            patience: wait::Patience::default(),
             tidy: tidy::Tidy::default(),
             reload: Reload::default(),
             outside: Outside::default(),

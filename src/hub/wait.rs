@@ -7,7 +7,7 @@
 use super::Hub;
 use super::settled::URGENT_RECEIVERS_MAX;
 use crate::clock::Now;
-use crate::key::BackendKey;
+use crate::key::{BackendKey, ClientKey};
 use crate::peer::client::{Client, ClientId};
 use crate::roster::items;
 use crate::wire::command::Command;
@@ -83,27 +83,33 @@ impl Hub {
         }
         let _ = self.settled(); // pending broadcasts wait for them too
         // Behind a lock they wait for a fragment, which may be this backend's.
-        let takes = |client: &&Client| !client.mail.is_locked();
+        let takes = |(_, client): &(ClientKey, &Client)| !client.mail.is_locked();
         let wait = match command {
             Command::Direct(_, token, _) | Command::Confirmed(_, token, _) => {
-                let clients =
-                    self.roster().of_token(token).filter_map(|id| self.roster().find(id)).filter(takes);
-                clients.map(|client| self.room(client, bytes)).max()
+                let clients = self
+                    .roster()
+                    .of_token(token)
+                    .filter_map(|id| self.roster().find(id).map(|c| (id.key, c)));
+                clients.filter(takes).map(|(key, client)| self.room(key, client, bytes)).max()
             }
             Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) => {
                 let (keys, _) = self.floor.select(items(&to));
                 // More of them are throttled as broadcasts are.
                 let few = if keys.len() > URGENT_RECEIVERS_MAX { &[][..] } else { &keys[..] };
-                let clients = few.iter().filter_map(|key| self.roster().get(*key)).filter(takes);
-                let wait = clients.map(|client| self.room(client, bytes)).max();
+                let clients = few
+                    .iter()
+                    .filter_map(|key| self.roster().get(*key).map(|client| (*key, client)))
+                    .filter(takes);
+                let wait = clients.map(|(key, client)| self.room(key, client, bytes)).max();
                 self.floor.give_back(keys);
                 wait
             }
             _ => {
                 let lock = self.backends[key].lock.as_ref();
                 let ids = lock.iter().flat_map(|lock| lock.clients.iter());
-                let clients = ids.filter_map(|id: &ClientId| self.roster().find(*id));
-                clients.map(|client| self.room(client, bytes)).max()
+                let clients =
+                    ids.filter_map(|id: &ClientId| self.roster().find(*id).map(|client| (id.key, client)));
+                clients.map(|(key, client)| self.room(key, client, bytes)).max()
             }
         };
         let wait = wait.unwrap_or(Wait::No);
@@ -119,11 +125,38 @@ impl Hub {
         wait
     }
 
-    fn room(&self, client: &Client, bytes: usize) -> Wait {
+    /// Whether clients that broadcast wait for others, which take bytes and have no room for this many more: a second at
+    /// most in all, as backends do.
+    #[inline]
+    pub(crate) fn waits_for_readers(&mut self, bytes: usize) -> bool {
+        let outbox_bytes_max = self.rules.limits.outbox_bytes;
+        // No client can have more to come than all of them.
+        if self.floor.queued_bytes() + bytes <= outbox_bytes_max as usize {
+            return false;
+        }
+        let takes = |client: &Client| {
+            client.mail.stalled().is_some_and(|since| self.now.ms < since.ms() + TAKES_MS)
+                && !client.mail.is_locked()
+        };
+        if self.floor.without_room(bytes).any(takes) && self.patience.wait(self.now) {
+            return true;
+        }
+        self.patience.go_on(self.now, bytes, outbox_bytes_max);
+        false
+    }
+
+    fn room(&self, key: ClientKey, client: &Client, bytes: usize) -> Wait {
         let waiting = client.mail.waiting_bytes() as usize;
         // Messages that a lock holds back go nowhere before the lock is off.
         let goes = !client.mail.outbox().is_empty();
-        if !client.accepts_data() || !goes || waiting + bytes <= self.rules.limits.outbox_bytes as usize {
+        let limits = &self.rules.limits;
+        // The one that would be closed to make room for its own message.
+        let is_last = || {
+            self.floor.queued_bytes() + bytes > limits.queued_bytes
+                && self.floor.furthest_behind() == Some(key)
+        };
+        let has_room = waiting + bytes <= limits.outbox_bytes as usize && !is_last();
+        if !client.accepts_data() || !goes || has_room {
             return Wait::No;
         }
         match client.mail.stalled() {

@@ -462,14 +462,15 @@ impl Browser {
             + farewells;
         let outbox_bytes = limits.outbox_bytes as usize / if quiet { 4 } else { 1 };
         // `limits.queued` is never below `limits.outbox`.
-        let all = *cx.bytes + ANSWERS * cx.crowd;
+        // Each client that is behind has a copy of what is for several.
+        let all = (*cx.bytes + ANSWERS) * cx.crowd;
         waited + ANSWERS > outbox_bytes || waited > 0 && all > outbox_bytes && self.is_crammed(cx)
     }
 
     /// Whether all that waits may be more than `limits.queued`. The room to grow and the ranges of those that are behind
     /// count too: at most as much again, and a smallest segment for each.
     fn is_crammed(&self, cx: &Context<'_>) -> bool {
-        2 * *cx.bytes + (ANSWERS + OWN_BYTES_MIN) * cx.crowd > cx.plan.settings.limits.queued_bytes
+        (2 * *cx.bytes + ANSWERS + OWN_BYTES_MIN) * cx.crowd > cx.plan.settings.limits.queued_bytes
     }
 
     /// The server's side is at its end.

@@ -128,6 +128,16 @@ impl Floor {
 
     // The flush.
 
+    /// The client that is closed first when memory runs out.
+    pub(crate) fn furthest_behind(&self) -> Option<ClientKey> {
+        self.delivery.furthest_behind()
+    }
+
+    /// Clients that have no room for this many bytes more, about.
+    pub(crate) fn without_room(&self, bytes: usize) -> impl Iterator<Item = &Client> {
+        self.delivery.without_room(bytes).filter_map(|key| self.roster.get(key))
+    }
+
     #[inline]
     pub(crate) fn queue(&mut self, line: Line, key: ClientKey) {
         if let Some(mail) = self.roster.mail(key) {
