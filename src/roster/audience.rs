@@ -53,6 +53,13 @@ pub(crate) enum Sign {
     Without,
 }
 
+/// What an exception in a list does to the reading of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Stop,
+    Skip,
+}
+
 /// Scratch of a selection, kept to be used again: a bit for each connection, and the selected ones.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
@@ -120,35 +127,63 @@ impl Roster {
         items: impl Iterator<Item = (Sign, Address<'a>)> + Clone,
         selection: &mut Selection,
     ) {
-        selection.keys.clear();
-        selection.absent.clear();
-        let mut excluded = std::mem::take(&mut selection.excluded);
-        for (sign, address) in items.clone() {
-            if sign == Sign::Without {
-                self.each(address, |key| {
-                    if selection.mark(key) {
-                        excluded.push(key);
-                    }
-                });
-            }
+        // Lists are long and exceptions rare: only where one turns up the list is read for exceptions first.
+        if !self.gather(items.clone(), selection, Found::Stop) {
+            self.exclude(items.clone(), selection);
+            self.gather(items, selection, Found::Skip);
         }
-        let mut keys = std::mem::take(&mut selection.keys);
-        for (place, (sign, address)) in items.enumerate() {
-            let mut is_absent = true;
-            if sign == Sign::With {
-                self.each(address, |key| {
-                    is_absent = false;
-                    if selection.mark(key) {
-                        keys.push(key);
-                    }
-                });
-                if is_absent {
-                    selection.absent.push(place);
-                }
-            }
-        }
-        (selection.keys, selection.excluded) = (keys, excluded);
         selection.unmark_all();
+    }
+
+    /// Selects what a list adds and nothing has marked. False when it has an exception and is to stop there: then nothing
+    /// is selected or marked.
+    fn gather<'a>(
+        &self,
+        items: impl Iterator<Item = (Sign, Address<'a>)>,
+        selection: &mut Selection,
+        exception: Found,
+    ) -> bool {
+        let mut keys = std::mem::take(&mut selection.keys);
+        keys.clear();
+        selection.absent.clear();
+        let mut is_whole = true;
+        for (place, (sign, address)) in items.enumerate() {
+            if sign == Sign::Without {
+                is_whole = exception == Found::Skip;
+                if is_whole {
+                    continue;
+                }
+                break;
+            }
+            let mut is_absent = true;
+            self.each(address, |key| {
+                is_absent = false;
+                if selection.mark(key) {
+                    keys.push(key);
+                }
+            });
+            if is_absent {
+                selection.absent.push(place);
+            }
+        }
+        selection.keys = keys;
+        if !is_whole {
+            selection.unmark_all();
+        }
+        is_whole
+    }
+
+    /// Marks what a list takes away.
+    fn exclude<'a>(&self, items: impl Iterator<Item = (Sign, Address<'a>)>, selection: &mut Selection) {
+        let mut excluded = std::mem::take(&mut selection.excluded);
+        for (_, address) in items.filter(|(sign, _)| *sign == Sign::Without) {
+            self.each(address, |key| {
+                if selection.mark(key) {
+                    excluded.push(key);
+                }
+            });
+        }
+        selection.excluded = excluded;
     }
 
     /// How many open connections an address names.

@@ -64,8 +64,8 @@ impl<'a> Addresses<'a> {
     pub fn parse(text: &'a [u8], rules: ListRules) -> Result<Self, AddressError> {
         let (mut len, mut at, mut may_be_many) = (0, 0, false);
         loop {
-            let (item, next) = item(text, at, rules.token_length)?;
-            may_be_many |= matches!(item.target, Target::All | Target::Group(_));
+            let Bounds { which, next, .. } = bounds(text, at, rules.token_length)?;
+            may_be_many |= matches!(which, b'*' | b'g');
             len += 1;
             if len > rules.items_max {
                 return Err(AddressError { at, fault: Fault::TooMany(rules.items_max) });
@@ -99,9 +99,9 @@ impl<'a> Addresses<'a> {
         let Self { text, token_length, .. } = *self;
         let mut at = Some(0);
         std::iter::from_fn(move || {
-            let (item, next) = item(text.as_bytes(), at?, token_length.into()).expect("the list was checked");
-            at = next;
-            Some(item)
+            let bounds = bounds(text.as_bytes(), at?, token_length.into()).expect("the list was checked");
+            at = bounds.next;
+            Some(bounds.item(text))
         })
     }
 
@@ -149,33 +149,51 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// The item that begins at `at`, and where the next one begins.
-fn item(text: &[u8], at: usize, token_length: usize) -> Result<(Item<'_>, Option<usize>), AddressError> {
+/// Where the parts of an item are.
+struct Bounds {
+    /// Its first character behind a `-`.
+    which: u8,
+    except: bool,
+    begin: usize,
+    end: usize,
+    /// Where the next item begins.
+    next: Option<usize>,
+}
+
+impl Bounds {
+    #[inline]
+    fn item(self, list: &str) -> Item<'_> {
+        let text = &list[self.begin..self.end];
+        let target = match self.which {
+            b'*' => Target::All,
+            b't' => Target::Token(&text.as_bytes()[2..]),
+            b'u' => Target::User(&text[2..]),
+            b'g' => Target::Group(&text[2..]),
+            _ => Target::Connection(&text[2..]),
+        };
+        Item { text, except: self.except, target }
+    }
+}
+
+/// The item that begins at `at`.
+#[inline]
+fn bounds(text: &[u8], at: usize, token_length: usize) -> Result<Bounds, AddressError> {
     let except = text.get(at) == Some(&b'-');
     let begin = at + usize::from(except);
     let rest = &text[begin..];
     let value = begin + 2;
-    let checked = |bytes_max, fits: fn(u8) -> bool, which: Name| {
-        name(text, value, bytes_max, fits).map_err(|(at, why)| why.of(at, which))
-    };
+    let of = |which: Name| move |(at, why): (usize, Wrong)| why.of(at, which);
     let end = match rest {
         [b'*', ..] => begin + 1,
         [b't', b':', ..] => token(text, value, token_length)?,
-        [b'u', b':', ..] => checked(USER_BYTES_MAX, is_user_byte, Name::User)?,
-        [b'g', b':', ..] => checked(GROUP_BYTES_MAX, is_group_byte, Name::Group)?,
-        [b'c', b':', ..] => checked(CONNECTION_BYTES_MAX, is_connection_byte, Name::Connection)?,
+        [b'u', b':', ..] => name(text, value, USER_BYTES_MAX, is_user_byte).map_err(of(Name::User))?,
+        [b'g', b':', ..] => name(text, value, GROUP_BYTES_MAX, is_group_byte).map_err(of(Name::Group))?,
+        [b'c', b':', ..] => {
+            name(text, value, CONNECTION_BYTES_MAX, is_connection_byte).map_err(of(Name::Connection))?
+        }
         _ => return Err(AddressError { at: begin, fault: Fault::NoAddress }),
     };
-    let next = behind(text, end)?;
-    let text = |from: usize| std::str::from_utf8(&text[from..end]).expect("it was checked to be ASCII");
-    let target = match rest[0] {
-        b'*' => Target::All,
-        b't' => Target::Token(text(value).as_bytes()),
-        b'u' => Target::User(text(value)),
-        b'g' => Target::Group(text(value)),
-        _ => Target::Connection(text(value)),
-    };
-    Ok((Item { text: text(begin), except, target }, next))
+    Ok(Bounds { which: rest[0], except, begin, end, next: behind(text, end)? })
 }
 
 /// Where the item behind a comma begins; none at the end of the list.
@@ -215,7 +233,13 @@ impl Wrong {
 }
 
 /// The end of a name, which is a comma or the end of the list.
-fn name(text: &[u8], at: usize, bytes_max: usize, fits: fn(u8) -> bool) -> Result<usize, (usize, Wrong)> {
+#[inline]
+fn name(
+    text: &[u8],
+    at: usize,
+    bytes_max: usize,
+    fits: impl Fn(u8) -> bool,
+) -> Result<usize, (usize, Wrong)> {
     let rest = text.get(at..).unwrap_or_default();
     // One byte more than allowed shows that it is too long.
     let len = rest.iter().take(bytes_max + 1).take_while(|byte| fits(**byte)).count();
