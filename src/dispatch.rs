@@ -1,14 +1,17 @@
-//! A backend's bytes to commands, commands to deeds on the hub, deeds to replies.
+//! A backend's bytes to commands, commands to deeds on the hub, deeds to replies: those of frames here, and those of HTTP
+//! requests, whose deeds are the same, in `http`.
 //!
 //! It never touches a socket. Commands of one backend are executed in order and their replies, which are values here,
 //! queued in that order; a turn takes a bounded share of them, and none while replies pile up unread. Invariant:
 //! commands that are not executed stay in the backend's `input`, and end-of-file is acted on only when no complete
 //! frame is left there.
 
+mod http;
+
 use crate::auth::Whose;
 use crate::hub::{Hub, Reached, Wait};
 use crate::key::BackendKey;
-use crate::peer::backend::State;
+use crate::peer::backend::{Speech, State};
 use crate::roster::{Address, NameKind, items};
 use crate::wire::command::{
     self, Addresses, Answer, Command, Error, Here, Refused, Reply, Target, Verb, Who, Written,
@@ -41,7 +44,12 @@ pub(crate) fn pump(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     if !matches!(backend.state, State::Open) {
         return Progress::Waiting; // input after the end of the conversation is discarded
     }
-    let progress = match backend.input.is_empty() {
+    if let (Speech::Unknown, Some(first)) = (&backend.speech, input.first()) {
+        let http = first.is_ascii_alphabetic();
+        let speech = if http { Speech::Http(Box::default()) } else { Speech::Frames };
+        hub.backends.decide(key, speech);
+    }
+    let progress = match hub.backends[key].input.is_empty() {
         // Ordinarily nothing is left of earlier input, and whole commands are executed where they were read.
         true => pump_read(hub, key, input),
         false => pump_gathered(hub, key, input),
@@ -72,8 +80,16 @@ fn pump_gathered(hub: &mut Hub, key: BackendKey, input: &[u8]) -> Progress {
     progress
 }
 
-/// Executes a share of the commands in `input`; returns how many bytes they were.
+/// Executes a share of what `input` asks for; returns how many bytes of it are not needed any more.
 fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
+    match hub.backends[key].speech {
+        Speech::Http(_) => http::run(hub, key, input),
+        Speech::Unknown | Speech::Frames => run_frames(hub, key, input),
+    }
+}
+
+/// Executes a share of the frames in `input`; returns how many bytes they were.
+fn run_frames(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
     let rules = hub.control_rules();
     let (mut used, mut share) = (0, SHARE);
     if !hub.backends[key].is_proven() {
@@ -201,39 +217,48 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
             }
             return Ok(());
         }
-        Command::WriteAnswered(kind, to, message) => {
-            answer(Answer::Written(write(hub, kind, &to, message, share)))
-        }
-        Command::Kick(who, reason) => answer(Answer::Closed(kick(hub, &who, reason, share))),
-        Command::Revoke(who, reason) => answer(revoke(hub, &who, reason, share)),
-        Command::Join(groups, who) => {
-            let (joined, error) = hub.join_all(items(&who), groups);
-            spend(share, who.len() + groups.iter().count() * joined);
-            answer(Answer::Moved(joined, error.map(|error| error.to_string())))
-        }
-        Command::Leave(groups, who) => {
-            let left = hub.leave_all(items(&who), groups);
-            spend(share, who.len() + groups.iter().count() * left);
-            answer(Answer::Moved(left, None))
-        }
-        Command::Count(items) => {
-            spend(share, items.len());
-            answer(Answer::Online(count(hub, &items)))
-        }
-        Command::Here(target, cursor) => {
-            let address = Address::from(target);
-            spend(share, 4 * hub.online(address)); // a look at each, in a tree
-            answer(Answer::Here(here(hub, address, cursor)))
-        }
-        Command::Refused(verb, why) => answer(Answer::Refused(Refused { verb, error: why.to_string() })),
+        Command::WriteAnswered(..)
+        | Command::Kick(..)
+        | Command::Revoke(..)
+        | Command::Join(..)
+        | Command::Leave(..)
+        | Command::Count(..)
+        | Command::Here(..)
+        | Command::Refused(..) => Reply::Answer(Box::new(ask(hub, command, share))),
     };
     hub.backends.reply(key, &reply);
     Ok(())
 }
 
-/// Apart from the replies that every command may get, which are smaller.
-fn answer(answer: Answer) -> Reply<'static> {
-    Reply::Answer(Box::new(answer))
+/// Executes a command whose answer is a JSON object, in frames and in HTTP.
+#[inline(never)]
+fn ask(hub: &mut Hub, command: Command<'_>, share: &mut usize) -> Answer {
+    match command {
+        Command::WriteAnswered(kind, to, message) => Answer::Written(write(hub, kind, &to, message, share)),
+        Command::Kick(who, reason) => Answer::Closed(kick(hub, &who, reason, share)),
+        Command::Revoke(who, reason) => revoke(hub, &who, reason, share),
+        Command::Join(groups, who) => {
+            let (joined, error) = hub.join_all(items(&who), groups);
+            spend(share, who.len() + groups.iter().count() * joined);
+            Answer::Moved(joined, error.map(|error| error.to_string()))
+        }
+        Command::Leave(groups, who) => {
+            let left = hub.leave_all(items(&who), groups);
+            spend(share, who.len() + groups.iter().count() * left);
+            Answer::Moved(left, None)
+        }
+        Command::Count(items) => {
+            spend(share, items.len());
+            Answer::Online(count(hub, &items))
+        }
+        Command::Here(target, cursor) => {
+            let address = Address::from(target);
+            spend(share, 4 * hub.online(address)); // a look at each, in a tree
+            Answer::Here(here(hub, address, cursor))
+        }
+        Command::Refused(verb, why) => Answer::Refused(Refused { verb, error: why.to_string() }),
+        other => unreachable!("{other:?} has another answer"),
+    }
 }
 
 fn spend(share: &mut usize, touched: usize) {

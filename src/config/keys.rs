@@ -240,6 +240,10 @@ section! {
             read: values::control,
             show: |address| Some(address.clone()),
         }, Restart;
+        /// Host names by which HTTP requests may reach a control listener on TCP, besides IP addresses and `localhost`. A
+        /// page can make a name of its own lead to your host, but not one of these.
+        "control_hosts" => control_hosts: Vec<String> = Vec::new(),
+            strings("a host name without a port", |text, _| values::host_name(text)), Reload;
         /// Whether a control listener may be on an address that is not loopback. Whoever reaches it may send to everyone.
         "control_public" => control_public: bool = false, Flag, Restart;
         /// The file that is locked for the life of the process; `""` for none, in a container or under systemd.

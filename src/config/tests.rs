@@ -429,7 +429,7 @@ fn every_key_is_documented_and_its_default_is_valid() {
 fn what_is_rendered_is_read_back() {
     let text = "servers=['tcp://127.0.0.1:1','tls://[::]:2','unix:///s']\ndomains='d:1'\npid=''\nlog='/var/\"log\"'\n\
         secret_file=['a','b']\norigins=['http://a','file://']\non_message='echo'\nuser='u'\ngroup='g'\n\
-        trusted_proxies=['10.0.0.0/8','::1','unix']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
+        trusted_proxies=['10.0.0.0/8','::1','unix']\ncontrol_hosts=['push.internal']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
         [limits]\nclients=7\nunauthenticated=3\nhead=1000\n[timeouts]\nidle=0.25\n[tls]\ncertificate='c'\nkey='k'\n\
         [sockets]\ncontrol_mode='0600'\nowner='o'";
     let text = if cfg!(feature = "tls") { text.to_owned() } else { text.replace("tls://", "tcp://") };

@@ -90,6 +90,15 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The name of a host, in lower case, without a port.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    match text.bytes().all(fits) && !text.is_empty() {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(format!("{text:?} must be a host name without scheme and port, like push.internal")),
+    }
+}
+
 /// An origin in the form in which a browser sends it (RFC 6454 section 6.2).
 pub(super) fn origin(text: &str) -> Result<String, String> {
     // Pages opened from a file are "null" in browsers, but "file://" in the web views of some mobile systems.

@@ -12,7 +12,8 @@ use super::{Hub, Patience};
 use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
-use crate::peer::backend::{Backend, Due, Lock, Origin, State};
+use crate::peer::backend::{Backend, Due, Lock, Origin, Speech, State};
+use crate::peer::exchange::Exchange;
 use crate::peer::replies::Replies;
 use crate::wire::command::{self, Reply, Rules};
 use crate::wire::http::forwarded::PeerAddr;
@@ -186,6 +187,29 @@ impl Backends {
         self.get(key).origin = Origin::Trusted;
     }
 
+    /// Its first byte has told what it speaks.
+    #[cold]
+    pub(crate) fn decide(&mut self, key: BackendKey, speech: Speech) {
+        self.get(key).speech = speech;
+        self.rearm(key);
+    }
+
+    /// Takes out the request that arrives, to work with it; it comes back by [`return_exchange`](Self::return_exchange).
+    pub(crate) fn take_exchange(&mut self, key: BackendKey) -> Exchange {
+        match &mut self.get(key).speech {
+            Speech::Http(exchange) => std::mem::take(exchange),
+            Speech::Unknown | Speech::Frames => Exchange::default(),
+        }
+    }
+
+    /// The request goes on arriving, unless the conversation is over.
+    pub(crate) fn return_exchange(&mut self, key: BackendKey, back: Exchange) {
+        let backend = self.get(key);
+        if let (Speech::Http(exchange), State::Open) = (&mut backend.speech, backend.state) {
+            **exchange = back;
+        }
+    }
+
     /// How long it may wait for clients.
     pub(super) fn patience(&mut self, key: BackendKey) -> &mut Patience {
         self.patience.entry(key).or_default()
@@ -206,6 +230,15 @@ impl Backends {
         let backend = self.get(key);
         if backend.hears() {
             backend.replies.push(reply);
+        }
+        self.queue(key);
+    }
+
+    /// The answer to the next request, as the bytes that it is.
+    pub(crate) fn respond(&mut self, key: BackendKey, bytes: Vec<u8>) {
+        let backend = self.get(key);
+        if backend.hears() {
+            backend.replies.push_bytes(bytes);
         }
         self.queue(key);
     }
@@ -462,7 +495,10 @@ impl Hub {
     pub(crate) fn fail_backend(&mut self, key: BackendKey, error: command::Error) {
         info!("control_error reason={error}");
         self.stats.errors += 1;
-        self.backends.reply(key, &Reply::Error);
+        // A response that is cut off has no other end than that of the connection.
+        if !self.backends[key].speaks_http() {
+            self.backends.reply(key, &Reply::Error);
+        }
         self.finish_backend(key);
     }
 

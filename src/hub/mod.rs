@@ -92,6 +92,8 @@ pub(crate) struct HubRules {
     /// The path under which load balancers ask; empty for none.
     pub(crate) health: String,
     pub(crate) auth: auth::Rules,
+    /// Names by which HTTP may reach the control socket over TCP.
+    pub(crate) control_hosts: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<Network>,
 }
@@ -295,6 +297,7 @@ impl From<&Settings> for HubRules {
             groups_public: settings.groups_public.clone(),
             health: settings.health.clone(),
             auth: settings.auth.clone(),
+            control_hosts: settings.control_hosts.clone(),
             trusted_proxies: settings
                 .trusted_proxies
                 .iter()

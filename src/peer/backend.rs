@@ -6,6 +6,7 @@
 use crate::clock::Tick;
 use crate::config::Timeouts;
 use crate::peer::client::ClientId;
+use crate::peer::exchange::Exchange;
 use crate::peer::replies::Replies;
 use crate::wire::frame::Kind;
 use crate::wire::frame::utf8::Validator;
@@ -35,6 +36,17 @@ pub(crate) enum Origin {
     Refused,
 }
 
+/// What it speaks, for its whole life: its first byte decides.
+#[derive(Debug)]
+pub(crate) enum Speech {
+    /// It has said nothing.
+    Unknown,
+    /// The frames of COMMANDS.md.
+    Frames,
+    /// HTTP (docs/http.md): the request that arrives.
+    Http(Box<Exchange>),
+}
+
 /// The one fragmented message a backend may be sending.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -50,6 +62,7 @@ pub(crate) struct Lock {
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) origin: Origin,
+    pub(crate) speech: Speech,
     /// Bytes read and not executed.
     pub(crate) input: Vec<u8>,
     /// There may be whole commands in `input`: its share of a turn was used up, or its replies pile up.
@@ -89,6 +102,7 @@ impl Backend {
     pub(crate) fn new(origin: Origin, now: Tick) -> Self {
         Self {
             origin,
+            speech: Speech::Unknown,
             input: Vec::new(),
             unfinished: false,
             replies: Replies::default(),
@@ -110,12 +124,21 @@ impl Backend {
 
     /// Memory that is kept for it.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.input.capacity() + self.replies.held_bytes()
+        let exchange_bytes = match &self.speech {
+            Speech::Http(exchange) => exchange.held_bytes(),
+            Speech::Unknown | Speech::Frames => 0,
+        };
+        self.input.capacity() + exchange_bytes + self.replies.held_bytes()
     }
 
     /// Whether its frames need no closer look any more.
     pub(crate) fn is_proven(&self) -> bool {
         self.origin == Origin::Trusted
+    }
+
+    /// Whether it speaks HTTP.
+    pub(crate) fn speaks_http(&self) -> bool {
+        matches!(self.speech, Speech::Http(_))
     }
 
     /// Whether it reads its replies, as far as has shown.
@@ -139,6 +162,8 @@ impl Backend {
         let silence = match self.state {
             State::Gone => return None,
             State::Lingering { until } => return Some((until.ms(), Due::Dead)),
+            // There are no pings in HTTP.
+            State::Open if self.speaks_http() => (heard_ms + timeouts.control_ms, Due::Dead),
             State::Open => match self.pinged {
                 None => (heard_ms + timeouts.control_ms, Due::Ping),
                 Some(since) => (since.ms().max(heard_ms) + timeouts.control_ms, Due::Dead),

@@ -2,4 +2,5 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod exchange;
 pub(crate) mod replies;

@@ -47,10 +47,22 @@ impl Replies {
         self.push_behind(reply);
     }
 
+    /// The answer to the next request, as the bytes that it is.
+    pub(crate) fn push_bytes(&mut self, bytes: Vec<u8>) {
+        match self.behind.is_empty() {
+            true => self.ready.extend_from_slice(&bytes),
+            false => self.append_behind(bytes),
+        }
+    }
+
     #[inline(never)]
     fn push_behind(&mut self, reply: &Reply<'_>) {
         let mut bytes = Vec::new();
         reply.append_to(&mut bytes);
+        self.append_behind(bytes);
+    }
+
+    fn append_behind(&mut self, bytes: Vec<u8>) {
         self.behind_bytes += bytes.len();
         match self.behind.back_mut() {
             Some(Place::Ready(last)) => last.extend_from_slice(&bytes),

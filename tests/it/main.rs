@@ -21,6 +21,7 @@ mod control;
 mod crowds;
 mod frames;
 mod handshake;
+mod http;
 mod limits;
 mod locks;
 mod memory;

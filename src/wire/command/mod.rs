@@ -195,6 +195,14 @@ pub fn decode<'b>(input: &'b [u8], rules: Rules) -> Result<Option<(usize, Comman
     Ok(Some((begin + digits + 1 + len, command(meaning, payload, rules)?)))
 }
 
+/// A command with addresses whose parts came in another form than a frame: its verb, and what the payload would be.
+///
+/// # Errors
+/// As [`decode`]; a list that is malformed is in the command.
+pub fn from_parts(verb: Verb, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
+    addressed(Meaning { verb, kind: Kind::Text, payload: verb.row().payload }, payload, rules)
+}
+
 /// Whether a frame, or the line end before one, can begin with this byte.
 pub fn may_begin(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'\r' | b'\n')

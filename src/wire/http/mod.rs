@@ -24,7 +24,7 @@ mod upgrade;
 
 pub use body::{Body, BodyError, Piece};
 pub use head::{Framing, HeadError, Request, parse, parse_prefix};
-pub use query::{QueryError, Wishes};
+pub use query::{QueryError, Wishes, decode};
 pub use response::{CONTINUE, Response, append_chunk, append_last_chunk};
 pub use scan::scan;
 pub use upgrade::{Key, UpgradeError, append_upgrade};

@@ -73,7 +73,7 @@ fn is_tab(text: &str) -> bool {
 
 /// The text behind percent-encoding (RFC 3986 section 2.1). A plus sign is one: forms write it for a blank, which nothing
 /// here may hold, and names of groups may hold a plus sign. None where an escape is broken, or the text is not UTF-8.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }

@@ -1,0 +1,458 @@
+//! HTTP requests of backends: routes to the commands that frames carry, and their replies to responses.
+//!
+//! It never does what a command does (its parent does), and never reads a body whose request is refused. Invariant: behind
+//! whatever could be read in two ways nothing is executed: it is answered, and the connection ends.
+//! design: docs/http.md.
+
+use super::{COMMAND_COST, Progress, SHARE, ask, cost, is_burst};
+use crate::config::HEAD_BYTES_MAX;
+use crate::hub::{Hub, Wait};
+use crate::key::BackendKey;
+use crate::peer::backend::Origin;
+use crate::peer::exchange::Exchange;
+use crate::wire::command::{self, Addresses, Answer, Command, ListRules, Rules, Verb};
+use crate::wire::frame::Kind;
+use crate::wire::http::{self, BodyError, CONTINUE, Framing, HeadError, Request, Response};
+use log::info;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Methods have fewer letters. What has more, or other letters, is another protocol.
+const METHOD_BYTES_MAX: usize = 16;
+
+/// What a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Send,
+    /// A command whose payload is its parameters.
+    Command(Verb),
+    Status,
+    Health,
+}
+
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    deed: Deed,
+    /// The parameters in the order of the command's payload: the first so many must be there.
+    parameters: &'static [&'static str],
+    required: usize,
+}
+
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    deed: Deed,
+    required: usize,
+    parameters: &'static [&'static str],
+) -> Route {
+    Route { method, path, deed, parameters, required }
+}
+
+const ROUTES: &[Route] = &[
+    route("POST", "/send", Deed::Send, 1, &["to", "kind"]),
+    route("POST", "/kick", Deed::Command(Verb::Kick), 1, &["who", "reason"]),
+    route("POST", "/revoke", Deed::Command(Verb::Revoke), 1, &["who", "reason"]),
+    route("POST", "/join", Deed::Command(Verb::Join), 2, &["groups", "who"]),
+    route("POST", "/leave", Deed::Command(Verb::Leave), 2, &["groups", "who"]),
+    route("GET", "/online", Deed::Command(Verb::Count), 1, &["who"]),
+    route("GET", "/here", Deed::Command(Verb::Here), 1, &["at", "cursor"]),
+    route("GET", "/status", Deed::Status, 0, &[]),
+    route("GET", "/healthz", Deed::Health, 0, &[]),
+];
+
+/// A request that is not done.
+#[derive(Debug)]
+struct Refusal {
+    status: u16,
+    error: Cow<'static, str>,
+    hint: Cow<'static, str>,
+    /// The method that the path has.
+    allow: Option<&'static str>,
+    /// Where the next request begins is not known, or whoever sends it is none of ours.
+    ends: bool,
+}
+
+impl Refusal {
+    fn new(status: u16, error: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, error: error.into(), hint: hint.into(), allow: None, ends: false }
+    }
+
+    fn ends(mut self) -> Self {
+        self.ends = true;
+        self
+    }
+
+    fn json(&self) -> String {
+        serde_json::json!({ "error": self.error, "hint": self.hint }).to_string()
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        let (status, hint) = match error {
+            HeadError::TooManyHeaders => (431, "send fewer fields"),
+            HeadError::ContentLength => (400, "one Content-Length, a plain decimal number"),
+            HeadError::TransferEncoding => {
+                (400, "a body has a Content-Length, or is chunked and nothing else")
+            }
+            _ => (400, "a request of HTTP/1.1 begins with METHOD /path HTTP/1.1, its lines end in CR LF"),
+        };
+        Self::new(status, format!("the request cannot be read: {error:?}"), hint).ends()
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::new(413, "the body is too long", "limits.control_payload bounds it"),
+            BodyError::BadChunk => Self::new(400, "the body cannot be read: BadChunk", CHUNKED),
+            BodyError::Trailer => Self::new(400, "the body cannot be read: Trailer", CHUNKED),
+        }
+        .ends()
+    }
+}
+
+const CHUNKED: &str = "each chunk is its length in hexadecimal, CR LF, the bytes, CR LF; no trailers";
+
+/// What became of what is there.
+enum Step {
+    /// The request is not whole.
+    More,
+    /// It is, and has to wait.
+    Wait(Progress),
+    /// It is done: status, kind of content, body.
+    Done(u16, &'static str, Vec<u8>),
+}
+
+/// Executes a share of the requests in `input`; returns how many bytes of it were taken.
+pub(super) fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
+    let mut exchange = hub.backends.take_exchange(key);
+    let mut rest = input;
+    let progress = serve(hub, key, &mut exchange, &mut rest);
+    hub.backends.return_exchange(key, exchange);
+    (input.len() - rest.len(), progress)
+}
+
+fn serve(hub: &mut Hub, key: BackendKey, exchange: &mut Exchange, rest: &mut &[u8]) -> Progress {
+    let mut share = SHARE;
+    let progress = loop {
+        if hub.owes_replies(key) {
+            break Progress::Waiting; // the flush of the replies brings it back
+        }
+        match step(hub, key, exchange, rest, &mut share) {
+            Ok(Step::More) => {
+                hub.all_executed(key);
+                return Progress::Waiting;
+            }
+            Ok(Step::Wait(progress)) => break progress,
+            Ok(Step::Done(status, content_type, body)) => {
+                respond(hub, key, exchange, Response::new(status), content_type, &body, false);
+            }
+            Err(refusal) => refuse(hub, key, exchange, &refusal),
+        }
+        exchange.clear();
+        if hub.backends[key].state != super::State::Open {
+            break Progress::Waiting;
+        }
+        if share == 0 {
+            break Progress::More;
+        }
+    };
+    hub.backends.set_unfinished(key, true);
+    progress
+}
+
+fn step(
+    hub: &mut Hub,
+    key: BackendKey,
+    exchange: &mut Exchange,
+    rest: &mut &[u8],
+    share: &mut usize,
+) -> Result<Step, Refusal> {
+    *share = share.saturating_sub(COMMAND_COST);
+    if !exchange.has_head() {
+        if !exchange.read_head(rest, HEAD_BYTES_MAX)? {
+            check_beginning(exchange.head())?;
+            return Ok(Step::More);
+        }
+        let request = http::parse(exchange.head())?;
+        let framing = request.framing();
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+        let refused = |refusal: Refusal| if has_body { refusal.ends() } else { refusal };
+        let waits = admit(hub, key, &request).map_err(refused)?;
+        exchange.begin_body(framing, hub.control_rules().payload_bytes_max)?;
+        if waits && rest.is_empty() {
+            hub.backends.respond(key, CONTINUE.to_vec());
+        }
+    }
+    if !exchange.read_body(rest)? {
+        return Ok(Step::More);
+    }
+    let request = http::parse(exchange.head())?;
+    perform(hub, key, &request, exchange.message(), share)
+}
+
+/// What is there of a head that is not whole: refused as soon as it shows that it is none.
+fn check_beginning(head: &[u8]) -> Result<(), Refusal> {
+    if head.len() > HEAD_BYTES_MAX {
+        return Err(Refusal::new(431, "the head is too long", "its bound is 64 KiB").ends());
+    }
+    let letters = head.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    match head.get(letters) {
+        None | Some(b' ') if letters <= METHOD_BYTES_MAX => Ok(()),
+        _ => Err(HeadError::BadRequestLine.into()),
+    }
+}
+
+/// Judges a head, before its body is read. Whether the client waits for leave to send the body.
+fn admit(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, Refusal> {
+    if request.version().0 != 1 {
+        return Err(Refusal::new(505, "this is HTTP/1.1", "send HTTP/1.1").ends());
+    }
+    check_sender(hub, key, request)?;
+    let waits = request.awaits_continue();
+    let waits =
+        waits.ok_or_else(|| Refusal::new(417, "this is not expected", "Expect: 100-continue").ends())?;
+    let route = find(request)?;
+    if route.deed == Deed::Send && request.framing() == Framing::None {
+        let hint = "it is the body: Content-Length, or chunked";
+        return Err(Refusal::new(411, "the message is missing", hint));
+    }
+    let values = parameters(request, route)?;
+    if route.deed == Deed::Send && values[1].is_none() {
+        content(request)?;
+    }
+    Ok(waits)
+}
+
+/// Who may (docs/http.md): no browser, and over a network nobody who was led here by a name that is not ours.
+fn check_sender(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
+    let of_browsers = |name: &str| {
+        ["origin", "referer", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
+            || name.get(..10).is_some_and(|begin| begin.eq_ignore_ascii_case("sec-fetch-"))
+    };
+    if let Some((name, _)) = request.headers().find(|(name, _)| of_browsers(name)) {
+        let error = format!("a request with {name} comes from a browser");
+        return Err(Refusal::new(403, error, "the control socket is for your own programs").ends());
+    }
+    let is_own = |host: &str| hub.rules.control_hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
+    let host = without_port(request.host());
+    let may = hub.backends[key].origin != Origin::Network;
+    if may || is_address(host) || host.eq_ignore_ascii_case("localhost") || is_own(host) {
+        return Ok(());
+    }
+    let hint = "over TCP it must be an IP address, localhost, or one of control_hosts";
+    Err(Refusal::new(403, "this is not the name of this host", hint).ends())
+}
+
+fn without_port(host: &str) -> &str {
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    }
+}
+
+fn is_address(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4()),
+    }
+}
+
+fn find(request: &Request<'_>) -> Result<&'static Route, Refusal> {
+    if !request.target().starts_with('/') {
+        return Err(Refusal::new(400, "the target is not a path", "METHOD /path HTTP/1.1").ends());
+    }
+    let Some(route) = ROUTES.iter().find(|route| route.path == request.path()) else {
+        let paths: Vec<String> =
+            ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        return Err(Refusal::new(404, "there is no such path", format!("there are {}", paths.join(", "))));
+    };
+    let method = if request.method() == "HEAD" { "GET" } else { request.method() };
+    if method != route.method {
+        let mut refusal = Refusal::new(405, "this path has another method", route.method);
+        refusal.allow = Some(if route.method == "GET" { "GET, HEAD" } else { route.method });
+        return Err(refusal);
+    }
+    Ok(route)
+}
+
+/// What kind of message the body is, as its Content-Type says. Command-line tools and libraries call a body that they are
+/// given a form, so that is text here.
+fn content(request: &Request<'_>) -> Result<Kind, Refusal> {
+    let value = String::from_utf8_lossy(request.header("content-type").unwrap_or(b"text/plain"));
+    let (name, parameters) = value.split_once(';').unwrap_or((&value, ""));
+    let name = name.trim().to_ascii_lowercase();
+    let charset = parameters.to_ascii_lowercase();
+    let charset = charset.split_once("charset=").map(|(_, set)| set.trim_matches(|c| "\"' ".contains(c)));
+    let is_read = charset.is_none_or(|set| set.starts_with("utf-8") || set.starts_with("us-ascii"));
+    match &*name {
+        "application/octet-stream" => Ok(Kind::Binary),
+        "application/x-www-form-urlencoded" if is_read => Ok(Kind::Text),
+        name if name.starts_with("text/") && is_read => Ok(Kind::Text),
+        _ => {
+            let hint = "text/plain in UTF-8, or application/octet-stream for a binary message";
+            Err(Refusal::new(415, "a body of this type is not sent", hint))
+        }
+    }
+}
+
+/// The parameters of the URL, each there once at most and known.
+fn parameters<'h>(request: &Request<'h>, route: &Route) -> Result<Vec<Option<Cow<'h, str>>>, Refusal> {
+    let mut values = vec![None; route.parameters.len()];
+    let hint = || match route.parameters.join(", ") {
+        names if names.is_empty() => Cow::Borrowed("this path has no parameters"),
+        names => Cow::Owned(format!("the parameters are {names}, percent-encoded UTF-8")),
+    };
+    let query = request.target().split_once('?').map_or("", |(_, query)| query);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let place =
+            http::decode(name).and_then(|name| route.parameters.iter().position(|known| *known == name));
+        let Some(place) = place else {
+            return Err(Refusal::new(400, format!("there is no parameter {name}"), hint()));
+        };
+        let known = route.parameters[place];
+        let value = http::decode(value)
+            .ok_or_else(|| Refusal::new(400, format!("{known} is not percent-encoded UTF-8"), hint()))?;
+        if values[place].replace(value).is_some() {
+            return Err(Refusal::new(400, format!("{known} is there twice"), hint()));
+        }
+    }
+    let missing =
+        values[..route.required].iter().position(|value| value.as_deref().is_none_or(str::is_empty));
+    match missing {
+        Some(place) => Err(Refusal::new(400, format!("{} is missing", route.parameters[place]), hint())),
+        None => Ok(values),
+    }
+}
+
+/// Does what a whole request asks for, unless it has to wait.
+fn perform(
+    hub: &mut Hub,
+    key: BackendKey,
+    request: &Request<'_>,
+    message: &[u8],
+    share: &mut usize,
+) -> Result<Step, Refusal> {
+    let route = find(request)?;
+    let values = parameters(request, route)?;
+    let rules = hub.control_rules();
+    if route.deed != Deed::Send && !message.is_empty() {
+        return Err(Refusal::new(400, "this request has no body", "parameters belong into the URL"));
+    }
+    let payload;
+    let command = match route.deed {
+        Deed::Health => {
+            let (status, word) = if hub.is_draining() { (503, "draining\n") } else { (200, "ok\n") };
+            return Ok(Step::Done(status, "text/plain", word.into()));
+        }
+        Deed::Status => Command::Status,
+        Deed::Send => send(request, &values, message, rules)?,
+        Deed::Command(verb) => {
+            payload = join(route, &values)?;
+            read(verb, payload.as_bytes(), rules)?
+        }
+    };
+    if is_burst(&command) && hub.is_throttled(message.len()) {
+        return Ok(Step::Wait(Progress::More));
+    }
+    match hub.wait_for(key, &command, message.len()) {
+        Wait::No => {}
+        Wait::Flush => return Ok(Step::Wait(Progress::More)),
+        Wait::Reader => return Ok(Step::Wait(Progress::Held)),
+    }
+    *share = share.saturating_sub(cost(hub, &command));
+    if let Command::Status = command {
+        return Ok(Step::Done(200, JSON, hub.report_json().into_bytes()));
+    }
+    match ask(hub, command, share) {
+        Answer::Refused(refused) => Err(Refusal::new(503, refused.error, "the log has more")),
+        answer => Ok(Step::Done(200, JSON, answer.json())),
+    }
+}
+
+const JSON: &str = "application/json";
+
+fn send<'m>(
+    request: &Request<'_>,
+    values: &'m [Option<Cow<'_, str>>],
+    message: &'m [u8],
+    rules: Rules,
+) -> Result<Command<'m>, Refusal> {
+    let kind = match values[1].as_deref() {
+        None => content(request)?,
+        Some("text") => Kind::Text,
+        Some("binary") => Kind::Binary,
+        Some(_) => return Err(Refusal::new(400, "there is no such kind", "text or binary")),
+    };
+    let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
+    let to = Addresses::parse(values[0].as_deref().unwrap_or_default().as_bytes(), list_rules);
+    let to = to.map_err(|error| Refusal::new(400, error.to_string(), ADDRESSES))?;
+    if !command::is_sendable(kind, message) {
+        let hint = "send it with kind=binary, or as application/octet-stream";
+        return Err(Refusal::new(400, "the text is not UTF-8", hint));
+    }
+    Ok(Command::WriteAnswered(kind, to, message))
+}
+
+const ADDRESSES: &str =
+    "addresses are *, t:TOKEN, u:USER, g:GROUP and c:CONNECTION, with commas between them";
+
+/// The payload of the command. A blank separates its parts, so only the last one may have blanks.
+fn join(route: &Route, values: &[Option<Cow<'_, str>>]) -> Result<String, Refusal> {
+    let given: Vec<&str> = values.iter().map_while(Option::as_deref).collect();
+    match given[..given.len().min(route.required)].iter().position(|value| value.contains(' ')) {
+        Some(place) => {
+            let error = format!("{} has a blank in it", route.parameters[place]);
+            Err(Refusal::new(400, error, "the items of a list have commas between them and no blanks"))
+        }
+        None => Ok(given.join(" ")),
+    }
+}
+
+fn read(verb: Verb, payload: &[u8], rules: Rules) -> Result<Command<'_>, Refusal> {
+    match command::from_parts(verb, payload, rules) {
+        Ok(Command::Refused(_, why)) => Err(Refusal::new(400, why.to_string(), ADDRESSES)),
+        Ok(command) => Ok(command),
+        Err(error) => Err(Refusal::new(400, error.to_string(), ADDRESSES)),
+    }
+}
+
+fn refuse(hub: &mut Hub, key: BackendKey, exchange: &Exchange, refusal: &Refusal) {
+    if refusal.ends {
+        info!("control_refused status={} reason=\"{}\"", refusal.status, refusal.error.escape_debug());
+        hub.stats.errors += 1;
+    }
+    let mut response = Response::new(refusal.status);
+    if let Some(method) = refusal.allow {
+        response = response.field("Allow", method);
+    }
+    respond(hub, key, exchange, response, JSON, refusal.json().as_bytes(), refusal.ends);
+}
+
+fn respond(
+    hub: &mut Hub,
+    key: BackendKey,
+    exchange: &Exchange,
+    response: Response,
+    content_type: &str,
+    body: &[u8],
+    ends: bool,
+) {
+    let request = http::parse(exchange.head()).ok();
+    let ends = ends || !request.as_ref().is_some_and(Request::keeps_alive);
+    let response = response.field("Cache-Control", "no-store").field("X-Content-Type-Options", "nosniff");
+    let response = if ends { response.close() } else { response };
+    let is_head = request.is_some_and(|request| request.method() == "HEAD");
+    let bytes = match is_head {
+        true => response.head_for(content_type, body.len()),
+        false => response.body(content_type, body),
+    };
+    hub.backends.respond(key, bytes);
+    if ends {
+        hub.finish_backend(key);
+    }
+}

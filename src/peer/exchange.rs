@@ -1,0 +1,101 @@
+//! One HTTP request of a backend as it arrives: its head, then its body.
+//!
+//! It never judges what is asked for and never answers (`dispatch` does). Invariant: each byte is looked at once, however
+//! small the pieces are, and none behind the request is taken.
+
+use crate::wire::http::{self, Body, BodyError, Framing, HeadError, Piece};
+
+/// A head that is not whole grows by this much at most before it is looked at again.
+const HEAD_STEP_BYTES: usize = 1024;
+/// An empty buffer larger than this is given back.
+const BYTES_KEPT: usize = 4096;
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    head: Vec<u8>,
+    scanned: usize,
+    /// The head is whole and was found to be one that is answered.
+    body: Option<Body>,
+    message: Vec<u8>,
+}
+
+impl Exchange {
+    /// Takes what of the input is head. Whether all of it is there.
+    pub(crate) fn read_head(&mut self, input: &mut &[u8], bytes_max: usize) -> Result<bool, HeadError> {
+        while !input.is_empty() && self.head.len() <= bytes_max {
+            let before = self.head.len();
+            // Ordinarily all of it comes at once, and nothing else.
+            let room = bytes_max + 1 - before;
+            let step = if before == 0 { room } else { HEAD_STEP_BYTES.min(room) };
+            let (piece, _) = input.split_at(step.min(input.len()));
+            if before == 0 {
+                if let Some(end) = http::scan(piece, 0)? {
+                    self.head.extend_from_slice(&piece[..end]);
+                    *input = &input[end..];
+                    return Ok(true);
+                }
+                self.head.extend_from_slice(piece);
+                *input = &input[piece.len()..];
+            } else {
+                self.head.extend_from_slice(piece);
+                let end = http::scan(&self.head, self.scanned)?;
+                let used = end.map_or(piece.len(), |end| end - before);
+                self.head.truncate(before + used);
+                *input = &input[used..];
+                if end.is_some() {
+                    return Ok(true);
+                }
+            }
+            self.scanned = self.head.len();
+        }
+        Ok(false)
+    }
+
+    /// What is there of the head.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Whether the head was taken and its body is read.
+    pub(crate) fn has_head(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// The head is one that is answered: its body follows.
+    pub(crate) fn begin_body(&mut self, framing: Framing, bytes_max: usize) -> Result<(), BodyError> {
+        self.body = Some(Body::new(framing, bytes_max as u64)?);
+        Ok(())
+    }
+
+    /// Takes what of the input is body. Whether all of it is there; asked again it says so again.
+    pub(crate) fn read_body(&mut self, input: &mut &[u8]) -> Result<bool, BodyError> {
+        let Some(body) = &mut self.body else { return Ok(false) };
+        loop {
+            match body.read(input)? {
+                Piece::Data(data) => self.message.extend_from_slice(data),
+                Piece::More => return Ok(false),
+                Piece::End => return Ok(true),
+            }
+        }
+    }
+
+    /// The body so far.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The request is answered: the next one may come.
+    pub(crate) fn clear(&mut self) {
+        (self.scanned, self.body) = (0, None);
+        for buffer in [&mut self.head, &mut self.message] {
+            buffer.clear();
+            buffer.shrink_to(BYTES_KEPT);
+        }
+    }
+
+    /// Memory that is held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.head.capacity() + self.message.capacity()
+    }
+}
