@@ -229,8 +229,13 @@ impl Backend {
     fn misbehave(&mut self, cx: &mut Context<'_>) {
         trace("backend_misbehaves", self.me, 0);
         self.malformed = true;
-        let bytes =
-            cx.rng.pick(&[&b"POST /0p5bHELLO HTTP/1.1\r\n"[..], b"2b\xFF\xFE", b"0z", b"9999999b", b"3dabc"]);
+        let bytes = cx.rng.pick(&[
+            &b"\r\nPOST /0p5bHELLO HTTP/1.1\r\n"[..],
+            b"2b\xFF\xFE",
+            b"0z",
+            b"9999999b",
+            b"3dabc",
+        ]);
         cx.net.borrow_mut().send(self.conn, bytes);
     }
 
