@@ -17,7 +17,7 @@ from rig.server import Server, eventually
 
 LIMITS = ['outbox = "256 KiB"', 'control_payload = "256 KiB"', 'queued = "16 MiB"']
 # Ping soon, so that the silent are gone soon.
-TIMEOUTS = ["idle = 1", "pong = 5", "handshake = 2", "close = 2", "stalled = 4", "lock = 5"]
+TIMEOUTS = ["idle = 1", "pong = 5", "handshake = 2", "close = 5", "stalled = 4", "lock = 5"]
 # A while after the last departure the server gives memory back, and again after as long.
 TIDY_S = 6.5
 SAMPLE_S = 5

@@ -249,7 +249,8 @@ class World:
                     if self.answer(backend, "AN", "c", guest.token.encode() + message(b"d", 0, number, b"s" * 16_000)) != "A":
                         self.count("slow readers, closed for it")
                         break
-            self.later(1, lambda: guest.socket and self.poll.modify(guest.socket, select.EPOLLIN))
+            # Well within `timeouts.close`: other slow readers, each of which a backend waits for, may be fed meanwhile.
+            self.later(0.1, lambda: guest.socket and self.poll.modify(guest.socket, select.EPOLLIN))
         Browser(self, secrets.token_hex(16), shallow=True, wanted=(1013,), then=feed)
 
     def silent(self):
