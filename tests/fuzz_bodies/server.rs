@@ -596,13 +596,15 @@ fn follow(message: &mut Option<(bool, Vec<u8>)>, first: u8, payload: &[u8]) {
 /// Replies in the form of COMMANDS.md; an error is the last one. Without one, and when the server was not
 /// asked to end before, every command was answered in its order.
 fn check_backend(mut bytes: &[u8], whole: bool, owed: Option<&str>) {
-    if bytes.first() == Some(&b'H') {
-        // Whoever begins with a letter is answered in HTTP, and in nothing else from then on.
-        let line = &bytes[..bytes.len().min(7)];
-        return assert!(b"HTTP/1.".starts_with(line), "neither a reply nor a response");
-    }
     let mut letters = String::new();
     while !bytes.is_empty() {
+        if bytes[0] == b'H' {
+            // A backend that begins with a letter is answered in HTTP, and in nothing else from then on. Before its first
+            // byte it may have been pinged.
+            let line = &bytes[..bytes.len().min(7)];
+            let is_first = letters.chars().all(|letter| letter == 'p');
+            return assert!(is_first && b"HTTP/1.".starts_with(line), "neither a reply nor a response");
+        }
         let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let length: usize = std::str::from_utf8(&bytes[..digits]).unwrap().parse().expect("a length");
         let Some(rest) = bytes.get(digits + 1 + length..) else {
