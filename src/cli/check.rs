@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let warnings = settings
         .warnings()
         .into_iter()
-        .chain(certificate_warnings(&settings))
+        .chain(host_warnings(&settings))
         .chain(key_warning(&settings))
         .chain(borrowed)
         .chain(later);
@@ -279,8 +279,30 @@ impl Giver {
     }
 }
 
+/// What this host makes of the settings: they work, and not as well as they may.
+pub(super) fn host_warnings(settings: &Settings) -> Vec<String> {
+    let mut warnings = certificate_warnings(settings);
+    warnings.extend(std::fs::read_to_string(SOMAXCONN).ok().and_then(|text| backlog_warning(&text)));
+    warnings
+}
+
+/// Where the kernel says how long a listener's backlog may be, in the network namespace of the reader.
+const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
+/// Linux's own default since 5.4. Before it was 128, which a site's browsers fill when all of them come back at once.
+const SOMAXCONN_MIN: u32 = 4096;
+
+fn backlog_warning(somaxconn: &str) -> Option<String> {
+    let somaxconn: u32 = somaxconn.trim().parse().ok()?;
+    (somaxconn < SOMAXCONN_MIN).then(|| {
+        format!(
+            "net.core.somaxconn is {somaxconn}: no more connections wait to be accepted when all browsers come back at once, \
+             others try again a second later. Better: sysctl -w net.core.somaxconn={SOMAXCONN_MIN}"
+        )
+    })
+}
+
 /// The certificate's faults that browsers will find; those that keep it from being used are errors elsewhere.
-pub(super) fn certificate_warnings(settings: &Settings) -> Vec<String> {
+fn certificate_warnings(settings: &Settings) -> Vec<String> {
     let Some(TlsFiles { certificate, key }) = settings
         .tls
         .as_ref()
@@ -296,4 +318,19 @@ fn key_warning(settings: &Settings) -> Option<String> {
     let key = &settings.tls.as_ref()?.key;
     let mode = std::fs::metadata(key).ok()?.permissions().mode();
     (mode & 0o004 != 0).then(|| format!("the private key {} can be read by others", key.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_backlog_of_the_host_is_told_with_its_cure() {
+        let warning = backlog_warning("128\n").unwrap_or_default();
+        assert!(warning.contains("net.core.somaxconn is 128"), "{warning}");
+        assert!(warning.ends_with("sysctl -w net.core.somaxconn=4096"), "{warning}");
+        for fine in ["4096\n", "65535\n", "", "many\n"] {
+            assert_eq!(backlog_warning(fine), None, "{fine}");
+        }
+    }
 }

@@ -146,7 +146,7 @@ impl Keeper {
 
 /// Settings that can be served but will surprise.
 pub(super) fn tell(settings: &Settings) {
-    for warning in settings.warnings().into_iter().chain(check::certificate_warnings(settings)) {
+    for warning in settings.warnings().into_iter().chain(check::host_warnings(settings)) {
         warn(&format_args!("wsson: warning: {warning}"));
     }
 }

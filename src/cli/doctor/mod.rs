@@ -77,7 +77,7 @@ fn configuration(args: &Args, settings: &Settings, findings: &mut Findings) {
     for problem in &wrong {
         findings.wrong(problem, "wsson check, after the change");
     }
-    for warning in settings.warnings().into_iter().chain(check::certificate_warnings(settings)) {
+    for warning in settings.warnings().into_iter().chain(check::host_warnings(settings)) {
         findings.note(&warning);
     }
     if wrong.is_empty() {
