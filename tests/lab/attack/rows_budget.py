@@ -159,12 +159,13 @@ def one_that_pins(server, rounds):
     [slow], names = fleet(server, 1, True, tokens=["s" * 32]), tokens("r", 16)
     crowd = cast(server, readers, names)
     with server.backend() as backend:
-        while server.status()["queued_bytes"] < 1000:
+        # Less than one message to a reader waits for it in the end: who is judged by its own bytes is not this one.
+        while server.status()["queued_bytes"] == 0:
             for _ in range(10):
                 backend.command("d", b"s" * 32 + b"x" * 200)
             backend.ask("p")
             time.sleep(0.01)  # what the socket takes is gone by then
-        block = b"50d" + b"s" * 32 + b"x" * 18 + b"".join(b"4032D" + name.encode() + b"x" * 4000 for name in names)
+        block = b"33d" + b"s" * 32 + b"x" + b"".join(b"4032D" + name.encode() + b"x" * 4000 for name in names)
         for place in range(rounds):
             backend.send(block)
             if place % 50 == 0:
@@ -174,7 +175,7 @@ def one_that_pins(server, rounds):
     time.sleep(1.5)
     heard = crowd.stop()
     whole = sum(one.messages == rounds for one in heard.values())
-    yield is_so(f"one that does not read, with 20 bytes in each 64 kB of {rounds * 64 // 1000} MB that went to 16 readers: readers that were closed", codes(heard), {})
+    yield is_so(f"one that does not read, with 3 bytes in each 64 kB of {rounds * 64 // 1000} MB that went to 16 readers: readers that were closed", codes(heard), {})
     yield is_so("↳ readers that got every message", whole, 16)
     close_all([slow])
 

@@ -78,7 +78,7 @@ def stream(dice):
     if end == "quit":
         data += b"0q0p0p"
     elif end == "error":
-        data += dice.choice([b"x0p", b"0z0p", b"GET / HTTP/1.1\r\n", b"9999999999b", b"99999999b", b"2b\xff\xfe0p", b" 0p", b"-1b", b"10l0123456789"])
+        data += dice.choice([b"x0p", b"0z0p", b"GET / HTTP/1.1\r\n\r\n", b"9999999999b", b"99999999b", b"2b\xff\xfe0p", b" 0p", b"-1b", b"10l0123456789"])
         wanted.append("E")
     elif end == "cut":
         data += b"500bhalf a frame"
@@ -102,6 +102,9 @@ def play(server, dice):
             return None
         if end == "half-close":
             backend.socket.shutdown(socket.SHUT_WR)
+        if data[:1].isalpha():  # HTTP, for as long as the connection lives
+            answer = backend.file.read()
+            return None if answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"\r\n\r\n") == 1 else f"{end}: {answer[:200]!r} for {data[:100]!r}"
         found = []
         while reply := backend.reply():
             found.append(reply[0])
