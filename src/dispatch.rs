@@ -9,12 +9,12 @@
 mod http;
 
 use crate::auth::Whose;
-use crate::hub::{Hub, Reached, Wait};
+use crate::hub::{Form, Hub, Reached, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::{Speech, State};
 use crate::roster::{Address, NameKind, items};
 use crate::wire::command::{
-    self, Addresses, Answer, Command, Error, Here, Refused, Reply, Target, Verb, Who, Written,
+    self, Addresses, Answer, Command, Error, Here, Proved, Refused, Reply, Target, Verb, Who, Written,
 };
 use crate::wire::frame::Kind;
 use std::collections::HashSet;
@@ -165,7 +165,9 @@ fn cost(hub: &Hub, command: &Command<'_>) -> usize {
 fn is_burst(command: &Command<'_>) -> bool {
     match command {
         Command::Broadcast(..) => true,
-        Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) => to.may_be_many(),
+        Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) | Command::WriteProved(_, _, to, _) => {
+            to.may_be_many()
+        }
         _ => false,
     }
 }
@@ -217,6 +219,11 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
             }
             return Ok(());
         }
+        Command::WriteProved(kind, id, to, message) => {
+            let within_ms = hub.rules.timeouts.arrival_ms;
+            prove(hub, key, (kind, id, &to, message), Form::Frame, within_ms, share);
+            return Ok(());
+        }
         Command::WriteAnswered(..)
         | Command::Kick(..)
         | Command::Revoke(..)
@@ -224,7 +231,8 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
         | Command::Leave(..)
         | Command::Count(..)
         | Command::Here(..)
-        | Command::Refused(..) => Reply::Answer(Box::new(ask(hub, command, share))),
+        | Command::Refused(..)
+        | Command::ProofRefused(..) => Reply::Answer(Box::new(ask(hub, command, share))),
     };
     hub.backends.reply(key, &reply);
     Ok(())
@@ -256,6 +264,7 @@ fn ask(hub: &mut Hub, command: Command<'_>, share: &mut usize) -> Answer {
             spend(share, 4 * hub.online(address)); // a look at each, in a tree
             Answer::Here(here(hub, address, cursor))
         }
+        Command::ProofRefused(id, why) => Answer::ProofRefused { id: id.to_owned(), error: why.to_string() },
         Command::Refused(verb, why) => Answer::Refused(Refused { verb, error: why.to_string() }),
         other => unreachable!("{other:?} has another answer"),
     }
@@ -266,8 +275,30 @@ fn spend(share: &mut usize, touched: usize) {
 }
 
 fn write(hub: &mut Hub, kind: Kind, to: &Addresses<'_>, message: &[u8], share: &mut usize) -> Written {
-    let Reached { connections, away, refused, absent } = hub.write(items(to), kind, message);
-    spend(share, to.len() + connections + refused);
+    let reached = hub.write(items(to), kind, message);
+    written(reached, to, share)
+}
+
+/// A write whose answer waits for the browsers.
+#[inline(never)]
+fn prove(
+    hub: &mut Hub,
+    key: BackendKey,
+    (kind, id, to, message): (Kind, &str, &Addresses<'_>, &[u8]),
+    form: Form,
+    within_ms: u64,
+    share: &mut usize,
+) {
+    let (reached, sent) = hub.write_proved(items(to), kind, message);
+    let written = written(reached, to, share);
+    let answer = Proved { id: id.to_owned(), written, arrived: 0, ms: 0 };
+    hub.await_arrival(key, sent, answer, form, within_ms);
+}
+
+/// What an answer tells of a write; its cost is taken off the share.
+fn written(reached: Reached, to: &Addresses<'_>, share: &mut usize) -> Written {
+    let Reached { connections, away, refused, absent } = reached;
+    spend(share, to.len() + connections + away + refused);
     let mut places = absent.into_iter().peekable();
     let named_nobody = to.iter().enumerate().filter(|(place, _)| places.next_if_eq(place).is_some());
     let absent = named_nobody.map(|(_, item)| item.text.to_owned()).collect();

@@ -108,7 +108,7 @@ fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input:
         match event {
             Event::Text(text) => handler.on_text_message(hub, id, &text),
             Event::Binary(data) => handler.on_binary_message(hub, id, &data),
-            Event::Ping(_) | Event::Pong | Event::Close(_) => {
+            Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
                 unreachable!("the hub answers control frames itself")
             }
         }

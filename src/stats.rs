@@ -147,6 +147,7 @@ rows! {
     gauge locks "wsson_locks" "Backends that hold a lock.";
     counter messages_in "wsson_messages_in_total" "Messages that clients sent.";
     counter messages_out "wsson_messages_out_total" "Messages queued for clients, one for each of them.";
+    counter arrived "wsson_arrived_total" "Messages that a browser has proved to have, of those of which that was asked.";
     counter broadcasts "wsson_broadcasts_total" "Broadcasts taken over from backends and handlers.";
     counter directs "wsson_directs_total" "Direct messages taken over, whether or not a client was there.";
     counter bytes_in "wsson_bytes_in_total" "Bytes read from clients.";

@@ -451,6 +451,47 @@ fn a_message_is_read_from_standard_input() {
     assert_eq!(server.join().expect("the server's thread"), b"3B\xff\x00\n");
 }
 
+#[test]
+fn how_many_browsers_have_it_is_printed() {
+    let token = format!("39v1 t:{TOKEN} hi");
+    let table: &[(&[&str], &str, u8)] = &[
+        (&["--user", "44", "--arrived", "hi"], "9v1 u:44 hi", b'V'),
+        (&["--all", "--arrived=3", "--binary", "hi"], "6V1 * hi", b'V'),
+        (&["--token", TOKEN, "--arrived=0.5", "hi"], &token, b'V'),
+        (&["--to", "u:44,-c:1", "--arrived", "hi"], "14v1 u:44,-c:1 hi", b'V'),
+    ];
+    for (line, expected, letter) in table {
+        let site = configured("");
+        let answer = r#"{"id":"1","connections":3,"away":0,"absent":[],"refused":0,"arrived":2,"ms":12}"#;
+        let server = serve(&site, object(char::from(*letter), answer));
+        let ended = site.run(&[&["send"], *line].concat()).with(0);
+        assert_eq!(ended.out, "2 of 3 connections have it, the last after 12 ms\n");
+        assert_eq!(server.join().expect("the server's thread"), expected.as_bytes(), "{line:?}");
+    }
+    for (answer, words) in [
+        (
+            r#"{"connections":1,"away":0,"absent":[],"refused":0,"arrived":0,"ms":0}"#,
+            "no browser has answered in time",
+        ),
+        (
+            r#"{"connections":0,"away":0,"absent":["u:4"],"refused":0,"arrived":0,"ms":0}"#,
+            "nobody is connected as u:4",
+        ),
+        (r#"{"id":"1","error":"no list"}"#, "refused the command: no list"),
+    ] {
+        let site = configured("");
+        let server = serve(&site, object('V', answer));
+        site.run(&["send", "--user", "4", "--arrived", "hi"]).failed(1, words);
+        server.join().expect("the server's thread");
+    }
+    let site = configured("");
+    for wrong in ["0", "31", "x", "-1", "NaN"] {
+        let line = ["send", "--all", &format!("--arrived={wrong}"), "hi"];
+        site.run(&line).failed(2, "more than 0 and at most 30 seconds");
+    }
+    site.run(&["send", "--user", "4", "--confirm", "--arrived", "hi"]).failed(2, "one of them");
+}
+
 /// A pipe whose first program failed must not look like a message that was sent.
 #[test]
 fn an_empty_message_is_not_sent() {

@@ -9,7 +9,7 @@ _wsson_options() {
         reload) echo "--config --allow-weak --help" ;;
         check) echo "--config --allow-weak --bind --help" ;;
         cookie) echo "--config --allow-weak --token --user --groups --time --format --verify --help" ;;
-        send) echo "--config --control --token --user --group --to --all --binary --confirm --help" ;;
+        send) echo "--config --control --token --user --group --to --all --binary --confirm --arrived --help" ;;
         online | here) echo "--config --control --json --help" ;;
         kick|revoke) echo "--config --control --json --reason --help" ;;
         join|leave) echo "--config --control --json --help" ;;

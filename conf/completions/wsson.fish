@@ -45,6 +45,7 @@ complete -c wsson -n "__fish_seen_subcommand_from cookie" -l verify -x -d 'Judge
 complete -c wsson -n "__fish_seen_subcommand_from send" -l all -d 'Send to every client'
 complete -c wsson -n "__fish_seen_subcommand_from send" -l binary -d 'As a binary message'
 complete -c wsson -n "__fish_seen_subcommand_from send" -l confirm -d 'Wait for the answer'
+complete -c wsson -n "__fish_seen_subcommand_from send" -l arrived -d 'Wait until the browsers have it'
 complete -c wsson -n "__fish_seen_subcommand_from demo" -l port -x -d 'The port on 127.0.0.1'
 complete -c wsson -n "__fish_seen_subcommand_from help" -a "$commands"
 complete -c wsson -n "__fish_seen_subcommand_from init" -l origin -x -d 'Whose pages connect'

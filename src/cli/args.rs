@@ -30,16 +30,18 @@ pub(crate) struct Opt {
     long: &'static str,
     short: Option<char>,
     value: Option<&'static str>,
+    /// The value may be missing; it stands behind an equals sign then.
+    is_optional: bool,
     help: &'static str,
 }
 
 impl Opt {
     const fn flag(long: &'static str, help: &'static str) -> Self {
-        Self { long, short: None, value: None, help }
+        Self { long, short: None, value: None, is_optional: false, help }
     }
 
     const fn with(long: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { long, short: None, value: Some(value), help }
+        Self { long, short: None, value: Some(value), is_optional: false, help }
     }
 }
 
@@ -47,14 +49,21 @@ const CONFIG: Opt = Opt {
     long: "config",
     short: Some('c'),
     value: Some("FILE"),
+    is_optional: false,
     help: "the configuration; by default /etc/wsson/wsson.toml",
 };
 const ALLOW_WEAK: Opt =
     Opt::flag("allow-weak", "accept weak secrets and files that others may read: for tests");
-const HELP: Opt = Opt { long: "help", short: Some('h'), value: None, help: "this text" };
-const VERSION: Opt = Opt { long: "version", short: Some('V'), value: None, help: "the version" };
-const VERBOSE: Opt =
-    Opt { long: "verbose", short: Some('v'), value: None, help: "log every connection as well" };
+const HELP: Opt = Opt { long: "help", short: Some('h'), value: None, is_optional: false, help: "this text" };
+const VERSION: Opt =
+    Opt { long: "version", short: Some('V'), value: None, is_optional: false, help: "the version" };
+const VERBOSE: Opt = Opt {
+    long: "verbose",
+    short: Some('v'),
+    value: None,
+    is_optional: false,
+    help: "log every connection as well",
+};
 const CONTROL: Opt = Opt::with("control", "ADDRESS", "the control socket, instead of the configuration's");
 const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
 
@@ -101,6 +110,13 @@ const SEND_OPTIONS: &[&Opt] = &[
         "confirm",
         "wait for the answer whether somebody is there and the message is queued; not with --all",
     ),
+    &Opt {
+        long: "arrived",
+        short: None,
+        value: Some("SECONDS"),
+        is_optional: true,
+        help: "wait until the browsers have it, for at most so long, and tell how many do",
+    },
 ];
 
 /// Every command, in the order of the help.
@@ -412,6 +428,7 @@ fn value_of(
     parser: &mut lexopt::Parser,
 ) -> Result<OsString, Failure> {
     match option.value {
+        Some(_) if option.is_optional => Ok(parser.optional_value().unwrap_or_default()),
         Some(_) => parser.value().map_err(|error| misread(command, &error)),
         None => Ok(OsString::new()),
     }
@@ -522,7 +539,11 @@ impl Command {
 impl Opt {
     fn line(&self, page: &mut String) {
         let short = self.short.map_or("    ".into(), |short| format!("-{short}, "));
-        let value = self.value.map_or(String::new(), |value| format!(" {value}"));
+        let value = match self.value {
+            Some(value) if self.is_optional => format!("[={value}]"),
+            Some(value) => format!(" {value}"),
+            None => String::new(),
+        };
         let _ = writeln!(page, "  {:<24} {}", format!("{short}--{}{value}", self.long), self.help);
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// A server answers at once; one that is stopped or stuck never does.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Far more than any status has.
 const REPLY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -63,21 +63,30 @@ impl From<LinkError> for Failure {
 
 /// Sends the bytes to the server at this address and returns all that it answers.
 pub(crate) fn exchange(address: &str, bytes: &[u8]) -> Result<Vec<Frame>, LinkError> {
+    exchange_within(address, bytes, PATIENCE)
+}
+
+/// The same; the whole answer may take so long.
+pub(crate) fn exchange_within(
+    address: &str,
+    bytes: &[u8],
+    patience: Duration,
+) -> Result<Vec<Frame>, LinkError> {
     let mut stream = Stream::connect(address).map_err(|error| cannot_connect(address, &error))?;
     let no_answer = |why: &str| LinkError::NoAnswer(format!("no answer from {address}: {why}"));
     // A server that refuses closes early; its reason is then waiting to be read, and better than "broken pipe".
     let written = stream.write_all(bytes).and_then(|()| stream.finish());
-    let read = stream.read_until_closed();
+    let read = stream.read_until_closed(patience);
     let frames = read.and_then(|answer| split(&answer));
     match (written, frames) {
-        (Err(error), Ok(frames)) if frames.is_empty() => Err(no_answer(&describe(&error))),
+        (Err(error), Ok(frames)) if frames.is_empty() => Err(no_answer(&describe(&error, PATIENCE))),
         (_, Ok(frames)) => Ok(frames),
-        (_, Err(error)) => Err(no_answer(&describe(&error))),
+        (_, Err(error)) => Err(no_answer(&describe(&error, patience))),
     }
 }
 
 fn cannot_connect(address: &str, error: &io::Error) -> LinkError {
-    let text = format!("cannot connect to {address}: {}", describe(error));
+    let text = format!("cannot connect to {address}: {}", describe(error, PATIENCE));
     match error.kind() {
         io::ErrorKind::PermissionDenied => LinkError::NotPermitted(text),
         io::ErrorKind::TimedOut => LinkError::Hangs(format!(
@@ -88,10 +97,10 @@ fn cannot_connect(address: &str, error: &io::Error) -> LinkError {
     }
 }
 
-fn describe(error: &io::Error) -> String {
+fn describe(error: &io::Error, patience: Duration) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            format!("nothing came within {} seconds", PATIENCE.as_secs())
+            format!("nothing came within {} seconds", patience.as_secs_f32())
         }
         _ => crate::sys::describe(error),
     }
@@ -135,8 +144,8 @@ impl Stream {
         }
     }
 
-    fn read_until_closed(&mut self) -> io::Result<Vec<u8>> {
-        let deadline = Instant::now() + PATIENCE;
+    fn read_until_closed(&mut self, patience: Duration) -> io::Result<Vec<u8>> {
+        let deadline = Instant::now() + patience;
         let mut answer = Vec::new();
         let mut chunk = [0; 8192];
         while answer.len() as u64 <= REPLY_BYTES_MAX {

@@ -5,16 +5,21 @@
 
 use super::args::Args;
 use super::link::{self, Frame};
-use super::{Exit, Failure, Outcome, load, warn, who};
+use super::{Exit, Failure, Outcome, load, say, warn, who};
 use crate::config::Settings;
 use crate::wire::json;
 use std::io::Read;
+use std::time::Duration;
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
     let address = load::control_address(args, &settings)?;
     let command = Command::read(args, &settings)?;
     let message = message(args, &command, &settings)?;
+    if let Some(within) = command.arrival {
+        let answer = who::ask_within(&address, command.letter, &command.payload(&message), within)?;
+        return arrived(&answer);
+    }
     if command.to_addresses && command.confirmed {
         return delivered(&who::ask(&address, command.letter, &command.payload(&message))?);
     }
@@ -30,12 +35,15 @@ struct Command {
     to_addresses: bool,
     text: bool,
     confirmed: bool,
+    /// It waits for so long until the browsers have it.
+    arrival: Option<Duration>,
 }
 
 impl Command {
     fn read(args: &Args, settings: &Settings) -> Result<Self, Failure> {
         let usage = |text: String| super::usage(args, text);
         let (text, confirmed) = (!args.has("binary"), args.has("confirm"));
+        let arrival = arrival(args)?;
         let mut given = Vec::new();
         for option in ["token", "user", "group", "to"] {
             given.extend(args.value(option)?.map(|value| (option, value)));
@@ -56,6 +64,10 @@ impl Command {
         };
         let length = settings.auth.token_length;
         let (letter, head) = match option {
+            "token" if arrival.is_some() && settings.auth.is_token(value) => {
+                (b'v', format!("{ID} t:{value} "))
+            }
+            "all" if arrival.is_some() => (b'v', format!("{ID} * ")),
             "all" if confirmed => {
                 return Err(usage(
                     "--confirm goes with --token, --user, --group or --to: a broadcast has no answer".into(),
@@ -71,6 +83,8 @@ impl Command {
             _ if value.is_empty() || value.contains([' ', '\r', '\n']) => {
                 return Err(usage(format!("--{option} {value:?} names nobody: u:44,g:shop/7 would")));
             }
+            "to" if arrival.is_some() => (b'v', format!("{ID} {value} ")),
+            user_or_group if arrival.is_some() => (b'v', format!("{ID} {}:{value} ", &user_or_group[..1])),
             "to" => (if confirmed { b'x' } else { b'w' }, format!("{value} ")),
             user_or_group => {
                 (if confirmed { b'x' } else { b'w' }, format!("{}:{value} ", &user_or_group[..1]))
@@ -78,7 +92,7 @@ impl Command {
         };
         let letter = if text { letter } else { letter.to_ascii_uppercase() };
         let to_addresses = matches!(letter.to_ascii_lowercase(), b'w' | b'x');
-        Ok(Self { letter, head, to_addresses, text, confirmed })
+        Ok(Self { letter, head, to_addresses, text, confirmed, arrival })
     }
 
     fn payload(&self, message: &[u8]) -> Vec<u8> {
@@ -90,6 +104,43 @@ impl Command {
         let mut frame = format!("{length}{}", char::from(self.letter)).into_bytes();
         frame.extend_from_slice(&self.payload(message));
         frame
+    }
+}
+
+/// The id of the one message on its connection.
+const ID: &str = "1";
+/// How long the server waits for browsers at most, and a little longer.
+const ARRIVAL: Duration = Duration::from_millis(crate::config::ARRIVAL_MS_MAX + 5000);
+
+fn arrival(args: &Args) -> Result<Option<Duration>, Failure> {
+    let Some(text) = args.value("arrived")? else { return Ok(None) };
+    if args.has("confirm") {
+        return Err(super::usage(args, "--arrived waits for more than --confirm does: one of them"));
+    }
+    if text.is_empty() {
+        return Ok(Some(ARRIVAL));
+    }
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0 && *seconds <= 30.0);
+    match seconds {
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        None => Err(super::usage(
+            args,
+            format!("--arrived={text} is not a time: more than 0 and at most 30 seconds"),
+        )),
+    }
+}
+
+/// One browser is enough; it prints how many have the message.
+fn arrived(answer: &who::Answer) -> Outcome {
+    let number = |field: &str| answer.value[field].as_u64().unwrap_or(0);
+    let (arrived, connections) = (number("arrived"), number("connections"));
+    if connections == 0 {
+        return delivered(answer);
+    }
+    say(&format!("{arrived} of {connections} connections have it, the last after {} ms\n", number("ms")))?;
+    match arrived {
+        0 => Err(Failure::new(Exit::Failed, "not arrived: no browser has answered in time")),
+        _ => Ok(Exit::Done),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Exit, Failure, Outcome, load, say};
 use crate::auth::Rules;
 use crate::wire::json;
 use serde_json::Value;
+use std::time::Duration;
 
 /// All clients, where no address is given.
 const EVERYBODY: &str = "*";
@@ -146,9 +147,19 @@ impl Answer {
 
 /// Says a command that is answered by a JSON object.
 pub(super) fn ask(control: &str, letter: u8, payload: &[u8]) -> Result<Answer, Failure> {
+    ask_within(control, letter, payload, link::PATIENCE)
+}
+
+/// The same; the answer may take so long.
+pub(super) fn ask_within(
+    control: &str,
+    letter: u8,
+    payload: &[u8],
+    patience: Duration,
+) -> Result<Answer, Failure> {
     let mut frame = format!("{}{}", payload.len(), char::from(letter)).into_bytes();
     frame.extend_from_slice(payload);
-    let frames = link::exchange(control, &frame)?;
+    let frames = link::exchange_within(control, &frame, patience)?;
     let wanted = if letter == b'r' { b'K' } else { letter.to_ascii_uppercase() };
     let answer = frames.iter().find(|frame| frame.command == wanted);
     let answer = answer.ok_or_else(|| match frames.iter().any(|frame| frame.command == b'E') {

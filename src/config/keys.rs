@@ -175,6 +175,8 @@ const CONTROL_PAYLOAD_BYTES_MAX: usize = 99_999_999;
 const CLIENTS: Count = Count::from(1, 16 * MIB as i64);
 /// Any number of something that a 32-bit number counts.
 const ANY_COUNT: Count = Count::from(1, u32::MAX as i64);
+/// The longest wait for browsers that have got a message.
+pub(crate) const ARRIVAL_MS_MAX: u64 = 30_000;
 /// Longer than a day is no timeout but a leak.
 const TIMEOUT: Seconds = Seconds { min_ms: 1, max_ms: 86_400_000 };
 /// Ten years: a login that lasts longer is a typing error.
@@ -437,6 +439,9 @@ section! {
         "lock" => lock_ms: u64 = 30_000, TIMEOUT, Reload;
         /// Silence of a backend before a ping, and again before it is closed. 15, as for clients.
         "control" => control_ms: u64 = 15_000, TIMEOUT, Reload;
+        /// How long a message whose arrival was asked for (`v`) waits for the browsers' answers. 10: two slow round trips of
+        /// a phone. At most 30, so that its backend is not taken to be dead. Beyond: the answer tells how many have it.
+        "arrival" => arrival_ms: u64 = 10_000, Seconds { min_ms: 1, max_ms: ARRIVAL_MS_MAX }, Reload;
         /// From SIGTERM to the end of the process. 5: well below the 10 of `docker stop`, the 90 of systemd.
         "drain" => drain_ms: u64 = 5_000, TIMEOUT, Reload;
     }

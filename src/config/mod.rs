@@ -14,8 +14,8 @@ mod render;
 mod shape;
 mod values;
 
+pub(crate) use keys::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX, MESSAGE_BYTES_DEFAULT};
 pub use keys::{Effect, Key, Limits, Settings, Sockets, Timeouts, find, keys, sections};
-pub(crate) use keys::{HEAD_BYTES_MAX, MESSAGE_BYTES_DEFAULT};
 pub use shape::Shown;
 
 use std::fmt;

@@ -109,6 +109,7 @@ mod tests {
         let candidates = [
             "true",
             "77",
+            "7",
             "\"7 MiB\"",
             "\"7 KiB\"",
             "\"/x\"",

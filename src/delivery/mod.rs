@@ -161,6 +161,12 @@ impl Delivery {
         self.spool.held(range)
     }
 
+    /// Encodes a message once for several clients, and behind it a ping with this number, which their pongs give back.
+    pub(crate) fn encode_with_ping(&mut self, opcode: Opcode, message: &[u8], number: u64) -> Held {
+        let range = self.spool.append_with_ping(opcode, message, &number.to_be_bytes());
+        self.spool.held(range)
+    }
+
     /// The frame was offered to all of them: from now on only the outboxes that took it hold it.
     pub(crate) fn give_back(&mut self, held: Held) {
         self.spool.give_back(held);

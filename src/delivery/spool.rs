@@ -149,6 +149,17 @@ impl Spool {
         range
     }
 
+    /// Encodes a message and a ping behind it, as one range.
+    pub(crate) fn append_with_ping(&mut self, opcode: Opcode, payload: &[u8], ping: &[u8]) -> Range {
+        let frame_len = |payload: &[u8]| encode::header_len(payload.len()) + payload.len();
+        let len = frame_len(payload) + frame_len(ping);
+        let segment = self.segment_for(Lane::Private, len);
+        let bytes = &mut self.segments[segment as usize].bytes;
+        encode::append_frame(bytes, true, opcode, payload);
+        encode::append_frame(bytes, true, Opcode::Ping, ping);
+        self.appended(segment, len)
+    }
+
     /// Stores bytes that are already encoded.
     pub(crate) fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
         let segment = self.segment_for(lane, encoded.len());

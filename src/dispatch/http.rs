@@ -4,9 +4,9 @@
 //! whatever could be read in two ways nothing is executed: it is answered, and the connection ends.
 //! design: docs/http.md.
 
-use super::{COMMAND_COST, Progress, SHARE, ask, cost, is_burst};
-use crate::config::HEAD_BYTES_MAX;
-use crate::hub::{Hub, Wait};
+use super::{COMMAND_COST, Progress, SHARE, ask, cost, is_burst, prove};
+use crate::config::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX};
+use crate::hub::{Form, Hub, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::Origin;
 use crate::peer::exchange::Exchange;
@@ -50,7 +50,7 @@ const fn route(
 }
 
 const ROUTES: &[Route] = &[
-    route("POST", "/send", Deed::Send, 1, &["to", "kind"]),
+    route("POST", "/send", Deed::Send, 1, &["to", "kind", "arrived"]),
     route("POST", "/kick", Deed::Command(Verb::Kick), 1, &["who", "reason"]),
     route("POST", "/revoke", Deed::Command(Verb::Revoke), 1, &["who", "reason"]),
     route("POST", "/join", Deed::Command(Verb::Join), 2, &["groups", "who"]),
@@ -121,6 +121,8 @@ enum Step {
     More,
     /// It is, and has to wait.
     Wait(Progress),
+    /// It is done, and answered later.
+    Later,
     /// It is done: status, kind of content, body.
     Done(u16, &'static str, Vec<u8>),
 }
@@ -149,6 +151,7 @@ fn serve(hub: &mut Hub, key: BackendKey, exchange: &mut Exchange, rest: &mut &[u
             Ok(Step::Done(status, content_type, body)) => {
                 respond(hub, key, exchange, Response::new(status), content_type, &body, false);
             }
+            Ok(Step::Later) => {}
             Err(refusal) => refuse(hub, key, exchange, &refusal),
         }
         exchange.clear();
@@ -368,6 +371,15 @@ fn perform(
     if let Command::Status = command {
         return Ok(Step::Done(200, JSON, hub.report_json().into_bytes()));
     }
+    if let Command::WriteProved(kind, id, to, message) = command {
+        let within_ms = arrival_ms(&values)?.unwrap_or(hub.rules.timeouts.arrival_ms);
+        let ends = !request.keeps_alive();
+        prove(hub, key, (kind, id, &to, message), Form::Response { ends }, within_ms, share);
+        if ends {
+            hub.finish_backend(key);
+        }
+        return Ok(Step::Later);
+    }
     match ask(hub, command, share) {
         Answer::Refused(refused) => Err(Refusal::new(503, refused.error, "the log has more")),
         answer => Ok(Step::Done(200, JSON, answer.json())),
@@ -395,7 +407,21 @@ fn send<'m>(
         let hint = "send it with kind=binary, or as application/octet-stream";
         return Err(Refusal::new(400, "the text is not UTF-8", hint));
     }
-    Ok(Command::WriteAnswered(kind, to, message))
+    Ok(match arrival_ms(values)? {
+        Some(_) => Command::WriteProved(kind, "", to, message),
+        None => Command::WriteAnswered(kind, to, message),
+    })
+}
+
+/// How long the answer may wait for browsers, if it is to.
+fn arrival_ms(values: &[Option<Cow<'_, str>>]) -> Result<Option<u64>, Refusal> {
+    let Some(text) = values[2].as_deref() else { return Ok(None) };
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let ms = text.parse::<f64>().ok().filter(|_| is_number).map(|seconds| (seconds * 1000.0).round());
+    match ms {
+        Some(ms) if ms > 0.0 && ms <= ARRIVAL_MS_MAX as f64 => Ok(Some(ms as u64)),
+        _ => Err(Refusal::new(400, "arrived is not a time", "seconds, more than 0 and at most 30")),
+    }
 }
 
 const ADDRESSES: &str =

@@ -235,7 +235,7 @@ impl Hub {
 
     /// The connections that a list names, and the places of the items that named no connection. The keys are to be
     /// given back.
-    fn select<'a>(
+    pub(super) fn select<'a>(
         &mut self,
         items: impl Iterator<Item = (Sign, Address<'a>)> + Clone,
     ) -> (Vec<ClientKey>, Vec<usize>) {

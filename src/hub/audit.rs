@@ -37,6 +37,7 @@ impl Hub {
         // Beyond the limit: one message of any length when nothing waited, and answers to pings.
         self.floor
             .audit(limits.outbox_bytes as usize + limits.control_payload_bytes + (1 + READS) * READ_BYTES)?;
+        self.audit_proofs(self.now)?;
         self.audit_accepted()?;
         self.audit_locks()?;
         self.audit_limits()?;

@@ -37,7 +37,6 @@ pub(crate) struct Backends {
     refused: usize,
     turned_away: TurnedAway,
     /// Tickets given out so far.
-    #[allow(dead_code)]
     tickets: u64,
     /// Of those that had to wait for clients.
     patience: BTreeMap<BackendKey, Patience>,
@@ -58,7 +57,6 @@ const FULL_PAUSE_MS: u64 = 10_000;
 const LAST_WORD: &[u8] = b"0E";
 
 /// The place of an answer that comes later. A stale one is an ordinary `false`.
-#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     backend: BackendKey,
@@ -255,7 +253,6 @@ impl Backends {
 
     /// Keeps the place of the answer to the next command, which comes later, through [`fill`](Self::fill). The caller
     /// that takes a ticket fills it, at the latest when the time that it waits for is over.
-    #[allow(dead_code)] // `v` and the bus take places
     pub(crate) fn wait(&mut self, key: BackendKey) -> Ticket {
         self.tickets += 1;
         let serial = self.tickets;
@@ -263,12 +260,31 @@ impl Backends {
         Ticket { backend: key, serial }
     }
 
+    /// An answer comes late, through [`fill_bytes`](Self::fill_bytes), and passes those to later commands. Until then it
+    /// counts as so many bytes that the backend has not read.
+    pub(crate) fn expect(&mut self, key: BackendKey, bytes: usize) -> Ticket {
+        self.tickets += 1;
+        let serial = self.tickets;
+        let backend = self.get(key);
+        if backend.hears() {
+            backend.replies.expect(serial, bytes);
+        }
+        Ticket { backend: key, serial }
+    }
+
     /// The answer that a place was kept for. False when the backend is gone, or hears nothing any more.
-    #[allow(dead_code)]
+    #[allow(dead_code)] // the bus takes places
     pub(crate) fn fill(&mut self, ticket: Ticket, reply: &Reply<'_>, now: Now) -> bool {
+        let mut bytes = Vec::new();
+        reply.append_to(&mut bytes);
+        self.fill_bytes(ticket, bytes, now)
+    }
+
+    /// The same, as the bytes that it is; also one that comes late.
+    pub(crate) fn fill_bytes(&mut self, ticket: Ticket, bytes: Vec<u8>, now: Now) -> bool {
         let Ticket { backend: key, serial } = ticket;
         let Some(backend) = self.all.get_mut(key.index()) else { return false };
-        let filled = backend.replies.fill(serial, reply);
+        let filled = backend.replies.fill(serial, bytes);
         if filled {
             // The hub let it wait.
             backend.heard = backend.heard.max(now.tick());

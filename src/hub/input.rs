@@ -85,7 +85,8 @@ impl Hub {
         match event {
             Event::Ping(payload) => self.floor.pong(id.key, payload),
             Event::Close(code) => self.settled().close_received(id.key, *code),
-            Event::Pong | Event::Text(_) | Event::Binary(_) => {}
+            Event::Pong(payload) => self.pong_received(id, payload),
+            Event::Text(_) | Event::Binary(_) => {}
         }
     }
 

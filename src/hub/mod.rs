@@ -18,6 +18,7 @@
 //! | `refusal` | why a handshake is refused, and the answer |
 //! | `revoke` | logins that are refused although they are right |
 //! | `input` | input of open clients |
+//! | `proof` | messages whose arrival is waited for |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `backends` | the control connections, their deadlines and their end |
@@ -31,6 +32,7 @@ mod audit;
 mod backends;
 mod input;
 mod lock;
+mod proof;
 mod refusal;
 mod revoke;
 mod settled;
@@ -56,6 +58,7 @@ use std::hash::RandomState;
 pub(crate) use arrival::Head;
 pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
+pub(crate) use proof::Form;
 pub use refusal::Refusal;
 pub(crate) use revoke::Journal;
 pub(crate) use settled::{After, Flush, Leave};
@@ -69,6 +72,7 @@ pub struct Hub {
     pub(crate) backends: Backends,
     pub(crate) rules: HubRules,
     revocations: Revocations,
+    proofs: proof::Proofs,
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
@@ -107,6 +111,7 @@ impl Hub {
             backends: Backends::new(&settings.timeouts),
             rules: HubRules::from(settings),
             revocations: Revocations::new(hasher),
+            proofs: proof::Proofs::new(),
             stats: Stats::default(),
             now: Now::default(),
             draining: false,

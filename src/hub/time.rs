@@ -21,7 +21,7 @@ impl Hub {
     fn expire_some(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
             match self.floor.pop_due(self.now) {
-                None => return self.expire_backends(budget),
+                None => return self.expire_proofs(budget) | self.expire_backends(budget),
                 Some((key, Some(due))) => self.client_is_due(key, due),
                 Some((_, None)) => {}
             }
@@ -32,7 +32,8 @@ impl Hub {
     /// When to come back for the next deadline, in milliseconds of [`Hub::now`]; `u64::MAX` for never.
     #[inline]
     pub(crate) fn next_deadline_ms(&self) -> u64 {
-        self.floor.next_deadline_ms().min(self.backends.next_ms()).min(self.tidy.due_ms)
+        let peers_ms = self.floor.next_deadline_ms().min(self.backends.next_ms());
+        peers_ms.min(self.proofs.next_ms()).min(self.tidy.due_ms)
     }
 
     fn client_is_due(&mut self, key: ClientKey, due: Due) {

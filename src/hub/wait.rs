@@ -73,7 +73,9 @@ impl Hub {
     fn wait_for_room(&mut self, key: BackendKey, command: Command<'_>) -> Wait {
         let bytes = match command {
             Command::Direct(_, _, message) | Command::Confirmed(_, _, message) => message.len(),
-            Command::Write(_, _, message) | Command::WriteAnswered(_, _, message) => message.len(),
+            Command::Write(_, _, message)
+            | Command::WriteAnswered(_, _, message)
+            | Command::WriteProved(_, _, _, message) => message.len(),
             Command::Fragment(_, _, data) => data.len(),
             _ => return Wait::No,
         };
@@ -92,7 +94,9 @@ impl Hub {
                     .filter_map(|id| self.roster().find(id).map(|c| (id.key, c)));
                 clients.filter(takes).map(|(key, client)| self.room(key, client, bytes)).max()
             }
-            Command::Write(_, to, _) | Command::WriteAnswered(_, to, _) => {
+            Command::Write(_, to, _)
+            | Command::WriteAnswered(_, to, _)
+            | Command::WriteProved(_, _, to, _) => {
                 let (keys, _) = self.floor.select(items(&to));
                 // More of them are throttled as broadcasts are.
                 let few = if keys.len() > URGENT_RECEIVERS_MAX { &[][..] } else { &keys[..] };

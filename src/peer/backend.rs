@@ -97,6 +97,7 @@ pub(crate) enum Due {
 
 /// A place waits no longer than this for its answer: twice the longest that browsers or other nodes are given.
 const WAIT_MS_MAX: u64 = 60_000;
+const _: () = assert!(2 * crate::config::ARRIVAL_MS_MAX <= WAIT_MS_MAX);
 
 impl Backend {
     pub(crate) fn new(origin: Origin, now: Tick) -> Self {
@@ -163,6 +164,9 @@ impl Backend {
             State::Gone => return None,
             State::Lingering { until } => return Some((until.ms(), Due::Dead)),
             // There are no pings in HTTP.
+            State::Open if self.speaks_http() && self.replies.waits() => {
+                (heard_ms + WAIT_MS_MAX + timeouts.control_ms, Due::Dead)
+            }
             State::Open if self.speaks_http() => (heard_ms + timeouts.control_ms, Due::Dead),
             State::Open => match self.pinged {
                 None => (heard_ms + timeouts.control_ms, Due::Ping),

@@ -27,11 +27,12 @@ pub(crate) struct Replies {
     sent: usize,
     behind: VecDeque<Place>,
     behind_bytes: usize,
+    /// Answers that keep no place, and what each counts for, in the order in which they were asked for.
+    late: VecDeque<(Serial, usize)>,
 }
 
 #[derive(Debug)]
 enum Place {
-    #[allow(dead_code)]
     Waiting(Serial),
     /// Answers behind a place that waits.
     Ready(Vec<u8>),
@@ -79,19 +80,27 @@ impl Replies {
     }
 
     /// Keeps the place of an answer that comes later.
-    #[allow(dead_code)] // `v` and the bus take places
     pub(crate) fn wait(&mut self, serial: Serial) {
         self.behind_bytes += PLACE_BYTES;
         self.behind.push_back(Place::Waiting(serial));
     }
 
-    /// The answer that a place was kept for. False when there is no such place.
-    #[allow(dead_code)]
-    pub(crate) fn fill(&mut self, serial: Serial, reply: &Reply<'_>) -> bool {
+    /// An answer comes later and keeps no place; so many bytes count for it meanwhile.
+    pub(crate) fn expect(&mut self, serial: Serial, bytes: usize) {
+        self.behind_bytes += bytes;
+        self.late.push_back((serial, bytes));
+    }
+
+    /// The answer that a place was kept for, or that comes late. False when there is none with this number.
+    pub(crate) fn fill(&mut self, serial: Serial, bytes: Vec<u8>) -> bool {
+        if let Ok(place) = self.late.binary_search_by_key(&serial, |(late, _)| *late) {
+            let counted = self.late.remove(place).map_or(0, |(_, bytes)| bytes);
+            self.behind_bytes -= counted;
+            self.ready.extend_from_slice(&bytes);
+            return true;
+        }
         let waits = |place: &Place| matches!(place, Place::Waiting(waiting) if *waiting == serial);
         let Some(place) = self.behind.iter().position(waits) else { return false };
-        let mut bytes = Vec::new();
-        reply.append_to(&mut bytes);
         self.behind_bytes += bytes.len();
         self.behind[place] = Place::Ready(bytes);
         while let Some(Place::Ready(bytes)) = self.behind.front() {
@@ -104,7 +113,7 @@ impl Replies {
 
     /// Whether an answer is not known yet.
     pub(crate) fn waits(&self) -> bool {
-        !self.behind.is_empty()
+        !self.behind.is_empty() || !self.late.is_empty()
     }
 
     /// The bytes to be sent now.
@@ -150,6 +159,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn bytes(reply: &Reply<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        reply.append_to(&mut bytes);
+        bytes
+    }
+
     fn sent(replies: &mut Replies) -> Vec<u8> {
         let chunk = replies.chunk().to_vec();
         replies.consume(chunk.len());
@@ -179,9 +194,9 @@ mod tests {
         replies.push(&Reply::Ack(b"5"));
         replies.push(&Reply::Ack(b"6"));
         assert_eq!((sent(&mut replies), replies.waits()), (b"1A1".to_vec(), true));
-        assert!(replies.fill(8, &Reply::Nack(b"4")));
+        assert!(replies.fill(8, bytes(&Reply::Nack(b"4"))));
         assert_eq!(sent(&mut replies), b"", "the first one is not known");
-        assert!(replies.fill(7, &Reply::Nack(b"2")));
+        assert!(replies.fill(7, bytes(&Reply::Nack(b"2"))));
         assert_eq!((sent(&mut replies), replies.waits()), (b"1N21A31N41A51A6".to_vec(), false));
         assert_eq!(replies.bytes(), 0);
     }
@@ -193,8 +208,22 @@ mod tests {
         replies.push(&Reply::Pong);
         replies.tell(&Reply::Ping);
         assert_eq!(sent(&mut replies), b"0p");
-        assert!(replies.fill(1, &Reply::FragmentAck));
+        assert!(replies.fill(1, bytes(&Reply::FragmentAck)));
         assert_eq!(sent(&mut replies), b"0a0P");
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_holds_up_none_but_the_end() {
+        let mut replies = Replies::default();
+        replies.expect(1, 100);
+        replies.push(&Reply::Ack(b"1"));
+        replies.expect(2, 50);
+        assert_eq!((replies.bytes(), replies.waits()), (153, true));
+        assert_eq!(sent(&mut replies), b"1A1");
+        assert!(replies.fill(2, bytes(&Reply::Pong)) && !replies.fill(2, bytes(&Reply::Pong)));
+        assert_eq!((sent(&mut replies), replies.bytes(), replies.waits()), (b"0P".to_vec(), 100, true));
+        assert!(replies.fill(1, bytes(&Reply::Pong)));
+        assert_eq!((replies.bytes(), replies.waits()), (2, false));
     }
 
     #[test]
@@ -202,7 +231,9 @@ mod tests {
         let mut replies = Replies::default();
         replies.wait(1);
         assert!(
-            !replies.fill(2, &Reply::Pong) && replies.fill(1, &Reply::Pong) && !replies.fill(1, &Reply::Pong)
+            !replies.fill(2, bytes(&Reply::Pong))
+                && replies.fill(1, bytes(&Reply::Pong))
+                && !replies.fill(1, bytes(&Reply::Pong))
         );
         assert_eq!(sent(&mut replies), b"0P");
     }
@@ -226,7 +257,7 @@ mod tests {
                     }
                     2 if !open.is_empty() => {
                         let serial = open.swap_remove(usize::from(choice) % open.len());
-                        prop_assert!(replies.fill(serial, &Reply::Ack(serial.to_string().as_bytes())));
+                        prop_assert!(replies.fill(serial, bytes(&Reply::Ack(serial.to_string().as_bytes()))));
                     }
                     _ => {
                         let part = usize::from(choice) % (replies.chunk().len() + 1);

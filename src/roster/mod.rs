@@ -200,6 +200,11 @@ impl Roster {
         self.find(id).is_some_and(Client::accepts_data)
     }
 
+    /// Whether this client is open.
+    pub(crate) fn is_connected(&self, key: ClientKey) -> bool {
+        self.get(key).is_some_and(|client| matches!(client.state(), State::Open { .. }))
+    }
+
     pub(crate) fn is_handshaking(&self, id: ClientId) -> bool {
         self.find(id).is_some_and(|client| matches!(client.state(), State::Handshaking { .. }))
     }

@@ -72,6 +72,10 @@ fn write_down(command: Command<'_>) -> Heard {
         Command::WriteAnswered(kind, to, message) => {
             (letter(kind, b'x'), [to.text().as_bytes(), b" ", message].concat())
         }
+        Command::WriteProved(kind, id, to, message) => {
+            (letter(kind, b'v'), [id.as_bytes(), b" ", to.text().as_bytes(), b" ", message].concat())
+        }
+        Command::ProofRefused(..) => (b'?', b"v".to_vec()),
         Command::Revoke(who, None) => (b'r', who.text().into()),
         Command::Revoke(who, Some(reason)) => (b'r', format!("{} {reason}", who.text()).into()),
         Command::Kick(who, None) => (b'k', who.text().into()),
@@ -101,6 +105,13 @@ fn addressed_plainly(letter: u8, payload: &[u8], rules: Rules) -> Option<Vec<u8>
         Some(space) => (&payload[..space], Some(&payload[space + 1..])),
         None => (payload, None),
     };
+    if letter == b'v' || letter == b'V' {
+        // The rest is what `x` takes, behind a word of these letters.
+        let is_id = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.@+:/".contains(byte);
+        let good = (1..=64).contains(&list.len()) && list.iter().all(is_id);
+        let as_x = addressed_plainly(letter + 2, rest?, rules)?;
+        return good.then(|| [list, b" ", &as_x].concat());
+    }
     let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
     if letter == b'j' || letter == b'J' {
         let good =
@@ -148,7 +159,7 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
             b'l' => length != rules.token_length,
             _ => false,
         };
-        let addressed = b"wWxXkrjJoh".contains(&letter);
+        let addressed = b"wWxXvVkrjJoh".contains(&letter);
         let known = addressed || b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
         if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);

@@ -52,7 +52,7 @@ fn judge(opcode: Opcode, fin: bool, long: bool, payload: &[u8]) -> Option<Event<
     }
     match (opcode, payload) {
         (Opcode::Ping, _) => Some(Event::Ping(payload.to_vec().into())),
-        (Opcode::Pong, _) => Some(Event::Pong),
+        (Opcode::Pong, _) => Some(Event::Pong(payload.to_vec().into())),
         (_, []) => Some(Event::Close(None)),
         (_, [_]) => None,
         (_, &[high, low, ref reason @ ..]) => {
@@ -81,7 +81,7 @@ fn hear_piece(decoder: &mut Decoder, piece: &[u8]) -> Result<Vec<Event<'static>>
             Event::Text(text) => Event::Text(text.into_owned().into()),
             Event::Binary(bytes) => Event::Binary(bytes.into_owned().into()),
             Event::Ping(payload) => Event::Ping(payload.into_owned().into()),
-            Event::Pong => Event::Pong,
+            Event::Pong(payload) => Event::Pong(payload.into_owned().into()),
             Event::Close(code) => Event::Close(code),
         });
     }

@@ -53,7 +53,7 @@ fn record(heard: &mut Vec<u8>, event: &Event<'_>, message_bytes_max: usize) {
         Event::Text(text) => append(Kind::Text.opcode(), text.as_bytes(), message_bytes_max),
         Event::Binary(bytes) => append(Kind::Binary.opcode(), bytes, message_bytes_max),
         Event::Ping(payload) => append(Opcode::Ping, payload, CONTROL_PAYLOAD_BYTES_MAX),
-        Event::Pong => append(Opcode::Pong, &[], 0),
+        Event::Pong(payload) => append(Opcode::Pong, payload, CONTROL_PAYLOAD_BYTES_MAX),
         Event::Close(code) => append_close(heard, *code, ""),
     }
     assert_eq!(frame_len(&heard[before..]), heard.len() - before, "the encoder lost its own frame");

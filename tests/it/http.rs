@@ -1,7 +1,7 @@
 //! docs/http.md: the control socket in HTTP.
 
 use crate::backend::Backend;
-use crate::client::{Client, Frame};
+use crate::client::{Client, Frame, PONG, frame};
 use crate::server::{Server, Setup};
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -145,7 +145,7 @@ fn what_is_not_done_is_told_in_json_and_the_connection_goes_on() {
         ("POST", "/send?to=x:1", 400, "addresses"),
         ("POST", "/send?to=*&to=*", 400, "to is there twice"),
         ("POST", "/send?to=%", 400, "percent-encoded"),
-        ("POST", "/send?to=*&arrived=3", 400, "there is no parameter arrived"),
+        ("POST", "/send?to=*&gone=3", 400, "there is no parameter gone"),
         ("POST", "/send?to=*&kind=other", 400, "text or binary"),
         ("POST", "/kick?who=*%20u:4", 400, "blank"),
         ("POST", "/revoke?who=*", 400, "logins"),
@@ -429,4 +429,39 @@ fn curl_pushes_a_message() {
     assert!(run(&["-H", "Expect: 100-continue", "-d", &large, &url("/send?to=*")]).is_ok());
     client.expect_text(&large);
     assert_eq!(run(&["-X", "POST", &url("/kick?who=u:1")]).ok().as_deref(), Some(r#"{"connections":0}"#));
+}
+
+/// The response keeps its place, and only this connection waits.
+#[test]
+fn a_response_waits_for_the_browsers() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut caller = Caller::connect(&server);
+    let target = format!("/send?to=t:{}&arrived=20", client.token);
+    caller.send(request("POST", &target, "", "hello") + &request("GET", "/healthz", "", ""));
+    client.expect_text("hello");
+    let ping = client.receive();
+    let mut other = Caller::connect(&server);
+    check(&other.ask("GET", "/healthz", "", ""), 200, "ok\n");
+    client.send(&frame(0x80 | PONG, &ping.payload));
+    let answer = caller.receive();
+    let expected = r#"{"connections":1,"away":0,"absent":[],"refused":0,"arrived":1,"ms":"#;
+    assert!(answer.status == 200 && answer.body.starts_with(expected), "{answer:?}");
+    assert!(answer.head.contains("\r\ncache-control: no-store\r\n"), "{}", answer.head);
+    check(&caller.receive(), 200, "ok\n");
+    // The last request of a connection, and one that nobody answers.
+    other.send(request("POST", &target.replace("=20", "=0.2"), "Connection: close\r\n", "again"));
+    let answer = other.receive();
+    assert!(
+        answer.body.contains(r#""connections":1,"away":0,"absent":[],"refused":0,"arrived":0,"#),
+        "{answer:?}"
+    );
+    assert!(answer.head.contains("\r\nconnection: close\r\n"), "{}", answer.head);
+    assert!(other.receive_or_end().is_none());
+    let nobody = r#"{"connections":0,"away":0,"absent":["u:1"],"refused":0,"arrived":0,"ms":0}"#;
+    check(&caller.ask("POST", "/send?to=u:1&arrived=1", "", "hello"), 200, nobody);
+    for wrong in ["0", "-1", "31", "1e1", "inf", "NaN", "x", ""] {
+        let answer = caller.ask("POST", &format!("/send?to=u:1&arrived={wrong}"), "", "hello");
+        assert!(answer.status == 400 && answer.body.contains("arrived is not a time"), "{wrong}: {answer:?}");
+    }
 }

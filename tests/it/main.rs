@@ -14,6 +14,7 @@ mod secure;
 mod server;
 
 mod addresses;
+mod arrival;
 mod asked;
 mod auth;
 mod commands;

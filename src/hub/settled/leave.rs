@@ -81,6 +81,7 @@ impl Settled<'_> {
     /// An open client leaves its state. See the module's head.
     pub(crate) fn leave(&mut self, key: ClientKey, how: Leave<'_>) {
         self.log(key, how);
+        self.hub.arrives_no_more(key);
         self.hub.stats.close(how.counted());
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail = roster.leave(key, how.then(), self.hub.now);

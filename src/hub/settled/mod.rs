@@ -219,6 +219,26 @@ impl Settled<'_> {
         taken
     }
 
+    /// The same with a ping of this number behind the message; `taken` gets the keys of those that took it.
+    pub(crate) fn deliver_proved(
+        &mut self,
+        keys: &[ClientKey],
+        opcode: Opcode,
+        message: &[u8],
+        number: u64,
+        taken: &mut Vec<ClientKey>,
+    ) {
+        self.make_room(message.len());
+        let line = if keys.len() > URGENT_RECEIVERS_MAX { Line::Bulk } else { Line::Urgent };
+        let held = self.hub.floor.delivery.encode_with_ping(opcode, message, number);
+        if line == Line::Bulk {
+            self.hub.floor.delivery.note_burst(held.range());
+        }
+        taken.extend(keys.iter().filter(|key| self.offer(**key, held.range(), line)));
+        self.hub.floor.delivery.give_back(held);
+        self.hub.stats.messages_out += taken.len() as u64;
+    }
+
     #[inline]
     fn offer(&mut self, key: ClientKey, range: Range, line: Line) -> bool {
         let Floor { roster, delivery, .. } = &mut self.hub.floor;

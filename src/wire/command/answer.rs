@@ -10,6 +10,15 @@ use serde_core::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 pub enum Answer {
     /// `X`: the outcome of a message.
     Written(Written),
+    /// `V`: the outcome of a message, and the browsers that have it.
+    Proved(Proved),
+    /// `V`: what was asked under this id could not be understood.
+    ProofRefused {
+        /// The id.
+        id: String,
+        /// The fault, and the right way.
+        error: String,
+    },
     /// `K`: connections that were closed.
     Closed(usize),
     /// `J`: connections that joined or left, and the reason why others did not.
@@ -33,6 +42,19 @@ pub struct Written {
     pub absent: Vec<String>,
     /// Connections that could not take it.
     pub refused: usize,
+}
+
+/// The outcome of a message whose arrival was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proved {
+    /// The id that the backend gave; empty for none, as in HTTP.
+    pub id: String,
+    /// The outcome when it was sent.
+    pub written: Written,
+    /// Connections whose browser has it.
+    pub arrived: usize,
+    /// Milliseconds until the last of them.
+    pub ms: u64,
 }
 
 /// A page of the users, or tokens, that are here: at most as many as one answer holds.
@@ -69,6 +91,7 @@ impl Answer {
     pub fn letter(&self) -> u8 {
         match self {
             Self::Written(_) => b'X',
+            Self::Proved(_) | Self::ProofRefused { .. } => b'V',
             Self::Closed(_) => b'K',
             Self::Moved(..) => b'J',
             Self::Online(_) => b'O',
@@ -94,6 +117,20 @@ impl Serialize for Answer {
                 map.serialize_entry("refused", refused)?;
                 map.end()
             }
+            Self::Proved(Proved { id, written, arrived, ms }) => {
+                let mut map = to.serialize_map(None)?;
+                if !id.is_empty() {
+                    map.serialize_entry("id", id)?;
+                }
+                map.serialize_entry("connections", &written.connections)?;
+                map.serialize_entry("away", &written.away)?;
+                map.serialize_entry("absent", &written.absent)?;
+                map.serialize_entry("refused", &written.refused)?;
+                map.serialize_entry("arrived", arrived)?;
+                map.serialize_entry("ms", ms)?;
+                map.end()
+            }
+            Self::ProofRefused { id, error } => to.collect_map([("id", id), ("error", error)]),
             Self::Closed(connections) => to.collect_map([("connections", connections)]),
             Self::Moved(connections, error) => {
                 let mut map = to.serialize_map(None)?;
@@ -167,6 +204,19 @@ mod tests {
             b'X',
             r#"{"connections":2,"away":0,"absent":["u:45","g:shop/7"],"refused":1}"#,
         );
+        let written = Written { connections: 2, ..Written::default() };
+        check(
+            Answer::Proved(Proved { id: "a".into(), written: written.clone(), arrived: 1, ms: 12 }),
+            b'V',
+            r#"{"id":"a","connections":2,"away":0,"absent":[],"refused":0,"arrived":1,"ms":12}"#,
+        );
+        check(
+            Answer::Proved(Proved { written, ..Proved::default() }),
+            b'V',
+            r#"{"connections":2,"away":0,"absent":[],"refused":0,"arrived":0,"ms":0}"#,
+        );
+        let refused = Answer::ProofRefused { id: "a".into(), error: "byte 0".into() };
+        check(refused, b'V', r#"{"id":"a","error":"byte 0"}"#);
         check(Answer::Closed(3), b'K', r#"{"connections":3}"#);
         check(Answer::Moved(3, None), b'J', r#"{"connections":3}"#);
         check(Answer::Moved(3, Some("full".into())), b'J', r#"{"connections":3,"error":"full"}"#);

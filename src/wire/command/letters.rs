@@ -36,6 +36,8 @@ pub enum Verb {
     Write,
     /// `x`
     WriteAnswered,
+    /// `v`
+    WriteProved,
     /// `k`
     Kick,
     /// `r`
@@ -76,6 +78,8 @@ pub enum Payload {
     Addresses,
     /// A list of addresses, a space, and a message that may be empty.
     AddressesMessage,
+    /// An id, a space, a list of addresses, a space, and a message that may be empty.
+    IdAddressesMessage,
     /// A list of addresses, and perhaps a space and a text.
     AddressesText,
     /// A list of groups, a space, and a list of addresses.
@@ -121,6 +125,7 @@ const TOKEN: (Payload, &str) = (Payload::Token, "token");
 const TOKEN_MESSAGE: (Payload, &str) = (Payload::TokenMessage, "token, message");
 const ADDRESSES: (Payload, &str) = (Payload::Addresses, "addresses");
 const ADDRESSES_MESSAGE: (Payload, &str) = (Payload::AddressesMessage, "addresses, SP, message");
+const ID_ADDRESSES_MESSAGE: (Payload, &str) = (Payload::IdAddressesMessage, "id, SP, addresses, SP, message");
 const ADDRESSES_REASON: (Payload, &str) = (Payload::AddressesText, "addresses [SP reason]");
 const GROUPS_ADDRESSES: (Payload, &str) = (Payload::GroupsAddresses, "groups, SP, addresses");
 const ADDRESS_CURSOR: (Payload, &str) = (Payload::AddressCursor, "address [SP cursor]");
@@ -156,6 +161,8 @@ pub const LETTERS: &[Letter] = &[
         "write a text / binary message to every connection that one of the addresses names *(new)*"),
     row(b'x', Capital::Binary, Verb::WriteAnswered, ADDRESSES_MESSAGE, "X",
         "the same, answered *(new)*"),
+    row(b'v', Capital::Binary, Verb::WriteProved, ID_ADDRESSES_MESSAGE, "V",
+        "the same, answered when the browsers have it *(new)*"),
     row(b'k', Capital::Other, Verb::Kick, ADDRESSES_REASON, "K",
         "close these connections with 4001 and the reason *(new)*"),
     row(b'r', Capital::Other, Verb::Revoke, ADDRESSES_REASON, "K",

@@ -13,7 +13,7 @@ mod reply;
 
 use crate::wire::frame::Kind;
 pub use address::{AddressError, Addresses, Fault, Groups, Item, ListRules, Name, Target};
-pub use answer::{Answer, Here, Refused, Who, Written};
+pub use answer::{Answer, Here, Proved, Refused, Who, Written};
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
 use letters::{Meaning, meaning};
 pub use reply::Reply;
@@ -48,6 +48,8 @@ pub enum Command<'b> {
     Write(Kind, Addresses<'b>, &'b [u8]),
     /// `x` `X`: the same, answered.
     WriteAnswered(Kind, Addresses<'b>, &'b [u8]),
+    /// `v` `V`: the same, answered under this id when the browsers have it.
+    WriteProved(Kind, &'b str, Addresses<'b>, &'b [u8]),
     /// `k`: close their connections, for this reason if there is one.
     Kick(Addresses<'b>, Option<&'b str>),
     /// `r`: the same, and refuse these logins, each of which is a token or a user, from now on.
@@ -62,11 +64,15 @@ pub enum Command<'b> {
     Here(Target<'b>, Option<u64>),
     /// A command that is answered and can not be understood: the answer says so, and the conversation goes on.
     Refused(Verb, Unreadable),
+    /// The same of a `v` whose id could be read.
+    ProofRefused(&'b str, Unreadable),
 }
 
 /// Why the payload of a command with addresses can not be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
+    /// Not an id.
+    NotAnId,
     /// The list is malformed.
     Addresses(AddressError),
     /// There is no space behind the list, and so no message.
@@ -91,7 +97,10 @@ impl std::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Addresses(error) | Self::Groups(error) => error.fmt(f),
-            Self::NoAddresses => f.write_str("a space and the addresses must stand behind the groups"),
+            Self::NoAddresses => f.write_str("a space and the addresses must stand behind the first word"),
+            Self::NotAnId => {
+                f.write_str("1 to 64 letters, digits, or _ - . @ + : / must stand before the addresses")
+            }
             Self::NotACursor => f.write_str("this is not the cursor of an earlier answer"),
             Self::NoMessage => f.write_str("a space and the message must stand behind the addresses"),
             Self::NotText => f.write_str("the text is not UTF-8"),
@@ -253,6 +262,7 @@ fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>
         Verb::Quit => Command::Quit,
         Verb::Write
         | Verb::WriteAnswered
+        | Verb::WriteProved
         | Verb::Kick
         | Verb::Revoke
         | Verb::Join
@@ -269,6 +279,9 @@ fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>
 fn addressed(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
     let Meaning { verb, kind, .. } = meaning;
     let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
+    if verb == Verb::WriteProved {
+        return Ok(proved(kind, payload, list_rules));
+    }
     let read = || {
         let (list, rest) = split(payload);
         if let Verb::Join | Verb::Leave = verb {
@@ -301,6 +314,32 @@ fn addressed(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'
         Err(why) => Ok(Command::Refused(verb, why)),
         Ok(command) => Ok(command),
     }
+}
+
+/// A write whose answer comes late, and so carries the id that it was given.
+fn proved(kind: Kind, payload: &[u8], rules: ListRules) -> Command<'_> {
+    let (id, rest) = split(payload);
+    let Some(id) = std::str::from_utf8(id).ok().filter(|id| is_id(id)) else {
+        return Command::Refused(Verb::WriteProved, Unreadable::NotAnId);
+    };
+    let read = || {
+        let (list, message) = split(rest.ok_or(Unreadable::NoAddresses)?);
+        let list = Addresses::parse(list, rules).map_err(Unreadable::Addresses)?;
+        let message = message.ok_or(Unreadable::NoMessage)?;
+        match is_sendable(kind, message) {
+            true => Ok(Command::WriteProved(kind, id, list, message)),
+            false => Err(Unreadable::NotText),
+        }
+    };
+    read().unwrap_or_else(|why| Command::ProofRefused(id, why))
+}
+
+/// Longest id of a `v`.
+const ID_BYTES_MAX: usize = 64;
+
+fn is_id(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@+:/".contains(&byte);
+    (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_letter)
 }
 
 /// A browser drops its connection on a text frame that is not UTF-8, so none is sent.
@@ -409,6 +448,15 @@ mod tests {
         good('W', "* a b c", Write(Binary, list("*"), b"a b c"));
         good('x', "t:a,-b,u:1  ", WriteAnswered(Text, list("t:a,-b,u:1"), b" "));
         good('X', "u:1 ", WriteAnswered(Binary, list("u:1"), b""));
+        good('v', "job-7 u:44,g:a hi there", WriteProved(Text, "job-7", list("u:44,g:a"), b"hi there"));
+        good('V', "7 * ", WriteProved(Binary, "7", list("*"), b""));
+        good('v', "7 u:44", ProofRefused("7", Unreadable::NoMessage));
+        good('v', "7", ProofRefused("7", Unreadable::NoAddresses));
+        let empty = AddressError { at: 2, fault: Fault::Empty(Name::User) };
+        good('v', "7 u: hi", ProofRefused("7", Unreadable::Addresses(empty)));
+        for id in ["", " ", " * hi", "a\" * hi", "\u{e9} * hi"] {
+            good('v', id, Refused(Verb::WriteProved, Unreadable::NotAnId));
+        }
         good('k', "u:1", Kick(list("u:1"), None));
         good('k', "u:1 ", Kick(list("u:1"), None));
         good('k', "u:1 bye, bye", Kick(list("u:1"), Some("bye, bye")));

@@ -251,7 +251,7 @@ fn control(opcode: Opcode, payload: Cow<'_, [u8]>) -> Result<Event<'_>, DecodeEr
     match opcode {
         Opcode::Close => close(&payload).map(Event::Close),
         Opcode::Ping => Ok(Event::Ping(payload)),
-        Opcode::Pong => Ok(Event::Pong),
+        Opcode::Pong => Ok(Event::Pong(payload)),
         Opcode::Continuation | Opcode::Text | Opcode::Binary => {
             unreachable!("data frames are told apart before")
         }

@@ -129,8 +129,8 @@ pub enum Event<'b> {
     Binary(Cow<'b, [u8]>),
     /// A ping with the payload its pong has to repeat, at most [`CONTROL_PAYLOAD_BYTES_MAX`] bytes.
     Ping(Cow<'b, [u8]>),
-    /// A pong. Its payload is of no use here: any byte from the peer is proof of life.
-    Pong,
+    /// A pong with its payload: that of a ping, or any other.
+    Pong(Cow<'b, [u8]>),
     /// A close frame, and its code if it had one.
     Close(Option<CloseCode>),
 }

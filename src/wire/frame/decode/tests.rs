@@ -35,7 +35,7 @@ fn owned(event: Event<'_>) -> Event<'static> {
         Event::Text(text) => Event::Text(Cow::Owned(text.into_owned())),
         Event::Binary(bytes) => Event::Binary(Cow::Owned(bytes.into_owned())),
         Event::Ping(payload) => Event::Ping(Cow::Owned(payload.into_owned())),
-        Event::Pong => Event::Pong,
+        Event::Pong(payload) => Event::Pong(Cow::Owned(payload.into_owned())),
         Event::Close(code) => Event::Close(code),
     }
 }
@@ -113,7 +113,7 @@ fn empty_messages_and_frames() {
     check(&frame(0x81, ""), &[text_event("")]);
     check(&frame(0x82, ""), &[binary_event(b"")]);
     check(&frame(0x89, ""), &[Event::Ping(Cow::Borrowed(b""))]);
-    check(&frame(0x8A, "unasked"), &[Event::Pong]);
+    check(&frame(0x8A, "unasked"), &[Event::Pong(Cow::Borrowed(b"unasked"))]);
     check(&frame(0x88, ""), &[Event::Close(None)]);
     let fragments = [frame(0x01, ""), frame(0x00, ""), frame(0x00, "x"), frame(0x00, ""), frame(0x80, "")];
     check(&fragments.concat(), &[text_event("x")]);
@@ -135,7 +135,7 @@ fn control_frames_between_fragments() {
         &bytes,
         &[
             Event::Ping(Cow::Borrowed(b"?")),
-            Event::Pong,
+            Event::Pong(Cow::Borrowed(b"")),
             Event::Ping(Cow::Borrowed(&[9; 125])),
             text_event("one two three"),
             Event::Close(Some(CloseCode::NORMAL)),
@@ -329,7 +329,7 @@ fn said() -> impl Strategy<Value = (Vec<Vec<u8>>, Event<'static>)> {
         (bytes, cuts(), any::<[u8; 4]>())
             .prop_map(|(bytes, cuts, key)| (fragments(2, &bytes, &cuts, key), Event::Binary(bytes.into()))),
         control.prop_map(|payload| (vec![frame(0x89, &payload)], Event::Ping(payload.into()))),
-        Just((vec![frame(0x8A, "pong")], Event::Pong)),
+        Just((vec![frame(0x8A, "pong")], Event::Pong(Cow::Borrowed(b"pong")))),
         Just((vec![frame(0x88, [0x0F, 0xA0])], Event::Close(Some(CloseCode(4000))))),
     ]
 }
