@@ -50,6 +50,7 @@
 //! * `clock`: the time of a turn, and a wheel of deadlines, one entry a peer.
 //! * `key`: the keys of peers, a type for each kind.
 //! * `date`: days and dates, for the log and for certificates.
+//! * `names`: the grammar of tokens, users, groups and connections.
 //! * `words`: looking for bytes eight at a time.
 //! * `rule`: the rules that a connection breaks which does not become a client; names for log, counters and documentation.
 //! * `stats`: counters, and the status as JSON.
@@ -112,6 +113,7 @@ mod config;
 mod date;
 mod delivery;
 mod key;
+mod names;
 mod rule;
 mod stats;
 mod wire;

@@ -20,6 +20,7 @@ const PARTS: &[Part] = &[
     // 0: bytes and values. They import nothing but their own parts.
     Part("key", 0, &[], &[]),
     Part("words", 0, &[], &[]),
+    Part("names", 0, &[], &[]),
     Part("clock", 0, &["key"], &[]),
     Part("date", 0, &[], &[]),
     Part("rule", 0, &[], &[]),
@@ -27,8 +28,8 @@ const PARTS: &[Part] = &[
     Part("wire", 0, &[], &[]),
     Part("wire::frame", 0, &[], &[]),
     Part("wire::http", 0, &["words"], &[]),
-    Part("wire::command", 0, &["wire::frame"], &[]), // the kind of a message
-    Part("auth", 0, &["words"], &[]),
+    Part("wire::command", 0, &["wire::frame", "names"], &[]), // the kind of a message
+    Part("auth", 0, &["words", "names"], &[]),
     Part("config", 0, &["auth"], &["toml_span"]),
     Part("delivery", 0, &["delivery::outbox", "delivery::spool", "wire::frame", "clock", "key"], &[]),
     Part("delivery::outbox", 0, &["delivery::spool", "wire::frame"], &[]),

@@ -7,6 +7,7 @@
 
 use super::decode::cookie_value;
 use super::{Denied, Digest, IdentityKind, Rules};
+use crate::names::{Class, is_token, is_user};
 use crate::words::find_byte;
 use std::borrow::Cow;
 
@@ -109,52 +110,11 @@ fn fit_text(value: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<Cow<'_, str>> 
     }
 }
 
-pub(super) fn is_token(bytes: &[u8], length: usize) -> bool {
-    bytes.len() == length && length > 0 && all(bytes, TOKEN)
-}
-
-pub(super) fn is_user(bytes: &[u8]) -> bool {
-    (1..=64).contains(&bytes.len()) && all(bytes, USER)
-}
-
-pub(super) fn is_group(bytes: &[u8]) -> bool {
-    (1..=64).contains(&bytes.len()) && all(bytes, GROUP)
-}
-
 fn is_time(bytes: &[u8]) -> bool {
-    bytes.len() == 10 && bytes[0] != b'0' && all(bytes, DIGIT)
+    bytes.len() == 10 && bytes[0] != b'0' && Class::DIGIT.has_all(bytes)
 }
 
 /// Lower-case hex, exactly this many digits.
 pub(super) fn is_hex(bytes: &[u8], digits: usize) -> bool {
-    bytes.len() == digits && all(bytes, HEX)
+    bytes.len() == digits && Class::HEX.has_all(bytes)
 }
-
-fn all(bytes: &[u8], class: u8) -> bool {
-    bytes.iter().fold(class, |left, &byte| left & CLASSES[usize::from(byte)]) != 0
-}
-
-const TOKEN: u8 = 1;
-const DIGIT: u8 = 2;
-const USER: u8 = 4;
-const HEX: u8 = 8;
-const GROUP: u8 = 16;
-
-/// Which classes a byte is in. A table, because a class of several ranges costs a handful of branches per byte.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        classes[byte as usize] = match byte {
-            b'0'..=b'9' => TOKEN | DIGIT | USER | HEX | GROUP,
-            b'a'..=b'f' => TOKEN | USER | HEX | GROUP,
-            b'A'..=b'Z' | b'g'..=b'z' | b'-' => TOKEN | USER | GROUP,
-            b',' => TOKEN,
-            b'_' | b'.' | b'@' | b'+' => USER | GROUP,
-            b':' | b'/' => GROUP,
-            _ => 0,
-        };
-        byte += 1;
-    }
-    classes
-};

@@ -25,6 +25,7 @@ pub use origin::{origin_allowed, parse_origin};
 pub use revoked::{BadLine, NoRoom, Revocation, Revoked, Unread, Whose};
 pub use ticket::{groups_allowed, ticket};
 
+use crate::names;
 use cookies::Cookies;
 use std::borrow::Cow;
 use std::fmt;
@@ -135,7 +136,7 @@ impl<'h> Identity<'h> {
     /// names are kept in places that end in NULs.
     pub(crate) fn check(&self, token_bytes_max: usize) -> Result<(), Denied> {
         let length = self.token.len();
-        if length > token_bytes_max || !cookies::is_token(self.token.as_bytes(), length) {
+        if length > token_bytes_max || !names::is_token(self.token.as_bytes(), length) {
             return Err(Denied::BadToken);
         }
         if self.user.as_ref().is_some_and(|user| !Rules::is_user(user)) {
@@ -248,17 +249,17 @@ pub fn issue(rules: &Rules, token: &str, user: &str, issued_unix_s: i64) -> Vec<
 impl Rules {
     /// Whether this is a token, for these rules: letters, digits, comma and hyphen, of exactly the length.
     pub fn is_token(&self, text: &str) -> bool {
-        cookies::is_token(text.as_bytes(), self.token_length)
+        names::is_token(text.as_bytes(), self.token_length)
     }
 
     /// Whether this is a user: 1 to 64 letters, digits, `_`, `-`, `.`, `@` and `+`.
     pub fn is_user(text: &str) -> bool {
-        cookies::is_user(text.as_bytes())
+        names::is_user(text.as_bytes())
     }
 
     /// Whether this is a group: 1 to 64 letters, digits, `_`, `-`, `.`, `@`, `+`, `:` and `/`.
     pub fn is_group(text: &str) -> bool {
-        cookies::is_group(text.as_bytes())
+        names::is_group(text.as_bytes())
     }
 }
 

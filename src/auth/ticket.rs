@@ -5,9 +5,10 @@
 //! It is bound to the login's token and time: it proves nothing for another login, and ends with its own.
 //! design: endpoint.md "What a page asks for in its URL", threats.md row 27.
 
-use super::cookies::{is_group, is_hex};
+use super::cookies::is_hex;
 use super::digest::{any_gives, from_hex, hmac_sha256, to_hex};
 use super::{Denied, Identity, Rules, Secret};
+use crate::names::is_group;
 
 /// The ticket for a list of groups, in lower-case hex. `time` is when the login was issued.
 pub fn ticket(secret: &Secret, token: &str, time: i64, groups: &str) -> String {

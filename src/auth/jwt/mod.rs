@@ -6,9 +6,9 @@
 //! than serde_json allows, which is 128.
 //! design: endpoint.md "JSON Web Tokens", threats.md row 27.
 
-use super::cookies::{is_group, is_token, is_user};
 use super::digest::{Raw, any_gives, hmac_sha256, to_hex};
 use super::{AHEAD_S_MAX, Denied, Identity, IdentityKind, Rules, Secret};
+use crate::names::{is_group, is_token, is_user};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_core::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};

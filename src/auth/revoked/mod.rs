@@ -6,8 +6,8 @@
 //! more, a revocation is refused.
 //! design: COMMANDS.md, threats.md row 28.
 
-use super::cookies::{is_token, is_user};
 use super::{AHEAD_S_MAX, Identity};
+use crate::names::{is_token, is_user};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;

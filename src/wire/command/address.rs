@@ -3,14 +3,8 @@
 //! A list is checked once as a whole; iterating over it allocates nothing and cannot fail. It never knows the
 //! connections behind an address. Invariant: [`Addresses`] and [`Groups`] hold text that fits their grammar.
 
+use crate::names::{CONNECTION_BYTES_MAX, Class, GROUP_BYTES_MAX, USER_BYTES_MAX};
 use std::fmt;
-
-/// The longest user name (docs/endpoint.md).
-const USER_BYTES_MAX: usize = 64;
-/// The longest name of a group.
-const GROUP_BYTES_MAX: usize = 64;
-/// The longest name of a connection.
-const CONNECTION_BYTES_MAX: usize = 40;
 
 /// The name in an item of a list, as it is written: whether there is such a connection is for the hub to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +118,8 @@ impl<'a> Groups<'a> {
     pub fn parse(text: &'a [u8], items_max: usize) -> Result<Self, AddressError> {
         let (mut at, mut len) = (0, 0);
         loop {
-            let end = name(text, at, GROUP_BYTES_MAX, is_group_byte)
-                .map_err(|(at, why)| why.of(at, Name::Group))?;
+            let end =
+                name(text, at, GROUP_BYTES_MAX, Class::GROUP).map_err(|(at, why)| why.of(at, Name::Group))?;
             len += 1;
             if len > items_max {
                 return Err(AddressError { at, fault: Fault::TooMany(items_max) });
@@ -186,10 +180,10 @@ fn bounds(text: &[u8], at: usize, token_length: usize) -> Result<Bounds, Address
     let end = match rest {
         [b'*', ..] => begin + 1,
         [b't', b':', ..] => token(text, value, token_length)?,
-        [b'u', b':', ..] => name(text, value, USER_BYTES_MAX, is_user_byte).map_err(of(Name::User))?,
-        [b'g', b':', ..] => name(text, value, GROUP_BYTES_MAX, is_group_byte).map_err(of(Name::Group))?,
+        [b'u', b':', ..] => name(text, value, USER_BYTES_MAX, Class::USER).map_err(of(Name::User))?,
+        [b'g', b':', ..] => name(text, value, GROUP_BYTES_MAX, Class::GROUP).map_err(of(Name::Group))?,
         [b'c', b':', ..] => {
-            name(text, value, CONNECTION_BYTES_MAX, is_connection_byte).map_err(of(Name::Connection))?
+            name(text, value, CONNECTION_BYTES_MAX, Class::CONNECTION).map_err(of(Name::Connection))?
         }
         _ => return Err(AddressError { at: begin, fault: Fault::NoAddress }),
     };
@@ -208,10 +202,12 @@ fn behind(text: &[u8], end: usize) -> Result<Option<usize>, AddressError> {
 /// The end of a token, which may have commas in it and so has its length alone to end by.
 fn token(text: &[u8], at: usize, length: usize) -> Result<usize, AddressError> {
     let token = &text[at..text.len().min(at + length)];
-    match token.iter().position(|byte| !is_token_byte(*byte)) {
-        Some(place) => Err(AddressError { at: at + place, fault: Fault::Character(Name::Token) }),
-        None if token.len() < length => Err(AddressError { at, fault: Fault::ShortToken(length) }),
-        None => Ok(at + length),
+    match Class::TOKEN.count(token) {
+        place if place < token.len() => {
+            Err(AddressError { at: at + place, fault: Fault::Character(Name::Token) })
+        }
+        whole if whole < length => Err(AddressError { at, fault: Fault::ShortToken(length) }),
+        _ => Ok(at + length),
     }
 }
 
@@ -234,37 +230,16 @@ impl Wrong {
 
 /// The end of a name, which is a comma or the end of the list.
 #[inline]
-fn name(
-    text: &[u8],
-    at: usize,
-    bytes_max: usize,
-    fits: impl Fn(u8) -> bool,
-) -> Result<usize, (usize, Wrong)> {
+fn name(text: &[u8], at: usize, bytes_max: usize, class: Class) -> Result<usize, (usize, Wrong)> {
     let rest = text.get(at..).unwrap_or_default();
     // One byte more than allowed shows that it is too long.
-    let len = rest.iter().take(bytes_max + 1).take_while(|byte| fits(**byte)).count();
+    let len = class.count(&rest[..rest.len().min(bytes_max + 1)]);
     match rest.get(len) {
         _ if len > bytes_max => Err((at, Wrong::TooLong)),
         None | Some(b',') if len == 0 => Err((at, Wrong::Empty)),
         None | Some(b',') => Ok(at + len),
         Some(_) => Err((at + len, Wrong::Character)),
     }
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b',' | b'-')
-}
-
-fn is_user_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@' | b'+')
-}
-
-fn is_group_byte(byte: u8) -> bool {
-    is_user_byte(byte) || matches!(byte, b':' | b'/')
-}
-
-fn is_connection_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
 /// The fault of a list.
