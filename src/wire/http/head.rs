@@ -440,7 +440,7 @@ impl<'h> Known<'h> {
             return Err(HeadError::TransferEncoding);
         }
         match self.host {
-            Some(host) if host.is_empty() || !host.iter().all(|&byte| is(byte, HOST)) => {
+            Some(host) if host.is_empty() || !all(host, HOST) => {
                 return Err(HeadError::BadHost);
             }
             None if version >= (1, 1) => return Err(HeadError::MissingHost),
@@ -472,7 +472,7 @@ fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
 
 /// RFC 9110 section 5.6.2.
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is(byte, TOKEN))
+    !bytes.is_empty() && all(bytes, TOKEN)
 }
 
 /// Bytes that were found to be ASCII.
@@ -485,11 +485,22 @@ fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
+fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().fold(class, |left, &byte| left & CLASSES[usize::from(byte)]) != 0
+}
+
+/// Whether all of these bytes are digits of base64.
+pub(super) fn is_base64(bytes: &[u8]) -> bool {
+    all(bytes, BASE64)
+}
+
 /// RFC 9110 section 5.6.2.
 const TOKEN: u8 = 1;
 /// Enough of RFC 3986 section 3.2.2 to exclude lists, blanks, paths and user names. Nothing here depends on the host;
 /// a host that a proxy might understand differently is refused.
 const HOST: u8 = 2;
+/// The digits of base64 (RFC 4648 section 4).
+const BASE64: u8 = 4;
 
 /// Which classes a byte is in. A table, because a class of several ranges costs a handful of branches per byte.
 static CLASSES: [u8; 256] = {
@@ -497,8 +508,11 @@ static CLASSES: [u8; 256] = {
     let mut byte = 0_u8;
     while byte < 128 {
         classes[byte as usize] = match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~' | b'%' => TOKEN | HOST,
-            b'!' | b'#' | b'$' | b'&' | b'\'' | b'*' | b'+' | b'^' | b'`' | b'|' => TOKEN,
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => TOKEN | HOST | BASE64,
+            b'-' | b'.' | b'_' | b'~' | b'%' => TOKEN | HOST,
+            b'+' => TOKEN | BASE64,
+            b'!' | b'#' | b'$' | b'&' | b'\'' | b'*' | b'^' | b'`' | b'|' => TOKEN,
+            b'/' => BASE64,
             b':' | b'[' | b']' => HOST,
             _ => 0,
         };

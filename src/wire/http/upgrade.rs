@@ -3,7 +3,7 @@
 //! Pure, and judges form only: `hub` decides about the login and the room.
 //! design: docs/endpoint.md "Handshake", the checks from method to protocol.
 
-use super::head::{Framing, Request, has_token};
+use super::head::{Framing, Request, has_token, is_base64};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
@@ -115,8 +115,7 @@ impl Key {
     pub fn parse(value: &[u8]) -> Option<Self> {
         let key: [u8; KEY_CHARS] = value.try_into().ok()?;
         let (digits, padding) = key.split_at(KEY_CHARS - 2);
-        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-        (padding == b"==" && digits.iter().all(is_digit)).then_some(Self(key))
+        (padding == b"==" && is_base64(digits)).then_some(Self(key))
     }
 }
 
