@@ -388,9 +388,14 @@ impl<H: Handler> Server<H> {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now;
-        let tick_ms = self.tick.map(|tick| tick.next_ms.saturating_sub(now.ms));
-        let timeout_ms = self.driver.timeout_ms(now).into_iter().chain(tick_ms).min();
-        timeout_ms.map(Duration::from_millis)
+        match self.driver.timeout_ms(now) {
+            Some(0) => Some(Duration::ZERO),
+            timeout_ms => {
+                let tick_ms = self.tick.map_or(u64::MAX, |tick| tick.next_ms.saturating_sub(now.ms));
+                let timeout_ms = timeout_ms.unwrap_or(u64::MAX).min(tick_ms);
+                (timeout_ms != u64::MAX).then(|| Duration::from_millis(timeout_ms))
+            }
+        }
     }
 
     fn read_inbox(&mut self, now: Now) {
