@@ -439,6 +439,25 @@ pub(crate) fn monotonic_us() -> u64 {
 
 // ── sockets ──
 
+/// As `send(2)`, without the signal for a peer that is gone. std's own is two calls deep, and this is called for every
+/// message.
+#[inline(always)]
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let (start, len) = (bytes.as_ptr().cast(), bytes.len());
+    // SAFETY: `bytes` outlives the call, which only reads them.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), start, len, libc::MSG_NOSIGNAL) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+}
+
+/// As `recv(2)`.
+#[inline(always)]
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (start, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: `buffer` outlives the call, which writes no more than its length into it.
+    let read = unsafe { libc::recv(socket.as_raw_fd(), start, len, 0) };
+    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(read as usize) }
+}
+
 /// A listening TCP socket: close-on-exec, not blocking, address reusable after a restart; with `reuseport` several
 /// processes may share the address.
 pub(crate) fn listen_tcp(address: SocketAddr, reuseport: bool) -> io::Result<TcpListener> {

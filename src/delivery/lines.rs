@@ -48,7 +48,7 @@ impl Lines {
         }
     }
 
-    /// The same in a pass over all clients, which [`count_joined`](Self::count_joined) follows.
+    /// The same in a pass over many clients, which [`count_joined`](Self::count_joined) follows.
     #[inline(always)]
     pub(super) fn join_uncounted(&mut self, line: Line, key: ClientKey, mail: &mut Mailbox) {
         if !mail.mark(line) {
@@ -56,14 +56,22 @@ impl Lines {
         }
     }
 
-    pub(super) fn count_joined(&mut self, queued_before: usize) {
-        self.joined += (self.len(Line::Bulk) - queued_before) as u64;
+    pub(super) fn count_joined(&mut self, line: Line, queued_before: usize) {
+        self.joined += (self.len(line) - queued_before) as u64 * line as u64;
     }
 
     #[inline]
     pub(super) fn take(&mut self, line: Line, max: usize, keys: &mut Vec<ClientKey>) {
         let count = self.queues[line as usize].take(max, keys) as u64;
         self.left += count * line as u64;
+    }
+
+    /// The client that is alone in a line.
+    #[inline]
+    pub(super) fn take_only(&mut self, line: Line) -> Option<ClientKey> {
+        let only = self.queues[line as usize].take_only()?;
+        self.left += line as u64;
+        Some(only)
     }
 
     #[inline]

@@ -58,6 +58,62 @@ impl Pending {
     }
 }
 
+/// A range on its way to many clients, one after the other. The holds and the length of the line are counted once, when
+/// the pass ends with this value.
+#[derive(Debug)]
+pub(crate) struct Pass<'d> {
+    delivery: &'d mut Delivery,
+    full: &'d mut Vec<ClientKey>,
+    range: Range,
+    line: Line,
+    holds: u32,
+    receivers: u32,
+    queued_before: usize,
+}
+
+impl Pass<'_> {
+    /// Queues the range for one client, behind its lock if there is one.
+    #[inline(always)]
+    pub(crate) fn offer(&mut self, key: ClientKey, to: &mut Mailbox) {
+        if !to.is_idle() {
+            return self.offer_more(key, to);
+        }
+        self.receivers += 1;
+        self.holds += 1;
+        to.outbox.begin(self.range);
+        self.delivery.lines.join_uncounted(self.line, key, to);
+    }
+
+    /// To one that something waits for.
+    #[inline(never)]
+    fn offer_more(&mut self, key: ClientKey, to: &mut Mailbox) {
+        let Delivery { spool, lines, outbox_bytes_max, .. } = &mut *self.delivery;
+        if is_over(to.waiting_bytes(), self.range.len(), *outbox_bytes_max) {
+            return self.full.push(key);
+        }
+        self.receivers += 1;
+        lines.join_uncounted(self.line, key, to);
+        if to.is_plain() {
+            self.holds += u32::from(to.outbox.put(self.range, spool));
+        } else {
+            self.delivery.put_behind(key, to, self.range);
+        }
+    }
+
+    /// How many clients took it so far.
+    pub(crate) fn receivers(&self) -> u32 {
+        self.receivers
+    }
+}
+
+impl Drop for Pass<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.delivery.spool.hold(self.range.segment, self.holds);
+        self.delivery.lines.count_joined(self.line, self.queued_before);
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -120,30 +176,33 @@ impl Delivery {
         opcode: Opcode,
         message: &[u8],
     ) -> Result<(), Full> {
-        let len = (encode::header_len(message.len()) + message.len()) as u32;
-        if !to.is_plain() {
-            return self.offer_behind(key, to, opcode, message, len);
+        if to.is_idle() {
+            let range = self.spool.append_held(Lane::Private, true, opcode, message);
+            to.outbox.begin(range);
+            self.lines.join(Line::Urgent, key, to);
+            return Ok(());
         }
-        if is_over(to.outbox.bytes(), len, self.outbox_bytes_max) {
-            return Err(Full);
-        }
-        let range = self.spool.append_frame(Lane::Private, true, opcode, message);
-        to.outbox.push(range, &mut self.spool);
-        self.lines.join(Line::Urgent, key, to);
-        Ok(())
+        self.offer_more(key, to, opcode, message)
     }
 
-    #[cold]
-    fn offer_behind(
+    /// To one that something waits for.
+    #[inline(never)]
+    fn offer_more(
         &mut self,
         key: ClientKey,
         to: &mut Mailbox,
         opcode: Opcode,
         message: &[u8],
-        len: u32,
     ) -> Result<(), Full> {
+        let len = (encode::header_len(message.len()) + message.len()) as u32;
         if is_over(to.waiting_bytes(), len, self.outbox_bytes_max) {
             return Err(Full);
+        }
+        if to.is_plain() {
+            let range = self.spool.append_frame(Lane::Private, true, opcode, message);
+            to.outbox.push(range, &mut self.spool);
+            self.lines.join(Line::Urgent, key, to);
+            return Ok(());
         }
         let range = match to.own() {
             Some(own) => self.spool.append_own(own, true, opcode, message),
@@ -261,33 +320,11 @@ impl Delivery {
         self.pending.take()
     }
 
-    /// Queues pending broadcasts for every mailbox; returns how many took them. `full` gets the keys of the others.
-    pub(crate) fn hand_out<'m>(
-        &mut self,
-        pending: &Pending,
-        mailboxes: impl Iterator<Item = (ClientKey, &'m mut Mailbox)>,
-        full: &mut Vec<ClientKey>,
-    ) -> u32 {
-        let range = pending.range();
-        let (mut holds, mut receivers) = (0, 0);
-        let queued_before = self.lines.len(Line::Bulk);
-        for (key, to) in mailboxes {
-            let waiting = if to.is_plain() { to.outbox.bytes() } else { to.waiting_bytes() };
-            if is_over(waiting, range.len(), self.outbox_bytes_max) {
-                full.push(key);
-                continue;
-            }
-            receivers += 1;
-            if to.is_plain() {
-                holds += u32::from(to.outbox.put(range, &mut self.spool));
-            } else {
-                self.put_behind(key, to, range);
-            }
-            self.lines.join_uncounted(Line::Bulk, key, to);
-        }
-        self.lines.count_joined(queued_before);
-        self.spool.hold(range.segment, holds);
-        receivers
+    /// Begins to queue a shared range for many clients. `full` gets the keys of those that can not take it.
+    #[inline(always)]
+    pub(crate) fn pass<'d>(&'d mut self, range: Range, line: Line, full: &'d mut Vec<ClientKey>) -> Pass<'d> {
+        let queued_before = self.lines.len(line);
+        Pass { delivery: self, full, range, line, holds: 0, receivers: 0, queued_before }
     }
 
     #[inline(never)]
@@ -422,6 +459,12 @@ impl Delivery {
         self.lines.take(line, max, keys);
     }
 
+    /// The client that is alone in a line: it is to be flushed now.
+    #[inline]
+    pub(crate) fn take_only(&mut self, line: Line) -> Option<ClientKey> {
+        self.lines.take_only(line)
+    }
+
     /// How many clients are in a line.
     #[inline]
     pub(crate) fn queued(&self, line: Line) -> usize {
@@ -448,6 +491,22 @@ impl Delivery {
             self.caught_up(key, mail, now.tick());
         }
         Ok(written)
+    }
+
+    /// All that waits for a client that is behind in nothing, if that is one chunk and no more than a turn's share.
+    #[inline(always)]
+    pub(crate) fn only_chunk(&self, mail: &Mailbox) -> Option<&[u8]> {
+        if !mail.is_plain() {
+            return None;
+        }
+        let chunk = self.spool.get(mail.outbox.only_range()?);
+        (chunk.len() <= FLUSH_BYTES).then_some(chunk)
+    }
+
+    /// The kernel took `sent` bytes of that.
+    #[inline(always)]
+    pub(crate) fn took(&mut self, mail: &mut Mailbox, sent: usize) {
+        mail.outbox.consume(sent as u32, &mut self.spool);
     }
 
     #[inline(never)]

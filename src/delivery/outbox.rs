@@ -50,6 +50,13 @@ impl Outbox {
         self.bytes == 0
     }
 
+    /// Queues frames where nothing waits. The caller holds their segment for it.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, range: Range) {
+        debug_assert!(self.is_empty() && self.first.is_empty() && self.more.is_none(), "nothing waits");
+        (self.first, self.bytes) = (range, range.len());
+    }
+
     /// Queues frames.
     #[inline(always)]
     pub(crate) fn push(&mut self, range: Range, spool: &mut Spool) {
@@ -132,6 +139,15 @@ impl Outbox {
         }
         let range = Range { start: self.first.start + self.cut, ..self.first };
         (spool.get(plain(range)), self.more.is_none())
+    }
+
+    /// Where all waiting bytes are, if that is one place.
+    #[inline(always)]
+    pub(super) fn only_range(&self) -> Option<Range> {
+        if self.is_empty() || self.more.is_some() {
+            return None;
+        }
+        Some(plain(Range { start: self.first.start + self.cut, ..self.first }))
     }
 
     /// The waiting bytes, in order, as slices of the spool.

@@ -43,6 +43,18 @@ impl<K: Copy> Queue<K> {
         count
     }
 
+    /// The only key, if there is one and no more.
+    #[inline]
+    pub(crate) fn take_only(&mut self) -> Option<K> {
+        if self.len() != 1 {
+            return None;
+        }
+        self.first = 0;
+        let only = self.keys.pop();
+        self.keys.clear();
+        only
+    }
+
     /// Gives its room back if it is empty.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
@@ -75,6 +87,8 @@ mod tests {
         fn is_a_queue(steps in proptest::collection::vec((0..20u32, 0..20usize), 1..200)) {
             let (mut queue, mut model, mut serial) = (Queue::default(), VecDeque::new(), 0..);
             for (pushed, taken) in steps {
+                let only = if model.len() == 1 { model.pop_front() } else { None };
+                prop_assert_eq!(queue.take_only(), only);
                 for key in serial.by_ref().take(pushed as usize) {
                     queue.push(key);
                     model.push_back(key);

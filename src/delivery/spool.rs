@@ -141,11 +141,26 @@ impl Spool {
     /// [`release`](Self::release) after holding it.
     #[inline(always)]
     pub(crate) fn append_frame(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8]) -> Range {
+        self.append(lane, fin, opcode, payload, 0)
+    }
+
+    /// The same; the range is held once.
+    #[inline(always)]
+    pub(super) fn append_held(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8]) -> Range {
+        self.append(lane, fin, opcode, payload, 1)
+    }
+
+    #[inline(always)]
+    fn append(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8], holds: u32) -> Range {
         let len = encode::header_len(payload.len()) + payload.len();
         let segment = self.segment_for(lane, len);
-        encode::append_frame(&mut self.segments[segment as usize].bytes, fin, opcode, payload);
-        let range = self.appended(segment, len);
-        debug_assert_eq!(encode::frame_len(self.get(range)), len, "the announced length is what is written");
+        let slot = &mut self.segments[segment as usize];
+        slot.holds += holds;
+        let start = slot.bytes.len() as u32;
+        encode::append_frame(&mut slot.bytes, fin, opcode, payload);
+        let range = Range { segment, start, end: slot.bytes.len() as u32 };
+        self.bytes += len;
+        debug_assert_eq!(range.len() as usize, len, "the announced length is what is written");
         range
     }
 
@@ -163,8 +178,11 @@ impl Spool {
     /// Stores bytes that are already encoded.
     pub(crate) fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
         let segment = self.segment_for(lane, encoded.len());
-        self.segments[segment as usize].bytes.extend_from_slice(encoded);
-        self.appended(segment, encoded.len())
+        let slot = &mut self.segments[segment as usize];
+        let start = slot.bytes.len() as u32;
+        slot.bytes.extend_from_slice(encoded);
+        self.bytes += encoded.len();
+        Range { segment, start, end: slot.bytes.len() as u32 }
     }
 
     /// Holds a range for itself.
@@ -314,14 +332,6 @@ impl Spool {
             Some(segment) if segment.bytes.len() + len <= SEGMENT_BYTES => filling,
             _ => self.fresh_segment(lane, len),
         }
-    }
-
-    /// Where the `len` bytes are that were just put into a segment.
-    #[inline(always)]
-    fn appended(&mut self, segment: u32, len: usize) -> Range {
-        self.bytes += len;
-        let end = self.segments[segment as usize].bytes.len();
-        Range { segment, start: (end - len) as u32, end: end as u32 }
     }
 
     /// A place for bytes that do not fit into the segment being filled. A frame that is larger than a segment gets one

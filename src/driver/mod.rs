@@ -49,7 +49,7 @@ use late::Lateness;
 use protocol::{Gate, Peers, Protocol, gate};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use stream::would_block;
+use stream::{would_block, write_direct};
 use table::{Place, Read, Slot, Table, Write};
 
 /// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
@@ -389,8 +389,18 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     #[inline]
     fn flush_queue(&mut self, line: Line, max: usize) {
-        if self.hub.floor.queued(line) > 0 {
+        // As after a message to one client.
+        if let Some(key) = self.hub.floor.take_only(line) {
+            self.flush_client(key, line);
+        } else if self.hub.floor.queued(line) > 0 {
             self.flush_some(line, max);
+        }
+    }
+
+    #[inline(never)]
+    fn flush_client(&mut self, key: ClientKey, line: Line) {
+        if !self.flush_plain(key, line) {
+            self.flush_other(key, line);
         }
     }
 
@@ -399,9 +409,33 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         let mut keys = std::mem::take(&mut self.batch);
         self.hub.floor.take_queued(line, max, &mut keys);
         for key in keys.drain(..) {
-            self.flush_one(key, line);
+            if !self.flush_plain(key, line) {
+                self.flush_other(key, line);
+            }
         }
         self.batch = keys;
+    }
+
+    /// The flush of nearly every client: a stream that holds no bytes, an open client, one range that waits. False, and
+    /// nothing happened, when this is another.
+    #[inline(always)]
+    fn flush_plain(&mut self, key: ClientKey, line: Line) -> bool {
+        let Some(slot) = self.table.clients.get_mut(key) else { return true };
+        if !slot.stream.is_direct() || slot.write != Write::Ready {
+            return false;
+        }
+        // A function and not a closure, which would not be inlined.
+        match self.hub.flush_plain(key, line, &mut slot.stream, write_direct) {
+            None => return false,
+            Some(Ok((true, After::Idle))) => {}
+            Some(flushed) => flush_stopped(key, peers!(self), line, slot, flushed),
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn flush_other(&mut self, key: ClientKey, line: Line) {
+        self.flush_one(key, line);
     }
 
     /// The one place where peers and sockets are removed.

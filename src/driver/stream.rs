@@ -71,6 +71,12 @@ pub trait Stream {
 
     // A stream that holds bytes of its own between the socket and us, as TLS does, has more to tell.
 
+    /// Whether it never holds bytes of its own: the kernel has what it took. The rest of this is then as it is here.
+    #[inline(always)]
+    fn is_direct(&self) -> bool {
+        true
+    }
+
     /// Whether there may be more to read although the last read gave less than asked for.
     fn has_more(&self) -> bool {
         false
@@ -149,6 +155,14 @@ const SLICES_MAX: usize = 64;
 
 pub(super) fn would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
+}
+
+/// Offers a chunk of at most one turn's share to a stream that holds no bytes.
+#[inline(always)]
+pub(super) fn write_direct<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
+    let sent = stream.send(chunk);
+    debug_assert!(!stream.has_unsent() && stream.held_bytes() == 0, "it is direct");
+    written(stream, sent, chunk.len())
 }
 
 /// Offers one turn's share of the bytes that wait for a client, in one call.

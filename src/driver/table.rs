@@ -103,6 +103,9 @@ impl<S: Stream> Slot<S> {
     /// The bytes that the stream keeps, before and now, if the hub has not heard of these.
     #[inline(always)]
     pub(super) fn held_change(&mut self) -> Option<(usize, usize)> {
+        if self.stream.is_direct() {
+            return None;
+        }
         let now = self.stream.held_bytes().div_ceil(HELD_UNIT_BYTES).min(u16::MAX.into()) as u16;
         if now == self.held {
             return None;

@@ -123,8 +123,15 @@ impl Hub {
         message: &[u8],
     ) -> Reached {
         let mut only = items.clone();
-        if let (Some((Sign::With, Address::All)), None) = (only.next(), only.next()) {
-            return self.write_to_all(kind, message);
+        match (only.next(), only.next()) {
+            (Some((Sign::With, Address::All)), None) => return self.write_to_all(kind, message),
+            (Some((Sign::With, Address::Group(name))), None) => {
+                return self.write_to_name(Space::Group, name, kind, message);
+            }
+            (Some((Sign::With, Address::User(name))), None) => {
+                return self.write_to_name(Space::User, name, kind, message);
+            }
+            _ => {}
         }
         self.stats.directs += 1;
         let (keys, absent) = self.select(items);
@@ -143,6 +150,19 @@ impl Hub {
             if message.is_empty() { self.clients() } else { self.send_broadcast(kind, message) };
         let absent = if connections == 0 { vec![0] } else { Vec::new() };
         Reached { connections, away: 0, refused: 0, absent }
+    }
+
+    /// A name alone needs no selection, and a group may be large.
+    fn write_to_name(&mut self, space: Space, name: &str, kind: Kind, message: &[u8]) -> Reached {
+        self.stats.directs += 1;
+        let mut settled = self.settled();
+        let named = settled.members(space, name);
+        let connections = match message {
+            [] => named,
+            _ => settled.deliver_to_name(space, name, kind.opcode(), message),
+        };
+        let absent = if named == 0 { vec![0] } else { Vec::new() };
+        Reached { connections, away: 0, refused: named - connections, absent }
     }
 
     /// Closes every connection that a list names; returns how many.

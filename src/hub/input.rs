@@ -16,8 +16,9 @@ impl Hub {
     /// Bytes came: the client is alive. [`Heard::Stranger`] while it is in its handshake.
     #[inline]
     pub(crate) fn heard(&mut self, id: ClientId, bytes: usize) -> Heard {
+        let heard = self.floor.hear(id, self.now);
         self.stats.bytes_in += bytes as u64;
-        self.floor.hear(id, self.now)
+        heard
     }
 
     /// Decodes the next message of `input`, and answers control frames itself. `None`: all is used, or the

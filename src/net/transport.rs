@@ -2,11 +2,13 @@
 
 use super::tls::Session;
 use crate::driver::{ReadError, Stream};
+use crate::sys;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 
 /// One connection.
 #[derive(Debug)]
@@ -39,10 +41,11 @@ impl Transport {
 }
 
 impl Stream for Transport {
+    #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         match self {
-            Self::Tcp(stream) => Ok(stream.read(buffer)?),
-            Self::Unix(stream) => Ok(stream.read(buffer)?),
+            Self::Tcp(stream) => Ok(sys::receive(stream.as_fd(), buffer)?),
+            Self::Unix(stream) => Ok(sys::receive(stream.as_fd(), buffer)?),
             Self::Tls(session) => session.read(buffer),
         }
     }
@@ -50,8 +53,8 @@ impl Stream for Transport {
     #[inline(always)]
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => sys::send(stream.as_fd(), bytes),
+            Self::Unix(stream) => sys::send(stream.as_fd(), bytes),
             Self::Tls(session) => session.write(&[IoSlice::new(bytes)]),
         }
     }
@@ -73,10 +76,17 @@ impl Stream for Transport {
         };
     }
 
+    #[inline(always)]
+    fn is_direct(&self) -> bool {
+        !matches!(self, Self::Tls(_))
+    }
+
+    #[inline(always)]
     fn has_more(&self) -> bool {
         matches!(self, Self::Tls(session) if session.has_more())
     }
 
+    #[inline(always)]
     fn is_costly(&self) -> bool {
         matches!(self, Self::Tls(session) if session.is_costly())
     }

@@ -38,7 +38,7 @@ use crate::peer::client::{Client, ClientId, Due, Messages, State, Then};
 use crate::stats::ListenerReport;
 use crate::wire::frame::Decoder;
 use crate::wire::http::forwarded::PeerAddr;
-use groups::Groups;
+use groups::{Groups, Member};
 use index::SPARSE;
 use slab::Slab;
 use std::hash::RandomState;
@@ -121,7 +121,7 @@ impl Roster {
             clients: Slab::new(),
             cold: Vec::new(),
             tokens: Index::new(token_length, &hasher),
-            names: Groups::new(hasher.clone()),
+            names: Groups::new(&hasher),
             wheel: Wheel::default(),
             timeouts,
             counts: Counts::default(),
@@ -307,6 +307,28 @@ impl Roster {
     pub(crate) fn all_receiving(&mut self) -> impl Iterator<Item = (ClientKey, &mut Mailbox)> {
         let all = self.clients.iter_mut();
         all.filter_map(|(key, client)| client.receiving().map(|mail| (ClientKey::at(key), mail)))
+    }
+
+    /// The connections under a name.
+    #[inline]
+    pub(crate) fn members(&self, space: Space, name: &str) -> &[Member] {
+        self.names.members(space, name)
+    }
+
+    /// Calls `visit` with the mailbox of each of them that takes messages.
+    #[inline(always)]
+    pub(crate) fn each_receiving(
+        &mut self,
+        space: Space,
+        name: &str,
+        mut visit: impl FnMut(ClientKey, &mut Mailbox),
+    ) {
+        let Self { clients, names, .. } = self;
+        for Member { key, .. } in names.members(space, name) {
+            if let Some(to) = clients.get_mut(key.index()).and_then(Client::receiving) {
+                visit(*key, to);
+            }
+        }
     }
 
     /// The decoder of a client's frames, whether its messages count, and the counter of the bytes that it keeps.

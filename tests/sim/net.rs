@@ -565,6 +565,10 @@ impl Stream for FakeStream {
         }
     }
 
+    fn is_direct(&self) -> bool {
+        self.records.is_none()
+    }
+
     fn has_more(&self) -> bool {
         self.records.as_ref().is_some_and(|records| records.more || records.ended)
     }

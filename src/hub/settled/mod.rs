@@ -26,10 +26,10 @@ pub(crate) use turn::After;
 
 use super::Hub;
 use crate::config::{Limits, Timeouts};
-use crate::delivery::{Delivery, Line, Pending, Range, Throttled};
+use crate::delivery::{Delivery, Line, Pass, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
-use crate::roster::{Address, Bounds, Roster, Selection, Sign, TooMany};
+use crate::roster::{Address, Bounds, Roster, Selection, Sign, Space, TooMany};
 use crate::wire::frame::Opcode;
 use log::info;
 
@@ -140,9 +140,18 @@ impl Hub {
 impl Settled<'_> {
     fn hand_out(&mut self, pending: Pending) {
         let Floor { roster, delivery, full, .. } = &mut self.hub.floor;
-        let receivers = delivery.hand_out(&pending, roster.all_receiving(), full);
+        let mut pass = delivery.pass(pending.range(), Line::Bulk, full);
+        roster.all_receiving().for_each(|(key, to)| pass.offer(key, to));
+        let receivers = pass.receivers();
+        drop(pass);
         self.hub.stats.messages_out += u64::from(receivers) * u64::from(pending.messages);
         delivery.handed_out(pending);
+        self.close_full();
+    }
+
+    /// Clients could not take a message that was for many.
+    #[inline]
+    fn close_full(&mut self) {
         while let Some(key) = self.hub.floor.full.pop() {
             self.leave(key, Leave::Overflown);
         }
@@ -202,19 +211,64 @@ impl Settled<'_> {
         taken > 0
     }
 
+    /// How many clients are under a name.
+    pub(crate) fn members(&self, space: Space, name: &str) -> usize {
+        self.hub.floor.roster.members(space, name).len()
+    }
+
     /// Encodes a message once and queues it for the clients of a selection; returns how many took it.
     pub(crate) fn deliver_to(&mut self, keys: &[ClientKey], opcode: Opcode, message: &[u8]) -> usize {
         if let [only] = keys {
             return usize::from(self.deliver(*only, opcode, message));
         }
-        self.make_room(message.len());
-        let line = if keys.len() > URGENT_RECEIVERS_MAX { Line::Bulk } else { Line::Urgent };
-        let taken = self.share(true, opcode, message, |settled, range| {
-            if line == Line::Bulk {
-                settled.hub.floor.delivery.note_burst(range);
+        self.deliver_to_many(keys.len(), opcode, message, |roster, pass| {
+            for key in keys {
+                if let Some(to) = roster.receiving(*key) {
+                    pass.offer(*key, to);
+                }
             }
-            keys.iter().filter(|key| settled.offer(**key, range, line)).count()
-        });
+        })
+    }
+
+    /// The same for the clients under a name, which are no selection: no one of them is under it twice.
+    pub(crate) fn deliver_to_name(
+        &mut self,
+        space: Space,
+        name: &str,
+        opcode: Opcode,
+        message: &[u8],
+    ) -> usize {
+        match *self.hub.floor.roster.members(space, name) {
+            [] => 0,
+            [only] => usize::from(self.deliver(only.key, opcode, message)),
+            ref members => self.deliver_to_many(members.len(), opcode, message, |roster, pass| {
+                roster.each_receiving(space, name, |key, to| pass.offer(key, to));
+            }),
+        }
+    }
+
+    /// `each` offers the message to all of them, which are about `count`.
+    #[inline(always)]
+    fn deliver_to_many(
+        &mut self,
+        count: usize,
+        opcode: Opcode,
+        message: &[u8],
+        each: impl FnOnce(&mut Roster, &mut Pass<'_>),
+    ) -> usize {
+        self.make_room(message.len());
+        let line = if count > URGENT_RECEIVERS_MAX { Line::Bulk } else { Line::Urgent };
+        let Floor { roster, delivery, full, .. } = &mut self.hub.floor;
+        let held = delivery.encode(true, opcode, message);
+        if line == Line::Bulk {
+            delivery.note_burst(held.range());
+        }
+        let mut pass = delivery.pass(held.range(), line, full);
+        each(roster, &mut pass);
+        let taken = pass.receivers() as usize;
+        drop(pass);
+        delivery.give_back(held);
+        self.close_full();
         self.hub.stats.messages_out += taken as u64;
         taken
     }

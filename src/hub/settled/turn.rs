@@ -46,6 +46,30 @@ impl Hub {
         Ok((all, self.floor.after_flush(key)))
     }
 
+    /// The same for an open client that is behind in nothing and has one range to be sent: nearly always. None, and nothing
+    /// happened, when this is another.
+    #[inline(always)]
+    pub(crate) fn flush_plain<S, E>(
+        &mut self,
+        key: ClientKey,
+        line: Line,
+        stream: &mut S,
+        write: impl FnOnce(&mut S, &[u8]) -> Result<Written, E>,
+    ) -> Option<Result<(bool, After), E>> {
+        let Floor { roster, delivery, .. } = &mut self.floor;
+        let mail = roster.receiving(key).filter(|mail| mail.is_queued(line))?;
+        let chunk = delivery.only_chunk(mail)?;
+        let offered = chunk.len();
+        mail.unmark(line);
+        let Written { sent, all } = match write(stream, chunk) {
+            Ok(written) => written,
+            Err(error) => return Some(Err(error)),
+        };
+        delivery.took(mail, sent);
+        self.stats.bytes_out += sent as u64;
+        Some(Ok(if sent == offered { (all, After::Idle) } else { (all, After::More) }))
+    }
+
     /// One client to be reaped, and whether the handler is to hear of its end.
     pub(crate) fn next_gone(&mut self) -> Option<(ClientId, bool)> {
         let id = self.floor.roster.next_gone()?;
@@ -156,6 +180,11 @@ impl Floor {
 
     pub(crate) fn take_queued(&mut self, line: Line, max: usize, keys: &mut Vec<ClientKey>) {
         self.delivery.take_queued(line, max, keys);
+    }
+
+    #[inline]
+    pub(crate) fn take_only(&mut self, line: Line) -> Option<ClientKey> {
+        self.delivery.take_only(line)
     }
 
     /// The kernel takes no more: from now on the client may be stalled.

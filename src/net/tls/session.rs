@@ -285,6 +285,10 @@ impl Stream for Session {
         let _ = self.flush();
     }
 
+    fn is_direct(&self) -> bool {
+        false
+    }
+
     fn has_more(&self) -> bool {
         self.more || self.ended
     }

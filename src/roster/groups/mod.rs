@@ -17,6 +17,7 @@ pub(crate) use members::Member;
 
 use super::index::SPARSE;
 use crate::key::{ClientKey, Key};
+use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use members::{Members, grow};
 use slab::Slab;
@@ -56,7 +57,7 @@ pub(crate) struct Groups {
     chains: Vec<u32>,
     memberships: Memberships,
     groups: usize,
-    hasher: RandomState,
+    hasher: FixedState,
     #[cfg(test)]
     steps: usize,
 }
@@ -92,15 +93,15 @@ const _: () = assert!(size_of::<Membership>() + size_of::<Member>() <= 20);
 const _: () = assert!(size_of::<Option<Name>>() <= 48);
 
 impl Groups {
-    /// Groups without a member. The hasher is keyed, so that no client can choose names that collide.
-    pub(crate) fn new(hasher: RandomState) -> Self {
+    /// Groups without a member. The hash is keyed from `key`, so that no client can choose names that collide.
+    pub(crate) fn new(key: &RandomState) -> Self {
         Self {
             names: Slab::new(),
             by_name: HashTable::new(),
             chains: Vec::new(),
             memberships: Memberships::default(),
             groups: 0,
-            hasher,
+            hasher: FixedState::with_seed(key.hash_one("names")),
             #[cfg(test)]
             steps: 0,
         }
@@ -459,12 +460,13 @@ impl Text {
         self.space() == space && self.as_bytes() == text.as_bytes()
     }
 
-    fn hash(&self, hasher: &RandomState) -> u64 {
+    fn hash(&self, hasher: &FixedState) -> u64 {
         hash_of(hasher, self.space(), self.as_bytes())
     }
 }
 
-fn hash_of(hasher: &RandomState, space: Space, text: &[u8]) -> u64 {
+#[inline]
+fn hash_of(hasher: &FixedState, space: Space, text: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write_u8(space as u8);
     hasher.write(text);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const PLENTY: Bounds = Bounds { groups: 100_000, groups_per_connection: 64 };
 
 fn groups() -> Groups {
-    Groups::new(RandomState::new())
+    Groups::new(&RandomState::new())
 }
 
 fn key(key: usize) -> ClientKey {

@@ -35,7 +35,7 @@ pub fn header(fin: bool, opcode: Opcode, payload_len: usize) -> Header {
         "control frames are whole and short (RFC 6455, section 5.5)"
     );
     let mut bytes = [0; HEADER_BYTES_MAX];
-    bytes[0] = if fin { FIN | opcode as u8 } else { opcode as u8 };
+    bytes[0] = first_byte(fin, opcode);
     match payload_len {
         0..=125 => bytes[1] = payload_len as u8,
         126..=0xFFFF => {
@@ -63,16 +63,24 @@ pub fn header_len(payload_len: usize) -> usize {
 /// Appends one frame.
 #[inline(always)]
 pub fn append_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload: &[u8]) {
-    let header = header(fin, opcode, payload.len());
-    match header {
+    match payload.len() {
         // Nearly every frame: two bytes that no call copies.
-        Header { bytes: [first, second, ..], len: 2 } => out.extend_from_slice(&[first, second]),
-        _ => {
-            out.reserve(header.as_ref().len() + payload.len());
-            out.extend_from_slice(header.as_ref());
-        }
+        len @ 0..=125 => out.extend_from_slice(&[first_byte(fin, opcode), len as u8]),
+        len => append_long_header(out, fin, opcode, len),
     }
     out.extend_from_slice(payload);
+}
+
+#[inline(never)]
+fn append_long_header(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload_len: usize) {
+    let header = header(fin, opcode, payload_len);
+    out.reserve(header.as_ref().len() + payload_len);
+    out.extend_from_slice(header.as_ref());
+}
+
+#[inline(always)]
+fn first_byte(fin: bool, opcode: Opcode) -> u8 {
+    if fin { FIN | opcode as u8 } else { opcode as u8 }
 }
 
 /// Appends a close frame. Without a code it has no payload, so no reason either; a reason that does not fit
