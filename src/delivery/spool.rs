@@ -118,6 +118,11 @@ pub(crate) struct Spool {
     behind: usize,
 }
 
+#[inline(always)]
+fn frame_len(payload: &[u8]) -> usize {
+    encode::header_len(payload.len()) + payload.len()
+}
+
 /// Bytes that a range in the queue of an outbox takes: twelve, and as many of room to grow.
 const RANGE_BYTES: usize = 24;
 /// Smallest segment of a client's own.
@@ -152,37 +157,35 @@ impl Spool {
 
     #[inline(always)]
     fn append(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8], holds: u32) -> Range {
-        let len = encode::header_len(payload.len()) + payload.len();
-        let segment = self.segment_for(lane, len);
-        let slot = &mut self.segments[segment as usize];
-        slot.holds += holds;
-        let start = slot.bytes.len() as u32;
-        encode::append_frame(&mut slot.bytes, fin, opcode, payload);
-        let range = Range { segment, start, end: slot.bytes.len() as u32 };
-        self.bytes += len;
-        debug_assert_eq!(range.len() as usize, len, "the announced length is what is written");
-        range
+        let len = frame_len(payload);
+        self.put(lane, len, holds, |bytes| encode::append_frame(bytes, fin, opcode, payload))
     }
 
     /// Encodes a message and a ping behind it, as one range.
     pub(crate) fn append_with_ping(&mut self, opcode: Opcode, payload: &[u8], ping: &[u8]) -> Range {
-        let frame_len = |payload: &[u8]| encode::header_len(payload.len()) + payload.len();
-        let len = frame_len(payload) + frame_len(ping);
-        let segment = self.segment_for(Lane::Private, len);
-        let bytes = &mut self.segments[segment as usize].bytes;
-        encode::append_frame(bytes, true, opcode, payload);
-        encode::append_frame(bytes, true, Opcode::Ping, ping);
-        self.appended(segment, len)
+        self.put(Lane::Private, frame_len(payload) + frame_len(ping), 0, |bytes| {
+            encode::append_frame(bytes, true, opcode, payload);
+            encode::append_frame(bytes, true, Opcode::Ping, ping);
+        })
     }
 
     /// Stores bytes that are already encoded.
     pub(crate) fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
-        let segment = self.segment_for(lane, encoded.len());
+        self.put(lane, encoded.len(), 0, |bytes| bytes.extend_from_slice(encoded))
+    }
+
+    /// `write` appends `len` bytes to a segment, which is held `holds` times more.
+    #[inline(always)]
+    fn put(&mut self, lane: Lane, len: usize, holds: u32, write: impl FnOnce(&mut Vec<u8>)) -> Range {
+        let segment = self.segment_for(lane, len);
         let slot = &mut self.segments[segment as usize];
+        slot.holds += holds;
         let start = slot.bytes.len() as u32;
-        slot.bytes.extend_from_slice(encoded);
-        self.bytes += encoded.len();
-        Range { segment, start, end: slot.bytes.len() as u32 }
+        write(&mut slot.bytes);
+        self.bytes += len;
+        let range = Range { segment, start, end: slot.bytes.len() as u32 };
+        debug_assert_eq!(range.len() as usize, len, "the announced length is what is written");
+        range
     }
 
     /// Holds a range for itself.
