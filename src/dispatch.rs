@@ -9,9 +9,10 @@
 mod http;
 
 use crate::auth::Whose;
-use crate::hub::{Form, Hub, Reached, Wait};
+use crate::hub::{Form, Hub, Parting, Reached, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::{Speech, State};
+use crate::peer::worker::Format;
 use crate::roster::{Address, NameKind, items};
 use crate::wire::command::{
     self, Addresses, Answer, Command, Error, Here, Proved, Refused, Reply, Target, Verb, Who, Written,
@@ -208,7 +209,10 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
         Command::Status => Reply::Status(hub.report_json()),
         Command::Ping => Reply::Pong,
         Command::Pong => return Ok(()),
+        Command::Subscribe(wish) => return hub.subscribe(key, &wish, Format::Frames),
+        Command::Done(n) => return hub.confirm(key, n),
         Command::Quit => {
+            hub.unsubscribe(key, Parting::Quit);
             hub.finish_backend(key);
             return Ok(());
         }

@@ -17,6 +17,9 @@ use std::borrow::Cow;
 pub const CODES: [u16; 14] =
     [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4001];
 
+/// The kinds of events that workers are told, in their order.
+pub const EVENTS: [&str; 5] = ["message", "open", "close", "online", "offline"];
+
 /// The kind of a member of the status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -80,6 +83,8 @@ macro_rules! rows {
             /// Handshakes refused, by the rule they broke.
             refused: PerRule,
             closed: [u64; CODES.len() + 1],
+            /// Events told to workers, by kind.
+            events: [u64; EVENTS.len()],
         }
 
         /// Everything that `t` and `status --json` show.
@@ -144,10 +149,15 @@ rows! {
     Fact largest_groups "" "" "The ten groups with most connections, the largest first: a list of `name`, `connections`." =>
         |report| Value::Groups(&report.largest_groups);
     gauge backends "wsson_backends" "Backends connected to the control socket.";
+    gauge workers "wsson_workers" "Backends that are told events.";
+    gauge pools "wsson_pools" "Pools of workers, those without a worker included.";
+    gauge speakers_waiting "wsson_speakers_waiting" "Clients that are not read, since the worker for them takes no more or is not there.";
     gauge locks "wsson_locks" "Backends that hold a lock.";
     counter messages_in "wsson_messages_in_total" "Messages that clients sent.";
     counter messages_out "wsson_messages_out_total" "Messages queued for clients, one for each of them.";
     counter arrived "wsson_arrived_total" "Messages that a browser has proved to have, of those of which that was asked.";
+    Counter events "wsson_events_total" "kind" "Events told to workers, by kind; one for each pool that wants it." =>
+        |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::events_by_kind));
     counter broadcasts "wsson_broadcasts_total" "Broadcasts taken over from backends and handlers.";
     counter directs "wsson_directs_total" "Direct messages taken over, whether or not a client was there.";
     counter bytes_in "wsson_bytes_in_total" "Bytes read from clients.";
@@ -201,6 +211,17 @@ impl Stats {
     pub fn close(&mut self, code: u16) {
         let place = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len());
         self.closed[place] += 1;
+    }
+
+    /// Counts an event that a worker was told; `kind` is its place in [`EVENTS`].
+    #[inline]
+    pub fn tell(&mut self, kind: usize) {
+        self.events[kind] += 1;
+    }
+
+    fn events_by_kind(&self) -> Vec<(Cow<'_, str>, u64)> {
+        let kinds = EVENTS.iter().map(|kind| Cow::Borrowed(*kind));
+        kinds.zip(self.events).filter(|(_, count)| *count > 0).collect()
     }
 
     /// All refusals.

@@ -269,7 +269,8 @@ section! {
             read: |text, _| values::url_path(text),
             show: |path| Some(path.clone()),
         }, Reload;
-        /// What happens to the messages of clients; `log` logs their length, never their content.
+        /// What happens to the messages of clients; `log` logs their length, never their content; `forward` tells them to
+        /// workers, which are the backends that ask for them.
         "on_message" => on_message: OnMessage = OnMessage::Drop, ON_MESSAGE, Reload;
         /// Prefixes of groups that a page may join by itself, by `?groups=` in its URL; every other group needs a ticket.
         /// None: who may be where is for the site to say.
@@ -322,6 +323,7 @@ const ON_MESSAGE: Choice<OnMessage> = Choice(&[
     ("echo", OnMessage::Echo),
     ("broadcast", OnMessage::Broadcast),
     ("log", OnMessage::Log),
+    ("forward", OnMessage::Forward),
 ]);
 
 // The fields are those of `auth::Rules`, which proves logins with them.
@@ -399,7 +401,8 @@ section! {
         /// `0E`.
         "control_payload" => control_payload_bytes: usize = MIB, Size { min: 1, max: CONTROL_PAYLOAD_BYTES_MAX }, Reload;
         /// Replies that wait for one backend; the least holds a status. Beyond: its commands are not read until it reads
-        /// its replies.
+        /// its replies. Of events for a worker as much again, and of those that it has not confirmed. Beyond: the clients
+        /// whose messages go to it are not read until half of that is gone.
         "control_outbox" => control_outbox_bytes: usize = MIB, Size { min: 16 * KIB, max: OUTBOX_BYTES_MAX }, Reload;
         /// Input and replies of all backends together. 64 MiB: dozens at their own bounds at the same moment. What one
         /// backend may need by its own bounds is there in any case. Beyond: the backend that holds most gets `0E` and
@@ -442,6 +445,12 @@ section! {
         /// How long a message whose arrival was asked for (`v`) waits for the browsers' answers. 10: two slow round trips of
         /// a phone. At most 30, so that its backend is not taken to be dead. Beyond: the answer tells how many have it.
         "arrival" => arrival_ms: u64 = 10_000, Seconds { min_ms: 1, max_ms: ARRIVAL_MS_MAX }, Reload;
+        /// A worker that takes none of the events that wait for it. 30: longer than a slow query, shorter than a visitor's
+        /// patience. Beyond: it is closed, and its clients' events go to the other workers.
+        "worker" => worker_ms: u64 = 30_000, TIMEOUT, Reload;
+        /// How long clients that speak wait for a worker while there is none. 10: a supervisor has started it again by
+        /// then. Beyond: close 1013.
+        "no_worker" => no_worker_ms: u64 = 10_000, TIMEOUT, Reload;
         /// From SIGTERM to the end of the process. 5: well below the 10 of `docker stop`, the 90 of systemd.
         "drain" => drain_ms: u64 = 5_000, TIMEOUT, Reload;
     }

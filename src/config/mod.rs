@@ -31,6 +31,8 @@ pub enum OnMessage {
     Drop,
     /// Send it back to its sender.
     Echo,
+    /// Tell it to the workers that ask for it.
+    Forward,
     /// Log that it came, and its length; never its content.
     Log,
 }

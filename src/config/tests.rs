@@ -176,7 +176,7 @@ const MISTAKES: &[(&str, &str)] = &[
     // Choices, names, paths.
     (
         "on_message = 'ecko'",
-        "line 1: \"on_message\": \"ecko\" must be one of \"drop\", \"echo\", \"broadcast\", \"log\"",
+        "line 1: \"on_message\": \"ecko\" must be one of \"drop\", \"echo\", \"broadcast\", \"log\", \"forward\"",
     ),
     ("[auth]\nidentity = 'me'", "\"auth.identity\": \"me\" must be one of \"token\", \"user\""),
     ("[auth]\ndigest = 'sha1'", "must be one of \"md5\", \"hmac-sha256\""),

@@ -22,6 +22,7 @@ impl Messages {
             OnMessage::Drop => {}
             OnMessage::Echo => drop(hub.send_direct(id, kind, message)),
             OnMessage::Broadcast => drop(hub.send_broadcast(kind, message)),
+            OnMessage::Forward => drop(hub.forward(id, kind, message)),
             OnMessage::Log => {
                 info!(
                     "message kind={kind:?} bytes={} token={:.8}",

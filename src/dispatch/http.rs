@@ -10,7 +10,8 @@ use crate::hub::{Form, Hub, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::Origin;
 use crate::peer::exchange::Exchange;
-use crate::wire::command::{self, Addresses, Answer, Command, ListRules, Rules, Verb};
+use crate::peer::worker::Format;
+use crate::wire::command::{self, Addresses, Answer, Command, ListRules, Rules, Subscription, Verb};
 use crate::wire::frame::Kind;
 use crate::wire::http::{self, BodyError, CONTINUE, Framing, HeadError, Request, Response};
 use log::info;
@@ -28,6 +29,8 @@ enum Deed {
     Command(Verb),
     Status,
     Health,
+    /// Events, as long as it is wanted.
+    Events,
 }
 
 struct Route {
@@ -57,6 +60,7 @@ const ROUTES: &[Route] = &[
     route("POST", "/leave", Deed::Command(Verb::Leave), 2, &["groups", "who"]),
     route("GET", "/online", Deed::Command(Verb::Count), 1, &["who"]),
     route("GET", "/here", Deed::Command(Verb::Here), 1, &["at", "cursor"]),
+    route("GET", "/events", Deed::Events, 1, &["kinds", "as", "watch"]),
     route("GET", "/status", Deed::Status, 0, &[]),
     route("GET", "/healthz", Deed::Health, 0, &[]),
 ];
@@ -125,6 +129,8 @@ enum Step {
     Later,
     /// It is done: status, kind of content, body.
     Done(u16, &'static str, Vec<u8>),
+    /// The response has begun and goes on with events.
+    Stream,
 }
 
 /// Executes a share of the requests in `input`; returns how many bytes of it were taken.
@@ -142,12 +148,18 @@ fn serve(hub: &mut Hub, key: BackendKey, exchange: &mut Exchange, rest: &mut &[u
         if hub.owes_replies(key) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
+        if hub.backends[key].is_stream() {
+            *rest = &[]; // its response never ends: nothing behind it is ever answered
+            hub.all_executed(key);
+            return Progress::Waiting;
+        }
         match step(hub, key, exchange, rest, &mut share) {
             Ok(Step::More) => {
                 hub.all_executed(key);
                 return Progress::Waiting;
             }
             Ok(Step::Wait(progress)) => break progress,
+            Ok(Step::Stream) => {}
             Ok(Step::Done(status, content_type, body)) => {
                 respond(hub, key, exchange, Response::new(status), content_type, &body, false);
             }
@@ -353,6 +365,7 @@ fn perform(
             return Ok(Step::Done(status, "text/plain", word.into()));
         }
         Deed::Status => Command::Status,
+        Deed::Events => return stream(hub, key, request, &values),
         Deed::Send => send(request, &values, message, rules)?,
         Deed::Command(verb) => {
             payload = join(route, &values)?;
@@ -387,6 +400,48 @@ fn perform(
 }
 
 const JSON: &str = "application/json";
+/// A JSON object a line.
+const LINES: &str = "application/x-ndjson";
+
+/// Begins a response that goes on with events, until one side ends it.
+fn stream(
+    hub: &mut Hub,
+    key: BackendKey,
+    request: &Request<'_>,
+    values: &[Option<Cow<'_, str>>],
+) -> Result<Step, Refusal> {
+    const HINT: &str = "kinds=message,open,close,online,offline, as=POOL, watch=1 to look on only";
+    let refused = |why: command::Unreadable| Refusal::new(400, why.to_string(), HINT);
+    let kinds = Subscription::kinds(values[0].as_deref().unwrap_or_default()).map_err(refused)?;
+    let pool = values[1].as_deref().map_or(Ok(""), Subscription::pool).map_err(refused)?;
+    let watch = match values[2].as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Err(refused(command::Unreadable::Option)),
+    };
+    if request.version() == (1, 0) {
+        return Err(Refusal::new(505, "a response of HTTP/1.0 is not chunked", "send HTTP/1.1").ends());
+    }
+    if request.method() == "HEAD" {
+        return Ok(Step::Done(200, LINES, Vec::new()));
+    }
+    // Events pass answers that wait, and a response must not.
+    if hub.backends[key].replies.waits() {
+        return Ok(Step::Wait(Progress::Held));
+    }
+    let response =
+        Response::new(200).field("Cache-Control", "no-store").field("X-Content-Type-Options", "nosniff");
+    let response = response.field("X-Accel-Buffering", "no"); // so that nginx passes each line on
+    if !hub.may_subscribe(pool) {
+        return Err(Refusal::new(503, "there are as many pools as there may be", "as= a pool that is there"));
+    }
+    hub.backends.respond(key, response.close().chunked(LINES));
+    let wish = Subscription { kinds, pool, ack: false, watch };
+    match hub.subscribe(key, &wish, Format::Lines) {
+        Ok(()) => Ok(Step::Stream),
+        Err(_) => unreachable!("there was room for the pool"),
+    }
+}
 
 fn send<'m>(
     request: &Request<'_>,

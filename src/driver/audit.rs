@@ -59,6 +59,10 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             Some(Place::Nowhere) => stands.0 + stands.1 == 0,
             Some(Place::Run) => (stands.0, stands.1) == (1, 0),
             Some(Place::Later) => (stands.0, stands.1) == (0, 1),
+            Some(Place::Shelved) => {
+                let Peer::Client(key) = peer else { return Err(format!("{peer:?} waits for a worker")) };
+                stands.0 + stands.1 == 0 && self.hub.audit_shelved(key)
+            }
             Some(Place::Held) => (stands.0, stands.1) == (0, 0) && stands.2 > 0,
         };
         check(fits, || format!("{peer:?} stands in run, later and held {stands:?} times, place: {place:?}"))

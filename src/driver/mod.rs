@@ -276,9 +276,13 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         }
     }
 
-    /// Those that wait for a client go on when one of them may have taken something.
+    /// Clients whose worker takes more go on, in the order in which they came to wait. Those that wait for a client go on
+    /// when one of them may have taken something.
     #[inline]
     fn release(&mut self, now: Now) {
+        while let Some(key) = self.hub.take_released() {
+            self.release_from(Place::Shelved, key);
+        }
         if self.held.is_empty() {
             return;
         }
@@ -295,16 +299,16 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.held_until_ms = u64::MAX;
         for peer in std::mem::take(&mut self.held) {
             match peer {
-                Peer::Client(key) => self.release_one(key),
-                Peer::Backend(key) => self.release_one(key),
-                Peer::Node(key) => self.release_one(key),
+                Peer::Client(key) => self.release_from(Place::Held, key),
+                Peer::Backend(key) => self.release_from(Place::Held, key),
+                Peer::Node(key) => self.release_from(Place::Held, key),
             }
         }
     }
 
-    fn release_one<K: Protocol>(&mut self, key: K) {
+    fn release_from<K: Protocol>(&mut self, place: Place, key: K) {
         let slot = K::row(&mut self.table).get_mut(key);
-        if let Some(slot) = slot.filter(|slot| slot.place == Place::Held) {
+        if let Some(slot) = slot.filter(|slot| slot.place == place) {
             slot.place = Place::Nowhere;
             go_on(&mut self.run, slot, key.peer());
         }
@@ -373,6 +377,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     fn flush(&mut self) {
         let _ = self.hub.settled();
+        self.hub.tend_workers();
         let urgent_max = std::mem::replace(&mut self.urgent_left, URGENT_MAX);
         // Those queued last get their share although the events used up the turn's.
         self.flush_queue(Line::Urgent, urgent_max.max(URGENT_SOON));
@@ -520,6 +525,10 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             Gate::Open => {}
             Gate::Throttled => return go_on(&mut self.run, slot, key.peer()),
             Gate::Waiting => return hold(&mut self.held, slot, key.peer()),
+            Gate::Shelved(shelf) => {
+                slot.place = Place::Shelved;
+                return key.shelve(peers, shelf);
+            }
             Gate::Costly => {
                 slot.place = Place::Later;
                 return self.later.push_back(key.peer());

@@ -11,7 +11,7 @@ use super::table::{Read, Row, Slot, Table, Write};
 use crate::delivery::{Line, Written};
 use crate::dispatch::{self, Progress};
 use crate::handler::{self, Handler, Spoke};
-use crate::hub::{After, Flush, Hub};
+use crate::hub::{After, Flush, Hub, Shelf};
 use crate::key::{BackendKey, ClientKey, Key, NodeKey};
 use crate::peer::backend;
 use crate::rule::Rule;
@@ -29,6 +29,8 @@ pub(super) enum Gate {
     Throttled,
     /// It broadcasts, and a client that takes bytes has no room for more: it runs again when the client may have.
     Waiting,
+    /// The worker for its messages takes no more, or is not there: it runs again when that has changed.
+    Shelved(Shelf),
     /// Its next read computes much, and this turn has done enough of that.
     Costly,
     /// The connection is over: nothing that it says counts.
@@ -76,6 +78,9 @@ pub(super) trait Protocol: Key {
 
     /// The reason to keep the peer itself waiting: its part of [`gate`].
     fn gate<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, spoke: Spoke) -> Gate;
+
+    /// It waits for a worker: the hub gives it back.
+    fn shelve<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>, _: Shelf) {}
 
     /// Takes the bytes that were read.
     fn feed<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, input: &mut [u8]) -> (Progress, Spoke);
@@ -185,11 +190,17 @@ impl Protocol for ClientKey {
     fn gate<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, spoke: Spoke) -> Gate {
         if spoke == Spoke::ToAll && peers.hub.is_throttled(SCRATCH_BYTES) {
             Gate::Throttled
+        } else if let Some(shelf) = peers.hub.awaits(self) {
+            Gate::Shelved(shelf)
         } else if spoke == Spoke::ToAll && peers.hub.waits_for_readers(SCRATCH_BYTES) {
             Gate::Waiting
         } else {
             Gate::Open
         }
+    }
+
+    fn shelve<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, shelf: Shelf) {
+        peers.hub.shelve(self, shelf);
     }
 
     #[inline(always)]
@@ -351,6 +362,9 @@ impl Protocol for BackendKey {
         let chunk = peers.hub.backends[self].replies.chunk();
         let Written { sent, all } = offer(slot, |stream| write_one(stream, chunk))?;
         peers.hub.backends.sent(self, sent, peers.hub.now);
+        if peers.hub.backends[self].is_full_worker() {
+            peers.hub.worker_took(self);
+        }
         Ok((all, self.after_flush(peers, slot.read)))
     }
 
@@ -374,7 +388,7 @@ impl Protocol for BackendKey {
         error: &io::Error,
     ) -> After {
         debug!("backend_deaf reason=\"{error}\"");
-        peers.hub.backends.go_deaf(self);
+        peers.hub.backend_is_deaf(self);
         self.after_flush(peers, read)
     }
 

@@ -59,6 +59,8 @@ pub(super) enum Place {
     Later,
     /// Among those that wait for a client which takes bytes.
     Held,
+    /// Not read before the worker for its messages takes more: the hub has it in a queue.
+    Shelved,
 }
 
 /// A connection.

@@ -43,6 +43,7 @@ impl Hub {
         self.audit_limits()?;
         self.audit_inputs()?;
         self.audit_backends()?;
+        self.audit_events()?;
         for (key, backend) in self.backends.iter() {
             self.audit_backend(key, backend).map_err(|what| format!("backend {key}: {what}: {backend:?}"))?;
         }
@@ -129,7 +130,7 @@ impl Hub {
         audit_timer(key, self.backends.armed_ms(key), due_ms, self.next_deadline_ms(), self.now)?;
         let input_max = limits.control_payload_bytes + 16 + READ_BYTES;
         check(backend.input.len() <= input_max, || "its input is over its bound".into())?;
-        let replies_max = limits.control_outbox_bytes + REPLY_BYTES;
+        let replies_max = limits.control_outbox_bytes + REPLY_BYTES + backend.replies.event_bytes();
         check(backend.counted_bytes == backend.held_bytes(), || "what it holds is miscounted".into())?;
         check(backend.replies.chunk().len() <= replies_max, || "its replies are over their bound".into())?;
         check(backend.state == backend::State::Open || backend.lock.is_none(), || {
@@ -156,6 +157,8 @@ impl Hub {
     pub(crate) fn audit_due_ms(&self) -> Option<u64> {
         let timeouts = &self.rules.timeouts;
         let backends = self.backends.iter().filter_map(|(_, backend)| backend.next_due(timeouts));
-        self.roster().audit_due_ms().into_iter().chain(backends.map(|(due_ms, _)| due_ms)).min()
+        let pools = Some(self.events_due_ms()).filter(|due_ms| *due_ms != u64::MAX);
+        let backends = backends.map(|(due_ms, _)| due_ms);
+        self.roster().audit_due_ms().into_iter().chain(backends).chain(pools).min()
     }
 }

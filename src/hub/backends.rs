@@ -8,14 +8,16 @@
 //! Invariants: a backend that is not gone is armed, no later than its nearest deadline; one that is marked as queued
 //! stands in `flush`; one that is `Gone` and not yet removed stands in `gone`.
 
-use super::{Hub, Patience};
+use super::{Hub, Parting, Patience};
 use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
 use crate::peer::backend::{Backend, Due, Lock, Origin, Speech, State};
 use crate::peer::exchange::Exchange;
 use crate::peer::replies::Replies;
-use crate::wire::command::{self, Reply, Rules};
+use crate::peer::worker::{Event, Format, Kept, Worker};
+use crate::wire::command::{self, Member, Reply, Rules, Telling, object};
+use crate::wire::http;
 use crate::wire::http::forwarded::PeerAddr;
 use log::{info, warn};
 use slab::Slab;
@@ -55,6 +57,11 @@ const REFUSED_MAX: usize = 32;
 const FULL_PAUSE_MS: u64 = 10_000;
 /// The reply to a connection that is cut off at once.
 const LAST_WORD: &[u8] = b"0E";
+
+/// Appends an event as a chunk of a response.
+fn append_line(out: &mut Vec<u8>, telling: &Telling<'_>) {
+    http::append_chunk(out, &telling.line());
+}
 
 /// The place of an answer that comes later. A stale one is an ordinary `false`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +248,13 @@ impl Backends {
         self.queue(key);
     }
 
+    /// The last bytes of a response that does not end by itself.
+    fn end_stream(&mut self, key: BackendKey) {
+        if self[key].is_stream() {
+            self.get(key).replies.add_event(http::append_last_chunk);
+        }
+    }
+
     /// Says something that answers no command in its order: it passes answers that wait.
     pub(crate) fn tell(&mut self, key: BackendKey, reply: &Reply<'_>) {
         let backend = self.get(key);
@@ -322,6 +336,9 @@ impl Backends {
     pub(crate) fn sent(&mut self, key: BackendKey, sent: usize, now: Now) {
         let backend = self.get(key);
         backend.replies.consume(sent);
+        if let Some(worker) = backend.worker.as_deref_mut().filter(|_| sent > 0) {
+            worker.taken = now.tick();
+        }
         if sent > 0 && (backend.unfinished || backend.state != State::Open) {
             backend.heard = backend.heard.max(now.tick());
         }
@@ -329,9 +346,79 @@ impl Backends {
     }
 
     /// It reads no more replies.
-    pub(crate) fn go_deaf(&mut self, key: BackendKey) {
+    fn go_deaf(&mut self, key: BackendKey) {
         self.get(key).go_deaf();
         self.recount(key);
+    }
+
+    // Events.
+
+    pub(super) fn set_worker(&mut self, key: BackendKey, worker: Worker) {
+        self.get(key).worker = Some(Box::new(worker));
+        self.rearm(key);
+    }
+
+    pub(super) fn take_worker(&mut self, key: BackendKey) -> Option<Box<Worker>> {
+        let worker = self.get(key).worker.take();
+        if worker.is_some() {
+            self.rearm(key);
+        }
+        worker
+    }
+
+    pub(super) fn worker(&mut self, key: BackendKey) -> Option<&mut Worker> {
+        self.get(key).worker.as_deref_mut()
+    }
+
+    /// Tells a worker an event. Its number is kept until it is confirmed, if it is to be.
+    #[inline]
+    pub(super) fn inform(&mut self, key: BackendKey, event: &Event<'_>, again: bool, now: Now) {
+        let backend = &mut self.all[key.index()];
+        let Some(worker) = backend.worker.as_deref_mut() else { return };
+        let is_first = backend.replies.event_bytes() == 0;
+        let number = worker.number(again);
+        match worker.format {
+            Format::Frames => backend.replies.add_event(|out| event.telling.append_frame(out, number)),
+            Format::Lines => backend.replies.add_event(|out| append_line(out, &event.telling)),
+        }
+        if number.is_some() {
+            worker.unconfirmed.push(Kept::new(event, true));
+        }
+        if is_first {
+            worker.taken = now.tick();
+            self.timers.arm_by(key, now.ms + self.timeouts.worker_ms);
+        }
+        self.recount(key);
+        self.queue(key);
+    }
+
+    /// A worker that is full is to do something about it.
+    pub(super) fn watch_worker(&mut self, key: BackendKey) {
+        self.rearm(key);
+    }
+
+    /// How far a worker is behind: bytes that it has not taken, or not confirmed.
+    #[inline]
+    pub(super) fn behind_bytes(&self, key: BackendKey) -> usize {
+        let backend = &self[key];
+        let unconfirmed = backend.worker.as_ref().map_or(0, |worker| worker.unconfirmed.bytes());
+        backend.replies.event_bytes().max(unconfirmed)
+    }
+
+    /// Tells a worker something that is no event of a client.
+    pub(super) fn notify(&mut self, key: BackendKey, format: Format, telling: &Telling<'_>, now: Now) {
+        let backend = self.get(key);
+        let is_first = backend.replies.event_bytes() == 0;
+        backend.replies.add_event(|out| match format {
+            Format::Frames => telling.append_frame(out, None),
+            Format::Lines => append_line(out, telling),
+        });
+        if let Some(worker) = backend.worker.as_deref_mut().filter(|_| is_first) {
+            worker.taken = now.tick();
+        }
+        self.recount(key);
+        self.rearm(key);
+        self.queue(key);
     }
 
     // Memory.
@@ -385,8 +472,12 @@ impl Backends {
     }
 
     /// A silent backend is asked for a sign of life.
-    fn ping(&mut self, key: BackendKey, now: Tick) {
-        self.get(key).pinged = Some(now);
+    fn ping(&mut self, key: BackendKey, now: Now) {
+        self.get(key).pinged = Some(now.tick());
+        if self[key].is_stream() {
+            let ping = object(&[("event", Some(Member::Text("ping")))]);
+            return self.notify(key, Format::Lines, &Telling::Object(&ping), now);
+        }
         self.tell(key, &Reply::Ping);
         self.rearm(key);
     }
@@ -557,12 +648,14 @@ impl Hub {
 
     /// The conversation is over: the queued replies go out, then the connection ends.
     pub(crate) fn finish_backend(&mut self, key: BackendKey) {
+        self.unsubscribe(key, Parting::Lost);
         self.lose_lock(key);
         self.backends.finish(key);
     }
 
     /// The backend is over: its lock ends with it, its slot is reaped at the end of the turn.
     pub(crate) fn end_backend(&mut self, key: BackendKey) {
+        self.unsubscribe(key, Parting::Lost);
         self.lose_lock(key);
         self.backends.end(key);
     }
@@ -582,6 +675,12 @@ impl Hub {
         over
     }
 
+    /// It reads no more: its commands are still executed, and events go to other workers.
+    pub(crate) fn backend_is_deaf(&mut self, key: BackendKey) {
+        self.unsubscribe(key, Parting::Lost);
+        self.backends.go_deaf(key);
+    }
+
     /// Handles at most `budget` deadlines; true when more may be due.
     pub(super) fn expire_backends(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
@@ -596,8 +695,9 @@ impl Hub {
 
     fn backend_is_due(&mut self, key: BackendKey, due: Due) {
         match due {
-            Due::Ping => self.backends.ping(key, self.now.tick()),
+            Due::Ping => self.backends.ping(key, self.now),
             Due::Lock => self.lose_lock(key),
+            Due::Stuck => self.worker_is_stuck(key),
             Due::Dead => {
                 info!("backend_closed reason=silent");
                 self.end_backend(key);
@@ -617,6 +717,7 @@ impl Hub {
 
     pub(super) fn finish_backends(&mut self) {
         for key in self.backends.keys() {
+            self.backends.end_stream(key);
             self.finish_backend(key);
         }
     }

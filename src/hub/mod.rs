@@ -21,6 +21,7 @@
 //! | `proof` | messages whose arrival is waited for |
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
+//! | `events` | what clients do and say, for workers |
 //! | `backends` | the control connections, their deadlines and their end |
 //! | `wait` | backends that send faster than a client takes it |
 //! | `tidy` | memory that many peers have left behind |
@@ -30,6 +31,7 @@ mod arrival;
 mod audience;
 mod audit;
 mod backends;
+mod events;
 mod input;
 mod lock;
 mod proof;
@@ -51,6 +53,7 @@ use crate::stats::{Outside, Process, Reload, Report, Stats};
 use crate::wire::frame::{CloseCode, Kind};
 use crate::wire::http::forwarded::Network;
 use backends::Backends;
+use events::Events;
 use revoke::Revocations;
 use settled::Floor;
 use std::hash::RandomState;
@@ -58,6 +61,7 @@ use std::hash::RandomState;
 pub(crate) use arrival::Head;
 pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
+pub(crate) use events::{Parting, Shelf};
 pub(crate) use proof::Form;
 pub use refusal::Refusal;
 pub(crate) use revoke::Journal;
@@ -73,6 +77,7 @@ pub struct Hub {
     pub(crate) rules: HubRules,
     revocations: Revocations,
     proofs: proof::Proofs,
+    events: Events,
     pub(crate) stats: Stats,
     pub(crate) now: Now,
     draining: bool,
@@ -110,8 +115,9 @@ impl Hub {
             floor: Floor::new(roster, settings.limits.outbox_bytes),
             backends: Backends::new(&settings.timeouts),
             rules: HubRules::from(settings),
-            revocations: Revocations::new(hasher),
             proofs: proof::Proofs::new(),
+            revocations: Revocations::new(hasher.clone()),
+            events: Events::new(hasher),
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
@@ -141,6 +147,7 @@ impl Hub {
         (self.rules.auth.token_length, self.rules.auth.identity) = shape;
         self.floor.apply(&settings.limits, &settings.timeouts);
         self.backends.apply(&settings.timeouts);
+        self.apply_to_events();
     }
 
     /// Notes the outcome of a reload, for the status.
@@ -267,6 +274,9 @@ impl Hub {
             groups_max: self.rules.limits.groups as u64,
             largest_groups: self.roster().largest_groups(LARGEST_GROUPS),
             backends: self.backends.len() as u64,
+            workers: self.backends.iter().filter(|(_, backend)| backend.worker.is_some()).count() as u64,
+            pools: self.events.pools() as u64,
+            speakers_waiting: self.speakers_waiting() as u64,
             locks: self.backends.iter().filter(|(_, backend)| backend.lock.is_some()).count() as u64,
             queued_bytes: self.floor.queued_bytes() as u64,
             queued_bytes_max: self.rules.limits.queued_bytes as u64,

@@ -21,7 +21,12 @@ impl Hub {
     fn expire_some(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
             match self.floor.pop_due(self.now) {
-                None => return self.expire_proofs(budget) | self.expire_backends(budget),
+                None => {
+                    if self.now.ms >= self.events_due_ms() {
+                        self.expire_pools();
+                    }
+                    return self.expire_proofs(budget) | self.expire_backends(budget);
+                }
                 Some((key, Some(due))) => self.client_is_due(key, due),
                 Some((_, None)) => {}
             }
@@ -33,7 +38,7 @@ impl Hub {
     #[inline]
     pub(crate) fn next_deadline_ms(&self) -> u64 {
         let peers_ms = self.floor.next_deadline_ms().min(self.backends.next_ms());
-        peers_ms.min(self.proofs.next_ms()).min(self.tidy.due_ms)
+        peers_ms.min(self.proofs.next_ms()).min(self.tidy.due_ms).min(self.events_due_ms())
     }
 
     fn client_is_due(&mut self, key: ClientKey, due: Due) {
@@ -42,6 +47,8 @@ impl Hub {
                 let id = self.client_id(key).expect("a client that is due is here");
                 self.refuse(id, Rule::Timeout);
             }
+            // It may have said more than it is listened to.
+            Due::Ping | Due::Dead if self.awaits(key).is_some() => self.floor.excuse(key, self.now),
             Due::Ping => self.floor.ping(key, self.now),
             // Handing out the pending round may close it.
             Due::Expired => {

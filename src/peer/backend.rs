@@ -8,6 +8,7 @@ use crate::config::Timeouts;
 use crate::peer::client::ClientId;
 use crate::peer::exchange::Exchange;
 use crate::peer::replies::Replies;
+use crate::peer::worker::{Format, Worker};
 use crate::wire::frame::Kind;
 use crate::wire::frame::utf8::Validator;
 
@@ -72,6 +73,8 @@ pub(crate) struct Backend {
     pub(crate) counted_bytes: usize,
     pub(crate) state: State,
     pub(crate) lock: Option<Lock>,
+    /// What it is as a worker, while it is told events.
+    pub(crate) worker: Option<Box<Worker>>,
     /// When it last gave a sign of life: bytes sent, or replies taken.
     pub(crate) heard: Tick,
     /// When it was asked for a sign of life, while none came since.
@@ -93,6 +96,8 @@ pub(crate) enum Due {
     Dead,
     /// Silent while it holds a lock.
     Lock,
+    /// It takes none of the events that wait for it, or confirms none.
+    Stuck,
 }
 
 /// A place waits no longer than this for its answer: twice the longest that browsers or other nodes are given.
@@ -110,6 +115,7 @@ impl Backend {
             counted_bytes: 0,
             state: State::Open,
             lock: None,
+            worker: None,
             heard: now,
             pinged: None,
             eof: false,
@@ -142,6 +148,17 @@ impl Backend {
         matches!(self.speech, Speech::Http(_))
     }
 
+    /// Whether so many events wait for it that it gets no more messages.
+    #[inline]
+    pub(crate) fn is_full_worker(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.full)
+    }
+
+    /// Whether it is told events in a response that does not end.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.format == Format::Lines)
+    }
+
     /// Whether it reads its replies, as far as has shown.
     #[inline]
     pub(crate) fn hears(&self) -> bool {
@@ -163,6 +180,11 @@ impl Backend {
         let silence = match self.state {
             State::Gone => return None,
             State::Lingering { until } => return Some((until.ms(), Due::Dead)),
+            // It never says a word again. A line now and then shows whether its connection still is there.
+            State::Open if self.is_stream() => {
+                let told = self.pinged.map_or(heard_ms, |since| since.ms().max(heard_ms));
+                (told + timeouts.control_ms, Due::Ping)
+            }
             // There are no pings in HTTP.
             State::Open if self.speaks_http() && self.replies.waits() => {
                 (heard_ms + WAIT_MS_MAX + timeouts.control_ms, Due::Dead)
@@ -177,7 +199,10 @@ impl Backend {
             }
             State::Ending => (heard_ms + 2 * timeouts.control_ms, Due::Dead),
         };
-        let lock_ms = heard_ms + timeouts.lock_ms;
-        Some(if self.lock.is_some() && lock_ms < silence.0 { (lock_ms, Due::Lock) } else { silence })
+        let lock = self.lock.as_ref().map(|_| (heard_ms + timeouts.lock_ms, Due::Lock));
+        let behind = self.worker.as_ref().filter(|worker| worker.full || self.replies.event_bytes() > 0);
+        let stuck = behind.map(|worker| (worker.taken.ms() + timeouts.worker_ms, Due::Stuck));
+        let others = lock.into_iter().chain(stuck);
+        Some(others.fold(silence, |nearest, due| if due.0 < nearest.0 { due } else { nearest }))
     }
 }

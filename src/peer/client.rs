@@ -19,14 +19,14 @@
 //! | 48 | outbox 32 (first range 12, cut 4, length 4, pointer to further ranges 8, padding 4), pointer to what few need 8, stalled since 4, marks of two queues, padding | `delivery::mailbox` |
 //! | 16 | state: tag, deadline or the pointer to a cut message | here |
 //! | 16 | generation, last heard, ping sent, expiry of the login, 4 each | here |
-//! | 22 | peer's address, listener | `roster` |
+//! | 26 | peer's address, listener, when it was admitted | `roster` |
 //! | 32 | token, once; `auth.token_length` bytes | `roster::index` |
 //! | 4 | next client of the same token | `roster::index` |
 //! | 6 to 12 | hash table of tokens: 4 and a control byte, 7/16 to 7/8 full | `roster::index` |
 //! | 12 | deadline: two neighbours and a tick | `clock` |
 //! | 24 | the driver's slot: transport 16, four marks | `driver` |
 //!
-//! 180 to 186 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
+//! 184 to 190 in all, and no buffer. On top come, once they were needed, 4 in each flush queue and 8 in the
 //! queue of newcomers; with a user or groups 20 for each membership and 4 more (`roster::groups`). Asserts guard the
 //! records.
 
@@ -38,7 +38,7 @@ use crate::wire::frame::Decoder;
 use core::fmt;
 
 /// Names a client. A slot is used again, the generation is not: a stale id names no client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId {
     pub(crate) key: ClientKey,
     pub(crate) generation: u32,
@@ -57,6 +57,20 @@ impl ClientId {
         Self { key: ClientKey::at(u32::MAX as usize - 1), generation: 0 }
     }
 
+    /// All of it as one number.
+    #[inline]
+    pub(crate) fn whole(self) -> u64 {
+        (self.key.index() as u64) << 32 | u64::from(self.generation)
+    }
+
+    /// Appends the text that [`Display`](fmt::Display) writes, without the formatting machinery.
+    #[inline]
+    pub(crate) fn append_to(self, out: &mut Vec<u8>) {
+        append_hexadecimal(out, self.key.index() as u32);
+        out.push(b'-');
+        append_hexadecimal(out, self.generation);
+    }
+
     /// Reads the text that [`Display`](fmt::Display) writes, and no other.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (key, generation) = text.split_once('-')?;
@@ -67,6 +81,13 @@ impl ClientId {
             u32::from_str_radix(digits, 16).ok().filter(|number| is_own && *number < u32::MAX)
         };
         Some(Self { key: ClientKey::at(number(key)? as usize), generation: number(generation)? })
+    }
+}
+
+fn append_hexadecimal(out: &mut Vec<u8>, number: u32) {
+    let digits = (32 - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(number >> (4 * digit) & 15) as usize]);
     }
 }
 
@@ -337,6 +358,9 @@ mod tests {
         for (key, generation) in [(0, 0), (0x5f, 1), (1_000_000, u32::MAX - 1)] {
             let id = ClientId { key: ClientKey::at(key), generation };
             assert_eq!(ClientId::parse(&id.to_string()), Some(id));
+            let mut text = Vec::new();
+            id.append_to(&mut text);
+            assert_eq!(String::from_utf8(text), Ok(id.to_string()));
         }
         assert_eq!(ClientId { key: ClientKey::at(95), generation: 1 }.to_string(), "5f-1");
         for other in [

@@ -4,3 +4,4 @@ pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod exchange;
 pub(crate) mod replies;
+pub(crate) mod worker;

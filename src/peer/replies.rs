@@ -4,8 +4,11 @@
 //! later commands wait behind it. Frames that carry an id of their own, and our pings, pass. Answers that are known at
 //! once, which is the ordinary case, are encoded where they are sent from: one buffer, no allocation for each.
 //!
+//! Events for a worker wait here too. They pass answers that wait, and are counted apart: a worker that is behind with
+//! its events must still be able to send commands, for it may have to before it takes the next event.
+//!
 //! It never looks into an answer. Invariants: `behind` begins with a place that waits, or is empty;
-//! `behind_bytes` is its size.
+//! `behind_bytes` is its size; events stand before all answers in `ready`, and in `events` only while answers stand there.
 
 use crate::wire::command::Reply;
 use std::collections::VecDeque;
@@ -29,6 +32,10 @@ pub(crate) struct Replies {
     behind_bytes: usize,
     /// Answers that keep no place, and what each counts for, in the order in which they were asked for.
     late: VecDeque<(Serial, usize)>,
+    /// Of the bytes in `ready` that are not out, the first so many are events.
+    ready_events: usize,
+    /// Events that came behind an answer: they are next when `ready` is out.
+    events: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -79,6 +86,24 @@ impl Replies {
         reply.append_to(&mut self.ready);
     }
 
+    /// Adds an event, which answers nothing.
+    #[inline]
+    pub(crate) fn add_event(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        if self.ready.len() - self.sent == self.ready_events {
+            let before = self.ready.len();
+            append(&mut self.ready);
+            self.ready_events += self.ready.len() - before;
+        } else {
+            append(&mut self.events);
+        }
+    }
+
+    /// Bytes of events that are not out.
+    #[inline]
+    pub(crate) fn event_bytes(&self) -> usize {
+        self.ready_events + self.events.len()
+    }
+
     /// Keeps the place of an answer that comes later.
     pub(crate) fn wait(&mut self, serial: Serial) {
         self.behind_bytes += PLACE_BYTES;
@@ -125,6 +150,7 @@ impl Replies {
     /// The peer took the first `sent` bytes of [`chunk`](Self::chunk).
     pub(crate) fn consume(&mut self, sent: usize) {
         self.sent += sent;
+        self.ready_events = self.ready_events.saturating_sub(sent);
         debug_assert!(self.sent <= self.ready.len(), "no more is sent than was queued");
         if self.sent < self.ready.len() {
             // A backend that is always a little behind never empties it. Bytes that are out are given back before
@@ -137,20 +163,23 @@ impl Replies {
         }
         self.sent = 0;
         self.ready.clear();
-        if self.ready.capacity() > BYTES_KEPT {
+        if !self.events.is_empty() {
+            self.ready = std::mem::take(&mut self.events);
+            self.ready_events = self.ready.len();
+        } else if self.ready.capacity() > BYTES_KEPT {
             self.ready = Vec::new();
         }
     }
 
     /// Memory that is held.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.ready.capacity() + self.behind_bytes
+        self.ready.capacity() + self.events.capacity() + self.behind_bytes
     }
 
-    /// Bytes that are not out, a place counted as the memory that it takes.
+    /// Bytes that are not out, those of events left out, a place counted as the memory that it takes.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.ready.len() - self.sent + self.behind_bytes
+        self.ready.len() - self.sent - self.ready_events + self.behind_bytes
     }
 }
 
@@ -236,6 +265,33 @@ mod tests {
                 && !replies.fill(1, bytes(&Reply::Pong))
         );
         assert_eq!(sent(&mut replies), b"0P");
+    }
+
+    #[test]
+    fn events_pass_what_waits_and_do_not_count_as_answers() {
+        let mut replies = Replies::default();
+        let event = |replies: &mut Replies, text: &str| {
+            replies.add_event(|out| out.extend_from_slice(text.as_bytes()));
+        };
+        event(&mut replies, "1");
+        event(&mut replies, "2");
+        replies.wait(1);
+        replies.tell(&Reply::Ping);
+        event(&mut replies, "3");
+        replies.push(&Reply::Pong);
+        assert_eq!((replies.chunk(), replies.event_bytes()), (&b"120p"[..], 3));
+        assert_eq!(replies.bytes(), 2 + 2 + 2 * PLACE_BYTES, "a ping, and an answer behind the place of one");
+        replies.consume(1);
+        assert_eq!((replies.chunk(), replies.event_bytes()), (&b"20p"[..], 2));
+        replies.consume(2);
+        event(&mut replies, "4");
+        assert_eq!((replies.chunk(), replies.event_bytes()), (&b"p"[..], 2));
+        replies.consume(1);
+        event(&mut replies, "5");
+        assert_eq!((replies.chunk(), replies.event_bytes()), (&b"345"[..], 3));
+        replies.fill(1, b"0a".to_vec());
+        assert_eq!(sent(&mut replies), b"3450a0P");
+        assert_eq!((replies.bytes(), replies.event_bytes()), (0, 0));
     }
 
     proptest! {

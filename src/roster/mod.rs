@@ -98,6 +98,8 @@ pub(crate) enum Heard {
 pub(crate) struct Roster {
     clients: Slab<Client>,
     cold: Vec<Cold>,
+    /// When each client was admitted.
+    opened: Vec<Tick>,
     tokens: Index,
     /// Users and groups.
     names: Groups,
@@ -120,6 +122,7 @@ impl Roster {
         Self {
             clients: Slab::new(),
             cold: Vec::new(),
+            opened: Vec::new(),
             tokens: Index::new(token_length, &hasher),
             names: Groups::new(&hasher),
             wheel: Wheel::default(),
@@ -402,6 +405,19 @@ impl Roster {
         self.arm(key);
     }
 
+    /// It counts as heard, if it is open: it may have spoken, and was not read.
+    pub(crate) fn excuse(&mut self, key: ClientKey, now: Now) {
+        if let Some(client) = self.clients.get_mut(key.index()).filter(|client| client.accepts_data()) {
+            client.hear(now.tick());
+            self.arm(key);
+        }
+    }
+
+    /// For how long an open client has been so.
+    pub(crate) fn open_ms(&self, key: ClientKey, now: Now) -> u64 {
+        now.ms.saturating_sub(self.opened[key.index()].ms())
+    }
+
     /// From this moment on an open client may be stalled.
     pub(crate) fn stalled(&mut self, key: ClientKey, now: Now) {
         self.wheel.arm_by(key, now.ms + self.timeouts.stalled_ms);
@@ -417,6 +433,7 @@ impl Roster {
         let key = ClientKey::at(self.clients.insert(Client::new(self.generation, now.tick(), until)));
         if self.cold.len() <= key.index() {
             self.cold.resize(key.index() + 1, Cold::default());
+            self.opened.resize(key.index() + 1, now.tick());
         }
         let counted = if sender.is_some() { COUNTED } else { 0 };
         self.cold[key.index()] = Cold { peer, listener: listener as u16 | counted };
@@ -442,6 +459,7 @@ impl Roster {
         self.uncount(key);
         self.input_bytes -= self.clients[key.index()].input_bytes();
         self.clients[key.index()].admit(now.tick(), expires);
+        self.opened[key.index()] = now.tick();
         self.tokens.insert(key, token);
         if let Some(user) = user {
             self.names.set_user(key, user);
@@ -634,6 +652,8 @@ impl Roster {
         let keys = self.clients.capacity();
         self.cold.truncate(keys);
         self.cold.shrink_to_fit();
+        self.opened.truncate(keys);
+        self.opened.shrink_to_fit();
         self.wheel.shrink(keys);
         self.tokens.shrink(keys);
         self.names.shrink(keys);

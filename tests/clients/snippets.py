@@ -74,6 +74,8 @@ EXPECTED = {
     "o-sh": ([], '16O{"*":1,"u:44":0}'),
     "h-php": ([], f"{TOKEN} 1\n"),
     "h-sh": ([], f'72H{{"tokens":[{{"name":"{TOKEN}","connections":1}}]}}'),
+    "e-php": ([], '{"event":"subscribed","pool":"chat","kinds":["message","open"]}'),
+    "e-sh": ([], '63e{"event":"subscribed","pool":"chat","kinds":["message","open"]}'),
     "push-sh": (WHOLE, ""),
     "push-wsson": (WHOLE, ""),
     "push-php": (WHOLE, ""),

@@ -6,7 +6,8 @@
 //! over the wire.
 
 use wsson::testing::control::{
-    Addresses, Command, Error, Groups, ListRules, Place, Reply, Rules, Target, blank, decode,
+    Addresses, Command, Error, EventKind, Groups, ListRules, Place, Reply, Rules, Subscription, Target,
+    blank, decode,
 };
 use wsson::testing::frame::Kind;
 
@@ -85,8 +86,45 @@ fn write_down(command: Command<'_>) -> Heard {
         Command::Here(target, Some(cursor)) => (b'h', format!("{} {cursor}", target_text(target)).into()),
         Command::Join(groups, who) => (b'j', format!("{} {}", groups.text(), who.text()).into()),
         Command::Leave(groups, who) => (b'J', format!("{} {}", groups.text(), who.text()).into()),
+        Command::Subscribe(wish) => (b'e', wish_text(&wish).into()),
+        Command::Done(n) => (b'a', n.to_string().into()),
         Command::Refused(verb, _) => (b'?', vec![verb.row().letter.to_ascii_lowercase()]),
     }
+}
+
+fn wish_text(wish: &Subscription<'_>) -> String {
+    let kinds: Vec<&str> = wish.kinds.iter().map(EventKind::name).collect();
+    let pool = if wish.pool.is_empty() { String::new() } else { format!(" as={}", wish.pool) };
+    let (ack, watch) = (if wish.ack { " ack" } else { "" }, if wish.watch { " watch" } else { "" });
+    format!("{}{pool}{ack}{watch}", kinds.join(","))
+}
+
+/// The meaning of the payload of `e`: each kind once, in the order of the manual; the last name of a pool.
+fn wished_plainly(payload: &[u8]) -> Option<String> {
+    const KINDS: [&str; 5] = ["message", "open", "close", "online", "offline"];
+    let text = std::str::from_utf8(payload).ok()?;
+    let (kinds, options) = text.split_once(' ').map_or((text, None), |(kinds, rest)| (kinds, Some(rest)));
+    let wanted: Vec<&str> = kinds.split(',').collect();
+    wanted.iter().all(|kind| KINDS.contains(kind)).then_some(())?;
+    let mut meant = KINDS.into_iter().filter(|kind| wanted.contains(kind)).collect::<Vec<_>>().join(",");
+    let options: Vec<&str> = options.map_or(Vec::new(), |options| options.split(' ').collect());
+    let is_name = |name: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@+:/".contains(&byte);
+        (1..=32).contains(&name.len()) && name.bytes().all(fits)
+    };
+    let known =
+        |option: &&str| matches!(*option, "ack" | "watch") || option.strip_prefix("as=").is_some_and(is_name);
+    let both = options.contains(&"ack") && options.contains(&"watch");
+    (options.iter().all(known) && !both).then_some(())?;
+    if let Some(pool) = options.iter().rfind(|option| option.starts_with("as=")) {
+        meant = format!("{meant} {pool}");
+    }
+    for flag in ["ack", "watch"] {
+        if options.contains(&flag) {
+            meant = format!("{meant} {flag}");
+        }
+    }
+    Some(meant)
 }
 
 fn target_text(target: Target<'_>) -> String {
@@ -160,6 +198,26 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
             _ => false,
         };
         let addressed = b"wWxXvVkrjJoh".contains(&letter);
+        if letter == b'e' || letter == b'a' {
+            if !(1..=8).contains(&digits) || too_long {
+                return (commands, true);
+            }
+            let Some(payload) = rest.get(..length) else { return (commands, false) };
+            wire = &rest[length..];
+            let number = std::str::from_utf8(payload)
+                .ok()
+                .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let meant = match letter {
+                b'e' => wished_plainly(payload),
+                _ => number
+                    .filter(|text| text.len() <= 20)
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .map(|n| n.to_string()),
+            };
+            let Some(meant) = meant else { return (commands, true) };
+            commands.push((letter, meant.into()));
+            continue;
+        }
         let known = addressed || b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
         if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);

@@ -11,7 +11,7 @@ fn users() -> (Server, Backend) {
     (server, backend)
 }
 
-fn login(user: &str) -> Cookies {
+pub(crate) fn login(user: &str) -> Cookies {
     let (token, time) = (fresh_token(), now().to_string());
     let digest = hex(&Md5::digest(format!("{SECRET}{user}{token}{time}")));
     Cookies { token, time, digest, user: Some(user.to_owned()) }

@@ -20,6 +20,7 @@ mod auth;
 mod commands;
 mod control;
 mod crowds;
+mod events;
 mod frames;
 mod handshake;
 mod http;

@@ -337,7 +337,12 @@ pub(crate) trait Over: Read + Write + Send + std::fmt::Debug {
 
 impl Socket {
     fn set_timeouts(&self) {
-        let limit = Some(PATIENCE);
+        self.set_patience(PATIENCE);
+    }
+
+    /// How long a read or a write waits.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        let limit = Some(patience);
         let done = match self {
             Self::Tcp(stream) => stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)),
             Self::Unix(stream) => stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)),

@@ -73,6 +73,7 @@ impl Settled<'_> {
             let joined = roster.join(id.key, group, bounds);
             debug_assert!(joined.is_ok(), "there was room for the groups of the login");
         }
+        self.hub.tell_open(id);
         let open = self.hub.floor.roster.counts().open as u64;
         self.hub.stats.clients_peak = self.hub.stats.clients_peak.max(open);
         debug!("opened peer={} token={:.8}", self.hub.floor.roster.peer(id.key), identity.token);
@@ -83,6 +84,8 @@ impl Settled<'_> {
         self.log(key, how);
         self.hub.arrives_no_more(key);
         self.hub.stats.close(how.counted());
+        self.hub.tell_close(key, how.counted());
+        self.hub.release(key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail = roster.leave(key, how.then(), self.hub.now);
         match how {

@@ -150,6 +150,11 @@ impl Floor {
         }
     }
 
+    /// It is not to be judged silent: for a time it was not listened to.
+    pub(crate) fn excuse(&mut self, key: ClientKey, now: Now) {
+        self.roster.excuse(key, now);
+    }
+
     // The flush.
 
     /// The client that is closed first when memory runs out.

@@ -50,6 +50,10 @@ pub enum Verb {
     Count,
     /// `h`
     Here,
+    /// `e`
+    Subscribe,
+    /// `a`
+    Done,
 }
 
 /// The meaning of the capital of a command's letter.
@@ -86,6 +90,10 @@ pub enum Payload {
     GroupsAddresses,
     /// An address, and perhaps a space and a cursor.
     AddressCursor,
+    /// Kinds of events, and options behind spaces.
+    KindsOptions,
+    /// A number.
+    Number,
 }
 
 /// A row of the table.
@@ -129,6 +137,9 @@ const ID_ADDRESSES_MESSAGE: (Payload, &str) = (Payload::IdAddressesMessage, "id,
 const ADDRESSES_REASON: (Payload, &str) = (Payload::AddressesText, "addresses [SP reason]");
 const GROUPS_ADDRESSES: (Payload, &str) = (Payload::GroupsAddresses, "groups, SP, addresses");
 const ADDRESS_CURSOR: (Payload, &str) = (Payload::AddressCursor, "address [SP cursor]");
+
+const KINDS_OPTIONS: (Payload, &str) = (Payload::KindsOptions, "kinds [SP options]");
+const NUMBER: (Payload, &str) = (Payload::Number, "number");
 
 /// Every command there is, in the order of the manual.
 #[rustfmt::skip]
@@ -175,6 +186,10 @@ pub const LETTERS: &[Letter] = &[
         "how many connections each of the addresses names *(new)*"),
     row(b'h', Capital::Other, Verb::Here, ADDRESS_CURSOR, "H",
         "who is here: the users (or tokens) behind an address *(new)*"),
+    row(b'e', Capital::Other, Verb::Subscribe, KINDS_OPTIONS, "e",
+        "be told what clients do and say *(new)*"),
+    row(b'a', Capital::Other, Verb::Done, NUMBER, "",
+        "the events up to this one are done *(new)*"),
 ];
 
 /// The decoder's view of a letter.

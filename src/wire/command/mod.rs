@@ -8,12 +8,14 @@
 
 mod address;
 mod answer;
+mod event;
 mod letters;
 mod reply;
 
 use crate::wire::frame::Kind;
 pub use address::{AddressError, Addresses, Fault, Groups, Item, ListRules, Name, Target};
 pub use answer::{Answer, Here, Proved, Refused, Who, Written};
+pub use event::{EventKind, Kinds, Member, Number, Subscription, Telling, object};
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
 use letters::{Meaning, meaning};
 pub use reply::Reply;
@@ -62,6 +64,10 @@ pub enum Command<'b> {
     Leave(Groups<'b>, Addresses<'b>),
     /// `h`: the users, or tokens, behind an address, from a cursor on.
     Here(Target<'b>, Option<u64>),
+    /// `e`: tell me what clients do and say.
+    Subscribe(Subscription<'b>),
+    /// `a`: the events up to this number are done.
+    Done(u64),
     /// A command that is answered and can not be understood: the answer says so, and the conversation goes on.
     Refused(Verb, Unreadable),
     /// The same of a `v` whose id could be read.
@@ -91,6 +97,14 @@ pub enum Unreadable {
     Groups(AddressError),
     /// There is no space behind the groups, and so no addresses.
     NoAddresses,
+    /// Not kinds of events.
+    Kinds,
+    /// Not an option of a subscription, or two that contradict each other.
+    Option,
+    /// Not the name of a pool.
+    Pool,
+    /// Not the number of an event.
+    Number,
 }
 
 impl std::fmt::Display for Unreadable {
@@ -102,6 +116,12 @@ impl std::fmt::Display for Unreadable {
                 f.write_str("1 to 64 letters, digits, or _ - . @ + : / must stand before the addresses")
             }
             Self::NotACursor => f.write_str("this is not the cursor of an earlier answer"),
+            Self::Kinds => {
+                f.write_str("the kinds are message, open, close, online, offline, with commas between them")
+            }
+            Self::Option => f.write_str("the options are as=NAME, and ack or watch"),
+            Self::Pool => f.write_str("a pool is 1 to 32 letters, digits, or _ - . @ + : /"),
+            Self::Number => f.write_str("this is not the number of an event"),
             Self::NoMessage => f.write_str("a space and the message must stand behind the addresses"),
             Self::NotText => f.write_str("the text is not UTF-8"),
             Self::NotOneAddress => f.write_str("one address is asked for, and there are several"),
@@ -143,6 +163,12 @@ pub enum Error {
     NotABackend,
     /// Backends together hold too much, and this one most.
     Overflow,
+    /// Too many events wait for it.
+    Behind,
+    /// There are as many pools of workers as there may be.
+    TooManyPools,
+    /// It confirms an event that it was not told, or none is to be confirmed.
+    NeverTold,
 }
 
 impl Error {
@@ -162,9 +188,16 @@ impl std::fmt::Display for Error {
             Self::Unknown(letter) => write!(f, "unknown_command_{}", letter.escape_ascii()),
             Self::NotText | Self::Unreadable(Unreadable::NotText) => f.write_str("text_is_not_utf8"),
             Self::Unreadable(Unreadable::Addresses(error)) => write!(f, "bad_addresses_at_byte_{}", error.at),
+            Self::Unreadable(Unreadable::Kinds) => f.write_str("unknown_kind_of_event"),
+            Self::Unreadable(Unreadable::Option) => f.write_str("unknown_option"),
+            Self::Unreadable(Unreadable::Pool) => f.write_str("bad_name_of_a_pool"),
+            Self::Unreadable(Unreadable::Number) => f.write_str("not_the_number_of_an_event"),
             Self::Unreadable(_) => f.write_str("no_message_behind_addresses"),
             Self::NotABackend => f.write_str("not_a_backend"),
             Self::Overflow => f.write_str("overflow"),
+            Self::Behind => f.write_str("worker_too_slow"),
+            Self::TooManyPools => f.write_str("too_many_pools"),
+            Self::NeverTold => f.write_str("event_was_never_told"),
         }
     }
 }
@@ -260,6 +293,8 @@ fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>
         Verb::Ping => Command::Ping,
         Verb::Pong => Command::Pong,
         Verb::Quit => Command::Quit,
+        Verb::Subscribe => Command::Subscribe(Subscription::parse(payload).map_err(Error::Unreadable)?),
+        Verb::Done => Command::Done(event::number(payload).map_err(Error::Unreadable)?),
         Verb::Write
         | Verb::WriteAnswered
         | Verb::WriteProved
@@ -548,7 +583,7 @@ mod tests {
         for byte in 0..=255 {
             let frame = [b'4', byte, b't', b'o', b'k', b'e'];
             let expected = match byte {
-                b'w' | b'W' => continue, // this is no list of addresses
+                b'w' | b'W' | b'e' | b'a' => continue, // this is no list of addresses, no kind, no number
                 _ if letters.contains(&byte) => Ok(Some(6)),
                 byte if byte.is_ascii_alphabetic() => Err(Error::Unknown(byte)),
                 byte if byte.is_ascii_digit() => continue,

@@ -52,7 +52,14 @@ impl Reply<'_> {
 /// nothing as their payload.
 #[inline]
 fn append_frame(out: &mut Vec<u8>, letter: u8, payload: &[u8]) {
-    match payload.len() {
+    append_length(out, payload.len(), letter);
+    out.extend_from_slice(payload);
+}
+
+/// The beginning of a frame whose payload has this many bytes.
+#[inline]
+pub(super) fn append_length(out: &mut Vec<u8>, len: usize, letter: u8) {
+    match len {
         len @ 0..10 => out.extend_from_slice(&[digit(len), letter]),
         len @ 10..100 => out.extend_from_slice(&[digit(len / 10), digit(len), letter]),
         len => {
@@ -60,11 +67,10 @@ fn append_frame(out: &mut Vec<u8>, letter: u8, payload: &[u8]) {
             out.push(letter);
         }
     }
-    out.extend_from_slice(payload);
 }
 
 #[cold]
-fn append_decimal(out: &mut Vec<u8>, value: usize) {
+pub(super) fn append_decimal(out: &mut Vec<u8>, value: usize) {
     if value >= 10 {
         append_decimal(out, value / 10);
     }
