@@ -242,6 +242,11 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
     Ok(())
 }
 
+/// The same for a command of an application, which is no backend.
+pub(crate) fn answer(hub: &mut Hub, command: Command<'_>) -> Answer {
+    ask(hub, command, &mut { SHARE })
+}
+
 /// Executes a command whose answer is a JSON object, in frames and in HTTP.
 #[inline(never)]
 fn ask(hub: &mut Hub, command: Command<'_>, share: &mut usize) -> Answer {

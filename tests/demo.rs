@@ -60,7 +60,7 @@ impl Demo {
     fn cookies(page: &str) -> String {
         let set = page.lines().filter_map(|line| line.strip_prefix("Set-Cookie: "));
         let pairs: Vec<&str> = set.filter_map(|line| line.split(';').next()).collect();
-        assert_eq!(pairs.len(), 3, "{page}");
+        assert_eq!(pairs.len(), 4, "{page}");
         format!("Cookie: {}\r\n", pairs.join("; "))
     }
 
@@ -69,7 +69,7 @@ impl Demo {
         let mut stream = self.connect();
         write!(
             stream,
-            "GET / HTTP/1.1\r\n{}{cookies}Origin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /anna HTTP/1.1\r\n{}{cookies}Origin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             self.host()
         )
@@ -77,6 +77,23 @@ impl Demo {
         let mut stream = BufReader::new(stream);
         let head = read_head(&mut stream);
         (stream, head)
+    }
+
+    /// The cookies of this user, new ones.
+    fn login(&self, user: &str) -> String {
+        Self::cookies(&self.get(&format!("/{user}"), &self.host()))
+    }
+
+    /// The WebSocket of this user's page.
+    fn tab(&self, user: &str) -> BufReader<TcpStream> {
+        self.tab_of(user, &self.login(user))
+    }
+
+    fn tab_of(&self, user: &str, cookies: &str) -> BufReader<TcpStream> {
+        let (mut stream, head) = self.upgrade(cookies, &self.origin());
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(message(&mut stream).starts_with(&format!("Welcome, {user}.")));
+        stream
     }
 
     fn origin(&self) -> String {
@@ -89,9 +106,27 @@ impl Demo {
     }
 }
 
-/// The payload of a small unmasked text frame.
+/// The next message that is not the demo's own news.
 #[track_caller]
 fn message(stream: &mut impl Read) -> String {
+    loop {
+        let text = text(stream);
+        if !text.starts_with("{\"demo\":{\"here\"") {
+            return text;
+        }
+    }
+}
+
+/// Waits for the news that these are here: the name, its tabs, and those in the room.
+#[track_caller]
+fn news(stream: &mut impl Read, here: &str) {
+    let expected = format!("{{\"demo\":{{\"here\":{here}}}}}");
+    while text(stream) != expected {}
+}
+
+/// The payload of a small unmasked text frame.
+#[track_caller]
+fn text(stream: &mut impl Read) -> String {
     let mut head = [0; 2];
     stream.read_exact(&mut head).expect("a frame");
     assert_eq!(head[0], 0x81, "FIN and text");
@@ -104,13 +139,13 @@ fn message(stream: &mut impl Read) -> String {
 #[test]
 fn the_page_comes_with_its_headers_and_logs_in() {
     let demo = Demo::start(&["--port", "0"]);
-    let page = demo.get("/", &demo.host());
+    let page = demo.get("/anna", &demo.host());
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
     for field in [
         "Content-Type: text/html; charset=utf-8\r\n",
         "X-Content-Type-Options: nosniff\r\n",
         "Cache-Control: no-store\r\n",
-        "; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict\r\n",
+        "; Path=/anna; Max-Age=86400; HttpOnly; SameSite=Strict\r\n",
         &format!("connect-src 'self' ws://127.0.0.1:{};", demo.port),
         "Content-Security-Policy: default-src 'none'; ",
     ] {
@@ -124,22 +159,40 @@ fn the_page_comes_with_its_headers_and_logs_in() {
 
     // A visitor who is logged in keeps the login; a nonce is never used twice.
     let cookies = Demo::cookies(&page);
-    let again = demo.get("/", &format!("{}{cookies}", demo.host()));
+    let again = demo.get("/anna", &format!("{}{cookies}", demo.host()));
     assert!(!again.contains("Set-Cookie") && !again.contains(nonce), "{again}");
-    let forged = cookies.replace("digest=", "digest=0");
-    assert_ne!(Demo::cookies(&demo.get("/", &format!("{}{forged}", demo.host()))), cookies);
+    let forged = cookies.replace(&format!("digest_{}=", demo.port), &format!("digest_{}=0", demo.port));
+    assert_ne!(Demo::cookies(&demo.get("/anna", &format!("{}{forged}", demo.host()))), cookies);
+    // The cookies of one user are no login of another.
+    assert_ne!(Demo::cookies(&demo.get("/ben", &format!("{}{cookies}", demo.host()))), cookies);
+}
+
+#[test]
+fn a_visitor_without_a_name_is_given_one_that_is_free() {
+    let demo = Demo::start(&["--port", "0"]);
+    let name = || {
+        let answer = demo.get("/", &demo.host());
+        assert!(answer.starts_with("HTTP/1.1 302 ") && !answer.contains("Set-Cookie"), "{answer}");
+        let place = answer.split("Location: /").nth(1).and_then(|rest| rest.lines().next()).expect("a place");
+        place.to_owned()
+    };
+    assert_eq!([name(), name()], ["anna", "ben"], "two tabs are two users");
+    let _cleo = demo.tab("cleo");
+    assert_eq!([name(), name()], ["dan", "eve"]);
 }
 
 #[test]
 fn the_script_is_told_who_the_visitor_is() {
     let demo = Demo::start(&["--port", "0"]);
     let json = format!("{}Accept: application/json\r\n", demo.host());
-    let fresh = demo.get("/", &json);
+    let fresh = demo.get("/anna", &json);
     let cookies = Demo::cookies(&fresh);
-    let known = demo.get("/", &format!("{json}{cookies}"));
+    let known = demo.get("/anna", &format!("{json}{cookies}"));
     assert!(known.contains("Content-Type: application/json\r\n") && !known.contains("Set-Cookie"), "{known}");
-    let token = cookies.split("token=").nth(1).and_then(|rest| rest.split(';').next()).expect("a token");
-    let expected = format!("{{\"token\":\"{token}\",\"control\":\"{}\",", demo.control().display());
+    let name = format!("token_{}=", demo.port);
+    let token = cookies.split(&name).nth(1).and_then(|rest| rest.split(';').next()).expect("a token");
+    let expected =
+        format!("{{\"user\":\"anna\",\"token\":\"{token}\",\"control\":\"{}\",", demo.control().display());
     for answer in [&fresh, &known] {
         assert!(answer.contains(&expected), "no {expected} in {answer}");
     }
@@ -148,7 +201,19 @@ fn the_script_is_told_who_the_visitor_is() {
 #[test]
 fn nothing_else_is_served() {
     let demo = Demo::start(&["--port", "0"]);
-    assert!(demo.get("/etc/passwd", &demo.host()).starts_with("HTTP/1.1 404 "));
+    for path in [
+        "/etc/passwd",
+        "/favicon.ico",
+        "/a%20b",
+        "/an%6Ea",
+        "/anna/",
+        "/anna?a",
+        "/an&na",
+        "/a_name_of_21_letters_",
+    ] {
+        let answer = demo.get(path, &demo.host());
+        assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("Set-Cookie"), "{path}: {answer}");
+    }
     let foreign = format!("Host: evil.example:{}\r\n", demo.port);
     let answer = demo.get("/", &foreign);
     assert!(answer.starts_with("HTTP/1.1 421 ") && !answer.contains("Set-Cookie"), "{answer}");
@@ -157,11 +222,7 @@ fn nothing_else_is_served() {
 #[test]
 fn a_push_arrives_in_the_visitors_browser() {
     let mut demo = Demo::start(&["--port", "0"]);
-    let page = demo.get("/", &demo.host());
-    let cookies = Demo::cookies(&page);
-    let (mut visitor, head) = demo.upgrade(&cookies, &demo.origin());
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert!(message(&mut visitor).starts_with("Welcome"));
+    let mut visitor = demo.tab("anna");
 
     let mut backend = UnixStream::connect(demo.control()).expect("the control socket is there");
     backend.write_all("6bHellö\n".as_bytes()).expect("it reads");
@@ -175,7 +236,7 @@ fn a_push_arrives_in_the_visitors_browser() {
     let line = announced.lines().last().expect("the command");
     let sent = Command::new("sh").args(["-c", line]).status().expect("a shell");
     assert!(sent.success(), "{line}");
-    assert_eq!(message(&mut visitor), "Hello, you");
+    assert_eq!(message(&mut visitor), "Hello, anna");
 }
 
 /// A binary message of a page, masked with zeros.
@@ -185,43 +246,70 @@ fn say(stream: &mut BufReader<TcpStream>, data: &[u8]) {
     stream.get_mut().write_all(&frame).expect("it reads");
 }
 
-/// The page's button: to all, or to the visitor's own tabs, never to another visitor's; anything else is nothing.
+/// The page's button: the frames that the page shows, and nothing else.
 #[test]
-fn a_page_sends_to_everybody_or_to_its_own_tabs() {
+fn a_page_does_what_it_shows() {
     let demo = Demo::start(&["--port", "0"]);
-    let own = Demo::cookies(&demo.get("/", &demo.host()));
-    let other = Demo::cookies(&demo.get("/", &demo.host()));
-    let mut tabs = [&own, &own, &other].map(|cookies| demo.upgrade(cookies, &demo.origin()).0);
+    let login = demo.login("anna");
+    let mut tabs = [demo.tab_of("anna", &login), demo.tab_of("anna", &login), demo.tab("ben")];
     for tab in &mut tabs {
-        assert!(message(tab).starts_with("Welcome"));
+        news(tab, r#"[["anna",2,0],["ben",1,0]]"#);
     }
-    for nothing in [&b""[..], b"b", b"b\xff", b"xHello", b"5bHello"] {
+    let malformed: [&[u8]; 8] = [b"", b"b", b"1b\xff", b"3x* H", b"0t", b"0q", b"6bHello", b"1bH1bH"];
+    for nothing in malformed {
         say(&mut tabs[0], nothing);
     }
-    say(&mut tabs[0], "dwörld".as_bytes());
-    say(&mut tabs[0], b"beverybody");
+    say(&mut tabs[0], "13wu:anna w\u{f6}rld".as_bytes());
+    say(&mut tabs[0], b"9beverybody");
     for tab in &mut tabs[..2] {
-        assert_eq!(message(tab), "wörld");
+        assert_eq!(message(tab), "w\u{f6}rld");
     }
     for tab in &mut tabs {
         assert_eq!(message(tab), "everybody");
     }
-    say(&mut tabs[2], b"B\xff");
-    let mut binary = [0; 3];
-    tabs[1].read_exact(&mut binary).expect("a frame");
-    assert_eq!(binary, [0x82, 1, 0xff]);
+
+    say(&mut tabs[0], b"10jroom u:ben");
+    assert_eq!(message(&mut tabs[0]), r#"{"demo":{"answer":"{\"connections\":1}"}}"#);
+    for tab in &mut tabs {
+        news(tab, r#"[["anna",2,0],["ben",1,1]]"#);
+    }
+    say(&mut tabs[0], b"12wg:room hello");
+    assert_eq!(message(&mut tabs[2]), "hello");
+    say(&mut tabs[0], b"6hg:room");
+    assert_eq!(
+        message(&mut tabs[0]),
+        r#"{"demo":{"answer":"{\"users\":[{\"name\":\"ben\",\"connections\":1}]}"}}"#
+    );
+    say(&mut tabs[0], b"10Jroom u:ben");
+    news(&mut tabs[2], r#"[["anna",2,0],["ben",1,0]]"#);
+
+    say(&mut tabs[2], b"14ku:anna see you");
+    assert_eq!(message(&mut tabs[2]), r#"{"demo":{"answer":"{\"connections\":2}"}}"#);
+    news(&mut tabs[2], r#"[["ben",1,0]]"#);
+    news(&mut tabs[1], r#"[["anna",2,0],["ben",1,0]]"#);
+    let mut close = [0; 11];
+    tabs[1].read_exact(&mut close).expect("a close frame");
+    assert_eq!((&close[..4], &close[4..]), (&[0x88, 9, 0x0f, 0xa1][..], &b"see you"[..]), "4001");
+}
+
+/// A tab that comes between two looks at who is here is told all the same.
+#[test]
+fn a_page_is_told_who_is_here_as_soon_as_it_comes() {
+    let demo = Demo::start(&["--port", "0"]);
+    let mut tab = demo.tab("anna");
+    assert_eq!(text(&mut tab), r#"{"demo":{"here":[["anna",1,0]]}}"#);
 }
 
 #[test]
 fn another_origin_and_forged_cookies_are_refused() {
     let demo = Demo::start(&["--port", "0"]);
-    let cookies = Demo::cookies(&demo.get("/", &demo.host()));
+    let cookies = demo.login("anna");
     let port = demo.port;
     for origin in ["http://example.com", "http://127.0.0.1", &format!("https://127.0.0.1:{port}"), "null"] {
         let (_, head) = demo.upgrade(&cookies, origin);
         assert!(head.starts_with("HTTP/1.1 403 "), "{origin}: {head}");
     }
-    let forged = cookies.replace("digest=", "digest=0");
+    let forged = cookies.replace(&format!("digest_{port}="), &format!("digest_{port}=0"));
     assert!(demo.upgrade(&forged, &demo.origin()).1.starts_with("HTTP/1.1 403 "));
     let localhost = demo.origin().replace("127.0.0.1", "localhost");
     assert!(demo.upgrade(&cookies, &localhost).1.starts_with("HTTP/1.1 101 "));
@@ -231,13 +319,17 @@ fn another_origin_and_forged_cookies_are_refused() {
 fn a_signal_ends_it_without_a_trace() {
     for signal in ["TERM", "INT", "HUP"] {
         let mut demo = Demo::start(&["--port", "0"]);
-        let cookies = Demo::cookies(&demo.get("/", &demo.host()));
-        let (mut visitor, _) = demo.upgrade(&cookies, &demo.origin());
-        message(&mut visitor);
+        let mut visitor = demo.tab("anna");
+        assert_eq!(text(&mut visitor), r#"{"demo":{"here":[["anna",1,0]]}}"#);
         assert_eq!(demo.folder.count(), 1);
         demo.process.signal(signal);
         let mut close = [0; 4];
         visitor.read_exact(&mut close).expect("a close frame");
+        while close[0] == 0x81 {
+            let mut rest = vec![0; usize::from(close[1]) - 2];
+            visitor.read_exact(&mut rest).expect("the news");
+            visitor.read_exact(&mut close).expect("a close frame");
+        }
         assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1001));
         drop(visitor);
         assert_eq!(demo.process.code(), Some(0), "{signal}");
@@ -261,6 +353,6 @@ fn an_occupied_port_is_told() {
     let usual = TcpListener::bind("127.0.0.1:8099");
     let demo = Demo::start(&[]);
     assert!(demo.introduction.starts_with("Port 8099 is occupied"), "{}", demo.introduction);
-    assert!(demo.port != 8099 && demo.get("/", &demo.host()).contains("200 OK"));
+    assert!(demo.port != 8099 && demo.get("/anna", &demo.host()).contains("200 OK"));
     drop(usual);
 }

@@ -7,18 +7,24 @@
 
 use super::args::Args;
 use super::{Exit, Failure, Outcome, cookie};
-use crate::auth::{self, Secret};
+use crate::auth::{self, IdentityKind, Secret};
 use crate::config::Settings;
+use crate::dispatch;
 use crate::net::BindError;
+use crate::roster::{Address, items};
 use crate::server::StartError;
+use crate::wire::command::{self, Command};
 use crate::wire::frame::Kind;
 use crate::wire::json;
 use crate::{ClientId, Handler, Hub, Request, Server, Signal, Wake};
+use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const PAGE: &str = include_str!("demo.html");
 /// The port when none is asked for; a free one when it is taken.
@@ -27,6 +33,14 @@ const PORT: u16 = 8099;
 const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
 /// Ctrl-C should feel immediate; browsers answer a close frame in a few milliseconds.
 const DRAIN_MS: u64 = 1_000;
+/// Users that visitors are by themselves, one after the other; the page lets them choose another name.
+const NAMES: [&str; 8] = ["anna", "ben", "cleo", "dan", "eve", "finn", "gus", "hana"];
+/// Longest name of a user: it stands in a path, and in every line of the page.
+const NAME_CHARS_MAX: usize = 20;
+/// The one group that the page shows.
+const ROOM: &str = "room";
+/// How soon every page shows that somebody came or left.
+const NEWS: Duration = Duration::from_millis(200);
 /// Characters of the secret and of nonces, hexadecimal: 128 bits.
 const RANDOM_CHARS: usize = 32;
 
@@ -35,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut settings = settings(&folder)?;
     let mut server = bind(args, &mut settings)?;
     server.handle_signals().map_err(|error| Failure::io("cannot take over the signals", &error))?;
+    server.set_tick(NEWS);
     server.handler_mut().introduce();
     serve(&mut server).map_err(|error| Failure::io("cannot wait for events", &error))
 }
@@ -50,9 +65,31 @@ fn serve(server: &mut Server<Demo>) -> io::Result<Exit> {
                 }
                 server.drain();
             }
-            Wake::Signal(_) | Wake::Tick => {}
+            Wake::Signal(_) => {}
+            Wake::Tick => tell_news(server),
         }
     }
+}
+
+/// Whoever came, left, joined: all pages show it, whichever way it happened.
+fn tell_news(server: &mut Server<Demo>) {
+    let here = who_is_here(server.hub());
+    if here != server.handler_mut().here {
+        server.hub().send_broadcast(Kind::Text, here.as_bytes());
+        server.handler_mut().here = here;
+    }
+}
+
+/// The users with their connections, and how many of these are in the room, as the page's script reads it.
+fn who_is_here(hub: &Hub) -> String {
+    let in_room: HashMap<String, usize> = hub.here(Address::Group(ROOM), None).names.into_iter().collect();
+    let mut users = hub.here(Address::All, None).names;
+    users.sort();
+    let rows = users.into_iter().map(|(name, tabs)| {
+        let in_room = in_room.get(&name).copied().unwrap_or_default();
+        json!([name, tabs, in_room])
+    });
+    json!({ "demo": { "here": rows.collect::<Vec<Value>>() } }).to_string()
 }
 
 fn settings(folder: &Folder) -> Result<Settings, Failure> {
@@ -61,6 +98,7 @@ fn settings(folder: &Folder) -> Result<Settings, Failure> {
         Failure::new(Exit::Failed, "the temporary folder's name is not UTF-8").or("TMPDIR=/tmp wsson demo")
     })?;
     let mut settings = Settings { control: format!("unix://{control}"), pid: None, ..Settings::default() };
+    settings.auth.identity = IdentityKind::User;
     settings.auth.secrets = vec![Secret::new(cookie::random_token(RANDOM_CHARS)?)];
     settings.timeouts.drain_ms = DRAIN_MS;
     Ok(settings)
@@ -82,6 +120,13 @@ fn bind(args: &Args, settings: &mut Settings) -> Result<Server<Demo>, Failure> {
     let port = port.expect("a TCP listener's address ends with its port");
     // The origins are known only now: the kernel may have chosen the port.
     settings.origins = HOSTS.map(|host| origin(host, port)).into();
+    // Cookies know no ports: those of another demo, or of the tour, are not ours.
+    let names = &mut settings.auth;
+    for name in
+        [&mut names.cookie_user, &mut names.cookie_token, &mut names.cookie_time, &mut names.cookie_digest]
+    {
+        *name = format!("{name}_{port}");
+    }
     server.apply(settings);
     server.handler_mut().take(settings, occupied);
     Ok(server)
@@ -145,8 +190,12 @@ struct Demo {
     /// How this program is called in a shell.
     program: String,
     occupied: bool,
-    /// The token of the visitor that was announced last.
+    /// The user that was announced last.
     announced: String,
+    /// Users that were given a name so far.
+    given: usize,
+    /// Who is here, as all pages show it.
+    here: String,
 }
 
 impl Demo {
@@ -169,7 +218,7 @@ impl Demo {
         let _ = writeln!(
             text,
             "The demo is at  {}/\n\n\
-             Open it in a browser, in two tabs if you like. Then send all of them a message, from another terminal:\n\n  \
+             Open it in a browser, in two tabs: they are two users. Send both a message, from another terminal:\n\n  \
              printf 5bHello | nc -NU {}\n  \
              {program} send --control {} --all 'Hello again'\n\n\
              (nc is the OpenBSD version: on Debian the package netcat-openbsd.)\n\n\
@@ -184,31 +233,44 @@ impl Demo {
         print(&text);
     }
 
-    /// Prints the command that reaches a visitor. The visitor's tabs have the same token and are announced once.
-    fn announce(&mut self, token: &str) {
-        if token == self.announced {
+    /// Prints the command that reaches a user. A user's tabs come one after the other, and are announced once.
+    fn announce(&mut self, user: &str) {
+        if user == self.announced {
             return;
         }
-        token.clone_into(&mut self.announced);
+        user.clone_into(&mut self.announced);
         print(&format!(
-            "\nA visitor logged in. To send to this browser only:\n\n  {} send --control {} --token {token} --confirm 'Hello, you'\n",
+            "\n{user} logged in. To send to this user only:\n\n  {} send --control {} --user {user} 'Hello, {user}'\n",
             self.program,
             cookie::shell_word(&self.settings.control),
         ));
     }
 
-    /// The page, or, for its script, the visitor's token and the command that reaches it. Either logs the visitor in.
-    fn answer(&self, hub: &Hub, request: &Request<'_>) -> Result<Vec<u8>, Failure> {
+    /// The next name that no user here has.
+    fn free_name(&mut self, hub: &Hub) -> String {
+        let mut numbers = self.given..;
+        let name = |number: usize| match NAMES.get(number % (2 * NAMES.len())) {
+            Some(name) => (*name).to_owned(),
+            None => format!("guest-{number}"),
+        };
+        let is_free = |number: &usize| hub.online(Address::User(&name(*number))) == 0;
+        let number = numbers.find(is_free).expect("there are more numbers than connections");
+        self.given = number + 1;
+        name(number)
+    }
+
+    /// The page of a user, or, for its script, the parts of the commands that it shows. Either logs the user in.
+    fn answer(&self, hub: &Hub, request: &Request<'_>, user: &str) -> Result<Vec<u8>, Failure> {
         let mut fields = String::from(
             "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCache-Control: no-store\r\n",
         );
         let token = match hub.verify_cookies(request) {
-            Ok(identity) => identity.token.into_owned(),
-            Err(_) => self.log_in(hub, &mut fields)?,
+            Ok(identity) if identity.user.as_deref() == Some(user) => identity.token.into_owned(),
+            _ => self.log_in(hub, user, &mut fields)?,
         };
         if request.header("accept") == Some(b"application/json") {
             fields += "Content-Type: application/json\r\n";
-            return Ok(response("200 OK", &fields, &self.details(&token)));
+            return Ok(response("200 OK", &fields, &self.details(user, &token)));
         }
         let nonce = cookie::random_token(RANDOM_CHARS)?;
         let policy = policy(&nonce, request.host());
@@ -217,22 +279,23 @@ impl Demo {
         Ok(response("200 OK", &fields, &PAGE.replace("@NONCE@", &nonce)))
     }
 
-    /// Issues cookies for a new token.
-    fn log_in(&self, hub: &Hub, fields: &mut String) -> Result<String, Failure> {
+    /// Issues cookies for a new token. They are for the path of this user, so that a browser can be several.
+    fn log_in(&self, hub: &Hub, user: &str, fields: &mut String) -> Result<String, Failure> {
         let rules = &self.settings.auth;
         let token = cookie::random_token(rules.token_length)?;
-        for (name, value) in auth::issue(rules, &token, "", hub.now().unix_s) {
+        for (name, value) in auth::issue(rules, &token, user, hub.now().unix_s) {
             let _ = write!(
                 fields,
-                "Set-Cookie: {name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict\r\n",
+                "Set-Cookie: {name}={value}; Path=/{user}; Max-Age={}; HttpOnly; SameSite=Strict\r\n",
                 rules.lifetime_s
             );
         }
         Ok(token)
     }
 
-    fn details(&self, token: &str) -> String {
-        let members = [("token", token), ("control", self.control_path()), ("program", &self.program)];
+    fn details(&self, user: &str, token: &str) -> String {
+        let members =
+            [("user", user), ("token", token), ("control", self.control_path()), ("program", &self.program)];
         json::text(&json::Object(&members)) + "\n"
     }
 
@@ -249,39 +312,68 @@ impl Handler for Demo {
         if !self.is_own_host(request.host()) {
             return Some(response("421 Misdirected Request", TEXT, "The demo does not go by this name.\n"));
         }
-        match request.target() {
-            "/" => Some(self.answer(hub, request).unwrap_or_else(|failure| {
-                response("500 Internal Server Error", TEXT, &format!("{}\n", failure.text))
-            })),
-            _ => Some(response("404 Not Found", TEXT, "The demo has one page, at /.\n")),
-        }
+        let answer = match request.target() {
+            "/" => {
+                let field = format!("Location: /{}\r\nCache-Control: no-store\r\n", self.free_name(hub));
+                return Some(response("302 Found", &field, ""));
+            }
+            path => match user_of(path) {
+                Some(user) => self.answer(hub, request, user),
+                None => {
+                    return Some(response(
+                        "404 Not Found",
+                        TEXT,
+                        "The demo has a page for each user, such as /anna.\n",
+                    ));
+                }
+            },
+        };
+        Some(answer.unwrap_or_else(|failure| {
+            response("500 Internal Server Error", TEXT, &format!("{}\n", failure.text))
+        }))
     }
 
     fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {
-        hub.send_direct(id, Kind::Text, b"Welcome. You are logged in, and this message was pushed to you.");
-        let token = hub.token(id).unwrap_or_default().to_owned();
-        self.announce(&token);
+        let user = hub.user(id).unwrap_or_default().to_owned();
+        let welcome = format!("Welcome, {user}. You are logged in, and this message was pushed to you.");
+        hub.send_direct(id, Kind::Text, welcome.as_bytes());
+        hub.send_direct(id, Kind::Text, who_is_here(hub).as_bytes());
+        self.announce(&user);
     }
 
-    /// The body that the page's button sends: the letter of a command and the message. A direct one goes to the
-    /// visitor, in all tabs, so no visitor can reach another one by it.
-    fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {
-        let Some((letter, message)) = data.split_first() else { return };
-        let kind = if letter.is_ascii_lowercase() { Kind::Text } else { Kind::Binary };
-        if message.is_empty() || kind == Kind::Text && std::str::from_utf8(message).is_err() {
+    /// The frame of a backend that the page's button sends, and its answer. Only those that the page shows.
+    fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, frame: &[u8]) {
+        let Ok(Some((used, command))) = command::decode(frame, hub.control_rules()) else { return };
+        if used < frame.len() {
             return;
         }
-        match letter.to_ascii_lowercase() {
-            b'b' => {
+        match command {
+            Command::Broadcast(kind, message) if command::is_sendable(kind, message) => {
                 hub.send_broadcast(kind, message);
             }
-            b'd' => {
-                let token = hub.token(id).unwrap_or_default().to_owned();
-                hub.send_to_token(token.as_bytes(), kind, message);
+            Command::Join(..)
+            | Command::Leave(..)
+            | Command::Kick(..)
+            | Command::Here(..)
+            | Command::Refused(..) => {
+                let answer = dispatch::answer(hub, command);
+                let text = String::from_utf8_lossy(&answer.json()).into_owned();
+                let answer = json!({ "demo": { "answer": text } }).to_string();
+                hub.send_direct(id, Kind::Text, answer.as_bytes());
+            }
+            Command::Write(kind, to, message) if !message.is_empty() => {
+                hub.write(items(&to), kind, message);
             }
             _ => {}
         }
     }
+}
+
+/// The user whose page a path is.
+fn user_of(path: &str) -> Option<&str> {
+    let user = path.strip_prefix('/')?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    (matches!(user.len(), 1..=NAME_CHARS_MAX) && user.bytes().all(fits)).then_some(user)
 }
 
 /// Nothing but the page's own style and script, and the WebSocket of the host that served it. `'self'` alone does not

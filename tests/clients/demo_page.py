@@ -1,7 +1,7 @@
 """The page of `wsson demo` in headless Chromium, driven over the DevTools protocol.
 
-Visits it with two tabs, reads what arrives, runs every command that it shows, restarts the demo under it, and looks for
-violations of the Content-Security-Policy. Prints `ok NAME` or `not ok NAME: why` as every client test does.
+Visits it as two users, one of them in two tabs: reads what arrives, runs every command that it shows (messages, the room,
+who is here, a kick), restarts the demo under it, and looks for violations of the Content-Security-Policy. Prints `ok NAME` or `not ok NAME: why` as every client test does.
 SHOTS=FOLDER keeps screenshots of it there.
 """
 import base64
@@ -120,12 +120,21 @@ class Tab:
         """The newest first."""
         return self.run("Array.from(document.querySelectorAll('#log span'), entry => entry.textContent)")
 
+    def here(self):
+        """Names with what the page says of them."""
+        return self.run("Object.fromEntries(Array.from(document.querySelectorAll('#here li'), li => [li.querySelector('b').textContent, li.querySelector('.soft').textContent]))")
+
+    def shows(self, **names):
+        return wait(f"it shows {names}, not {self.here()}", lambda: self.here() == names)
+
     def arrives(self, text):
         return wait(f"arrives: {text}", lambda: text in self.messages())
 
-    def choose(self, to="all", kind="text", message=None):
-        for name, value in (("to", to), ("kind", kind)):
+    def choose(self, to="*", kind="text", message=None, do="send"):
+        for name, value in (("do", do), ("kind", kind)):
             self.run(f"document.querySelector('input[name={name}][value={value}]').click()")
+        self.run(f"{{ const to = document.getElementById('to'); to.value = {json.dumps(to)}; to.dispatchEvent(new Event('input', {{bubbles: true}})) }}")
+        check(f"demo page: {to} can be chosen", self.run("document.getElementById('to').value"), to)
         if message is not None:
             field = "const field = document.getElementById('message');"
             event = "field.dispatchEvent(new Event('input', {bubbles: true}))"
@@ -170,45 +179,106 @@ def wait(what, condition):
 RUNNERS = {
     "shell": ["sh", "-c"],
     "wsson": ["sh", "-c"],
+    "curl": ["sh", "-c"],
     "php": ["php", "-r"],
     "python": [sys.executable, "-c"],
     "node": ["node", "-e"],
 }
 
 
-def run_shown(tabs, to, kind, message):
-    """Runs each command as the first tab shows it; each tells itself from the others by the message."""
-    for language, runner in RUNNERS.items():
+def run_shown(tab, language):
+    """Runs a command as the tab shows it; None when it failed, else what it printed."""
+    command = tab.text(f"#{language}")
+    done = subprocess.run([*RUNNERS[language], command], capture_output=True, timeout=PATIENCE_S)
+    if done.returncode:
+        return not_ok(f"demo page: {language}", f"{command} ended with {done.returncode}: {done.stderr.decode()}")
+    return done.stdout.decode()
+
+
+def messages(tabs, others, to, kind, message):
+    """Each command reaches these tabs and none of the others; each tells itself from the rest by the message."""
+    for language in RUNNERS:
         marked = f"{language} to {to}, {kind}: {message}"
         tabs[0].choose(to, kind, marked)
-        command = tabs[0].text(f"#{language}")
-        done = subprocess.run([*runner, command], capture_output=True, timeout=PATIENCE_S)
-        name = f"demo page: {language} sends {kind} to {to}"
-        if done.returncode:
-            not_ok(name, f"{command} ended with {done.returncode}: {done.stderr.decode()}")
+        if run_shown(tabs[0], language) is None:
             continue
         data = marked.encode()
         expected = marked if kind == "text" else f"{len(data)} bytes: {data[:256].hex(' ')}"
         if all(tab.arrives(expected) for tab in tabs):
-            ok(name)
+            ok(f"demo page: {language} sends {kind} to {to}")
+        for tab in others:
+            check(f"demo page: {language} sends {kind} to {to} only", expected in tab.messages(), False)
 
 
-def button(tabs):
-    """The button and the Enter key send, to all and to this browser, as text and as binary."""
-    for to in ("all", "me"):
+def button(tabs, other):
+    """The button and the Enter key send, to all, to this user and to another one, as text and as binary."""
+    for to, reached in (("*", [*tabs, other]), ("u:anna", tabs), ("*,-u:anna", [other])):
         for kind in ("text", "binary"):
             marked = f"by hand to {to}, {kind}"
             tabs[0].choose(to, kind, marked)
             tabs[0].run("document.getElementById('submit').click()")
             expected = marked if kind == "text" else f"{len(marked)} bytes: {marked.encode().hex(' ')}"
-            if all(tab.arrives(expected) for tab in tabs):
+            if all(tab.arrives(expected) for tab in reached):
                 ok(f"demo page: the button sends {kind} to {to}")
-    tabs[0].choose("all", "text", "by Enter")
+    tabs[0].choose("*", "text", "by Enter")
     tabs[0].front()
     tabs[0].run("document.getElementById('message').focus()")
     tabs[0].press_enter()
     if all(tab.arrives("by Enter") for tab in tabs):
         ok("demo page: Enter sends")
+
+
+def press(tab, name, action):
+    tab.run(f"Array.from(document.querySelectorAll('#here li')).find(li => li.querySelector('b').textContent === {json.dumps(name)})"
+            f".querySelector('button[data-action={action}]').click()")
+
+
+def room(anna, second, ben):
+    """Joining, who is in it, a message to it, and leaving: by each command, and by the buttons."""
+    for language in RUNNERS:
+        anna.choose("u:ben", do="join")
+        said = run_shown(anna, language)
+        check(f"demo page: {language} is told that one joined", "1" in (said or ""), True)
+        for tab in (anna, second, ben):
+            tab.shows(anna="you, 2 tabs" if tab is not ben else "2 tabs", ben="you, 1 tab, in the room" if tab is ben else "1 tab, in the room")
+        anna.choose("g:room", do="here")
+        said = run_shown(anna, language) or ""
+        check(f"demo page: {language} is told who is in the room", "ben" in said and "anna" not in said, True)
+        anna.choose("u:ben", do="leave")
+        run_shown(anna, language)
+        ben.shows(anna="2 tabs", ben="you, 1 tab")
+        ok(f"demo page: {language} joins and leaves the room")
+    press(anna, "anna", "join")
+    ben.shows(anna="2 tabs, in the room", ben="you, 1 tab")
+    check("demo page: a button shows its frame", anna.text("#frame"), "11jroom u:anna")
+    anna.arrives('{"connections":2}')
+    messages([anna, second], [ben], "g:room", "text", NASTY)
+    press(ben, "anna", "leave")
+    ben.shows(anna="2 tabs", ben="you, 1 tab")
+    anna.choose("*", do="here")
+    anna.run("document.getElementById('submit').click()")
+    wait("the answer tells who is here", lambda: any('"ben"' in text and '"anna"' in text for text in anna.messages()))
+    check("demo page: a list is no question for who is here", anna.run("document.querySelector('#to option:nth-child(2)').disabled"), True)
+
+
+def kicks(anna, second, ben):
+    """A page that is kicked stays away until its visitor wants to come back."""
+    for language in [*RUNNERS, "button"]:
+        anna.choose("u:ben", do="kick", message="it's you & me")
+        if language == "button":
+            press(anna, "ben", "kick")
+        else:
+            run_shown(anna, language)
+        wait(f"{language} kicks", lambda: ben.text("#state") == "Closed with 4001: it's you & me")
+        for tab in (anna, second):
+            tab.shows(anna="you, 2 tabs")
+        check("demo page: it offers to come back", ben.text("#now"), "Come back")
+        if language == "button":
+            ben.shot("kicked", 1280, 500)
+        ben.run("document.getElementById('now').click()")
+        wait("it comes back", lambda: ben.text("#state") == "Connected")
+        anna.shows(anna="you, 2 tabs", ben="1 tab")
+        ok(f"demo page: {language} kicks")
 
 
 def copying(browser, tab):
@@ -240,21 +310,29 @@ def lines(tab):
 def visit(browser, port):
     url = f"http://127.0.0.1:{port}/"
     demo = Demo(port)
-    tabs = [browser.tab(url), browser.tab(url, "dark")]
-    for tab in tabs:
+    tabs = [browser.tab(url)]
+    wait("it is somebody", lambda: tabs[0].run("location.pathname") == "/anna")
+    ben = browser.tab(url, "dark")
+    wait("the second tab is somebody else", lambda: ben.run("location.pathname") == "/ben")
+    tabs.append(browser.tab(f"{url}anna", "dark"))
+    for name, tab in zip(("anna", "ben", "anna"), (tabs[0], ben, tabs[1])):
         wait("it connects", lambda: tab.text("#state") == "Connected")
-        tab.arrives("Welcome. You are logged in, and this message was pushed to you.")
+        tab.arrives(f"Welcome, {name}. You are logged in, and this message was pushed to you.")
+        tab.shows(anna="2 tabs" if tab is ben else "you, 2 tabs", ben="you, 1 tab" if tab is ben else "1 tab")
     token = tabs[0].run("demo.token")
-    check("demo page: two tabs are one visitor", tabs[1].run("demo.token"), token)
+    check("demo page: two tabs of a user are one login", tabs[1].run("demo.token"), token)
+    check("demo page: another user is another login", ben.run("demo.token") != token, True)
     check("demo page: scripts cannot read the cookies", tabs[0].run("document.cookie"), "")
 
-    tabs[0].choose("me", "text", "wörld")
-    check("demo page: the frame counts bytes", tabs[0].text("#frame"), f"38d{token}wörld")
-    run_shown(tabs, "all", "text", NASTY)
-    run_shown(tabs, "me", "text", NASTY)
-    run_shown(tabs, "all", "binary", "bytes")
-    run_shown(tabs, "me", "binary", "bytes")
-    button(tabs)
+    tabs[0].choose("u:anna", "text", "wörld")
+    check("demo page: the frame counts bytes", tabs[0].text("#frame"), "13wu:anna wörld")
+    messages([*tabs, ben], [], "*", "text", NASTY)
+    messages(tabs, [ben], "u:anna", "text", NASTY)
+    messages([*tabs, ben], [], "*", "binary", "bytes")
+    messages(tabs, [ben], "u:anna", "binary", "bytes")
+    button(tabs, ben)
+    room(*tabs, ben)
+    kicks(*tabs, ben)
     copying(browser, tabs[0])
     lines(tabs[0])
     markup = "<img src=x onerror=document.title=1> & <b>bold</b>"
@@ -263,12 +341,21 @@ def visit(browser, port):
         check("demo page: what arrives is text", tabs[0].run("document.querySelectorAll('#log img, #log b').length"), 0)
 
     for tab in tabs:
-        tab.choose("all", "text", "Hello, wörld")
+        tab.choose("*", "text", "Hello, wörld")
+    press(tabs[0], "ben", "join")
+    tabs[1].shows(anna="you, 2 tabs", ben="1 tab, in the room")
+    tabs[1].choose("*", do="send")
     tabs[0].shot("light", 1280, 900)
     tabs[1].shot("dark", 1280, 900)
     tabs[0].shot("phone", 390, 1400)
     tabs[1].shot("phone-dark", 390, 1400)
-    check("demo page: nothing to complain about", tabs[0].complaints + tabs[1].complaints, [])
+    tabs[1].run("document.getElementById('user').value = 'Greta_7'; document.querySelector('#name button').click()")
+    wait("it is somebody else now", lambda: tabs[1].run("location.pathname") == "/Greta_7" and tabs[1].text("#state") == "Connected")
+    tabs[0].shows(anna="you, 1 tab", ben="1 tab, in the room", Greta_7="1 tab")
+    tabs[1].run("document.getElementById('user').value = '<b>'; document.querySelector('#name button').click()")
+    check("demo page: a name that is none is refused", tabs[1].run("[location.pathname, document.getElementById('user').validity.valid]"), ["/Greta_7", False])
+    complaints = tabs[0].complaints + tabs[1].complaints + ben.complaints
+    check("demo page: nothing to complain about", complaints, [])
     check("demo page: the demo ends and leaves nothing", demo.stop(), (0, []))
 
     wait("it sees the end", lambda: tabs[0].text("#state").startswith("Disconnected"))
@@ -282,7 +369,8 @@ def visit(browser, port):
     for tab in tabs:
         wait("it connects again", lambda: tab.text("#state") == "Connected")
     fresh = tabs[0].run("demo.token")
-    check("demo page: logged in again after a restart", fresh == tabs[1].run("demo.token") != token, True)
+    check("demo page: logged in again after a restart", fresh != token, True)
+    tabs[0].shows(anna="you, 1 tab", ben="1 tab", Greta_7="1 tab")
     check("demo page: it shows the new control socket", demo.control in tabs[1].text("#shell"), True)
     send(demo.control, "back again")
     if all(tab.arrives("back again") for tab in tabs):
