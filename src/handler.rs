@@ -12,6 +12,7 @@ use crate::roster::Heard;
 use crate::rule::Rule;
 use crate::wire::frame::Event;
 use crate::wire::http::{self, Request, UpgradeError};
+use crate::wire::proxy;
 
 /// An application. Every method has a default; the defaults push messages and drop the messages of clients.
 #[allow(unused_variables)]
@@ -93,10 +94,15 @@ fn arrive<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, input: &mut 
         Ok(Some(Head::InInput(end))) => handshake(hub, handler, id, input, end),
         Ok(Some(Head::Gathered(mut all, end))) => handshake(hub, handler, id, &mut all, end),
         Err(refusal) => {
-            hub.refuse(id, refusal);
+            hub.refuse(id, named(input, refusal));
             Spoke::Nothing
         }
     }
+}
+
+/// The refusal of bytes that are no request; if they are a proxy's, its administrator should know.
+fn named(bytes: &[u8], refusal: Refusal) -> Refusal {
+    if proxy::is_announced(bytes) { Rule::ProxyHeader.into() } else { refusal }
 }
 
 #[inline]
@@ -128,7 +134,7 @@ fn handshake<H: Handler>(
     let (head, frames) = bytes.split_at_mut(end);
     let verdict = match http::parse(head) {
         Ok(request) => judge(hub, handler, id, &request),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(named(head, error.into())),
     };
     conclude(hub, handler, id, verdict, frames)
 }

@@ -178,6 +178,9 @@ pub mod testing {
     pub mod key {
         pub use crate::key::*;
     }
+    pub mod proxy {
+        pub use crate::wire::proxy::*;
+    }
     pub mod rules {
         pub use crate::rule::*;
     }

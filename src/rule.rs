@@ -53,6 +53,7 @@ rules! {
     BadJwt, "bad_jwt", 403, "the JWT is not three parts of base64url, of at most 4 KiB, with a JSON object in each of the first two in which no member stands twice, or `jwt` is there twice";
     BadKey, "bad_key", 400, "the Sec-WebSocket-Key is not 24 characters of base64 that end in `==`";
     BadOrigin, "bad_origin", 400, "the Origin field holds something else than ASCII";
+    BadProxyHeader, "bad_proxy_header", 400, "a trusted proxy sent a header of the PROXY protocol that is malformed, or longer than 4 KiB";
     BadRequestLine, "bad_request_line", 400, "the first line is not that of an HTTP request";
     BadTab, "bad_tab", 403, "`tab` in the URL is not 1 to 40 letters, digits, `-` or `_`, or is there twice";
     BadTarget, "bad_target", 400, "the request names neither a path nor a URL";
@@ -83,6 +84,7 @@ rules! {
     MissingHost, "missing_host", 400, "there is no Host field";
     MissingKey, "missing_key", 400, "there is no Sec-WebSocket-Key field";
     MissingOrigin, "missing_origin", 403, "there is no Origin field, which browsers always send";
+    MissingProxyHeader, "missing_proxy_header", 400, "`proxy_protocol` is set, and a connection from one of `trusted_proxies` does not begin with a PROXY header";
     MissingTime, "missing_time", 403, "there is no cookie with the name of the time's";
     MissingToken, "missing_token", 403, "there is no cookie with the name of the token's";
     MissingUser, "missing_user", 403, "there is no cookie with the name of the user's, or no `sub` in the JWT";
@@ -94,6 +96,7 @@ rules! {
     OriginNotAllowed, "origin_not_allowed", 403, "the page's origin is no entry of `origins`";
     OtherUpgrade, "other_upgrade", 400, "the Upgrade field does not name `websocket`";
     PlainHttpOnTls, "plain_http_on_tls", 400, "plain HTTP came where TLS is spoken";
+    ProxyHeader, "proxy_header", 400, "a header of the PROXY protocol came where none is expected: `proxy_protocol` is not set, or the connection is not from one of `trusted_proxies`";
     Revoked, "revoked", 403, "the login was revoked";
     ReceivedFull, "received_full", 0, "`limits.received` bytes of heads and messages that are not complete were kept, and this connection had the longest head";
     Timeout, "timeout", 408, "the request was not complete within `timeouts.handshake`";

@@ -554,6 +554,20 @@ pub(crate) fn tcp_user_timeout_ms(socket: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 /// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
+/// As `recv(2)` with `MSG_PEEK`: the bytes stay where they are.
+pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the descriptor is open, and the kernel writes at most `buffer.len()` bytes into the buffer.
+    let len = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
 pub(crate) fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }

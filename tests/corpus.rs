@@ -26,6 +26,8 @@ mod head;
 mod http_body;
 #[path = "fuzz_bodies/jwt.rs"]
 mod jwt;
+#[path = "fuzz_bodies/proxy.rs"]
+mod proxy;
 #[path = "fuzz_bodies/query.rs"]
 mod query;
 #[path = "fuzz_bodies/server.rs"]
@@ -81,6 +83,11 @@ fn http_body() {
 #[test]
 fn jwt() {
     replay("jwt", jwt::body);
+}
+
+#[test]
+fn proxy() {
+    replay("proxy", proxy::body);
 }
 
 #[test]

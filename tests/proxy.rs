@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 /// All of 127/8 is the loopback; an address that is neither the proxy's nor wsson's own stands for a visitor.
 const VISITOR: &str = "127.0.0.77";
+const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
 
 /// A snippet of conf/ and what is needed to run it.
@@ -28,17 +29,20 @@ struct Shipped {
     path: &'static str,
     /// The lines that lead to wsson: over a Unix socket and over TCP. One of each pair is commented out.
     ways: [&'static str; 2],
+    /// Lines of wsson.toml that it needs.
+    config: &'static str,
     /// The configuration around the snippet.
     whole: fn(&Site, &str) -> String,
 }
 
-const SHIPPED: [Shipped; 8] = [
+const SHIPPED: [Shipped; 10] = [
     Shipped {
         program: "nginx",
         file: "nginx/wsson.conf",
         host: "ws1.example.com",
         path: "/",
         ways: ["server unix:/run/wsson/server.sock;", "server 127.0.0.1:8099;"],
+        config: "",
         whole: nginx,
     },
     Shipped {
@@ -47,6 +51,7 @@ const SHIPPED: [Shipped; 8] = [
         host: "www.example.com",
         path: "/ws",
         ways: ["proxy_pass http://unix:/run/wsson/server.sock;", "proxy_pass http://127.0.0.1:8099;"],
+        config: "",
         whole: nginx_site,
     },
     Shipped {
@@ -58,6 +63,7 @@ const SHIPPED: [Shipped; 8] = [
             "ProxyPass \"/\" \"unix:/run/wsson/server.sock|http://localhost/\" upgrade=websocket timeout=75",
             "ProxyPass \"/\" \"http://127.0.0.1:8099/\" upgrade=websocket timeout=75",
         ],
+        config: "",
         whole: apache,
     },
     Shipped {
@@ -69,6 +75,7 @@ const SHIPPED: [Shipped; 8] = [
             "ProxyPass \"unix:/run/wsson/server.sock|http://localhost/ws\" upgrade=websocket timeout=75",
             "ProxyPass \"http://127.0.0.1:8099/ws\" upgrade=websocket timeout=75",
         ],
+        config: "",
         whole: apache_site,
     },
     Shipped {
@@ -77,6 +84,7 @@ const SHIPPED: [Shipped; 8] = [
         host: "ws1.example.com",
         path: "/",
         ways: ["server ws1 unix@/run/wsson/server.sock check", "server ws1 127.0.0.1:8099 check"],
+        config: "",
         whole: haproxy,
     },
     Shipped {
@@ -85,6 +93,7 @@ const SHIPPED: [Shipped; 8] = [
         host: "www.example.com",
         path: "/ws",
         ways: ["server ws1 unix@/run/wsson/server.sock check", "server ws1 127.0.0.1:8099 check"],
+        config: "",
         whole: haproxy_site,
     },
     Shipped {
@@ -93,6 +102,7 @@ const SHIPPED: [Shipped; 8] = [
         host: "ws1.example.com",
         path: "/",
         ways: ["reverse_proxy unix//run/wsson/server.sock {", "reverse_proxy 127.0.0.1:8099 {"],
+        config: "",
         whole: caddy,
     },
     Shipped {
@@ -101,7 +111,26 @@ const SHIPPED: [Shipped; 8] = [
         host: "www.example.com",
         path: "/ws",
         ways: ["reverse_proxy unix//run/wsson/server.sock {", "reverse_proxy 127.0.0.1:8099 {"],
+        config: "",
         whole: caddy,
+    },
+    Shipped {
+        program: "nginx",
+        file: "nginx/wsson-stream.conf",
+        host: "ws1.example.com",
+        path: "/",
+        ways: ["proxy_pass unix:/run/wsson/server.sock;", "proxy_pass 127.0.0.1:8099;"],
+        config: "proxy_protocol = true\n",
+        whole: nginx_stream,
+    },
+    Shipped {
+        program: "haproxy",
+        file: "haproxy/wsson-tcp.cfg",
+        host: "ws1.example.com",
+        path: "/",
+        ways: ["server ws1 127.0.0.1:8443 send-proxy-v2", "server ws1 127.0.0.1:8443 send-proxy-v2"],
+        config: "proxy_protocol = true\n[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n",
+        whole: haproxy,
     },
 ];
 
@@ -140,6 +169,18 @@ fn nginx(site: &Site, snippet: &str) -> String {
     let text = changed(snippet, "listen 443 ssl", &format!("listen 127.0.0.1:{} ssl", site.port));
     let text = changed(&text, "    listen [::]:443 ssl;\n", "");
     nginx_around(site, &with_certificate(site, &text))
+}
+
+/// Debian has the module in a file of its own.
+fn nginx_stream(site: &Site, snippet: &str) -> String {
+    let text = changed(snippet, "listen 443 ssl", &format!("listen 127.0.0.1:{} ssl", site.port));
+    let text = changed(&text, "        listen [::]:443 ssl;\n", "");
+    let module = if is_file(NGINX_STREAM) { format!("load_module {NGINX_STREAM};\n") } else { String::new() };
+    let pid = site.path("pid");
+    format!(
+        "{module}daemon off;\npid {pid};\nerror_log stderr;\nevents {{}}\n{}",
+        with_certificate(site, &text)
+    )
 }
 
 fn nginx_site(site: &Site, snippet: &str) -> String {
@@ -224,6 +265,8 @@ impl Site {
     /// wsson behind the proxy of this snippet.
     fn new(shipped: Shipped, way: Way, trusted: &str) -> Option<Self> {
         let missing = [shipped.program, "curl", "openssl"].into_iter().find(|name| !is_there(name));
+        let has_stream = is_file(NGINX_STREAM) || shipped.file != "nginx/wsson-stream.conf";
+        let missing = missing.or((!has_stream).then_some("module for streams in nginx"));
         if let Some(name) = missing {
             let required = std::env::var_os("WSSON_REQUIRE_TOOLS").is_some_and(|value| value == "1");
             assert!(!required, "there is no {name}, and WSSON_REQUIRE_TOOLS wants all tests");
@@ -233,9 +276,11 @@ impl Site {
         let mut site = Self { files: rig::Site::new(), shipped, port: free_port(), proxy: None };
         // Workers of a proxy that root has started run as another user.
         fs::set_permissions(site.files.folder(), fs::Permissions::from_mode(0o755)).expect("ours");
+        site.make_certificate();
         let tcp = format!("127.0.0.1:{}", free_port());
         let server = match way {
             Way::Unix => format!("unix://{}", site.path("server.sock")),
+            Way::Tcp if site.shipped.config.contains("[tls]") => format!("tls://{tcp}"),
             Way::Tcp => format!("tcp://{tcp}"),
         };
         site.start_wsson(&server, trusted);
@@ -262,7 +307,8 @@ impl Site {
         let origin = self.origin();
         let text = format!(
             "servers = \"{server}\"\nsecret = \"proxy-tests-only-77aa\"\norigins = [\"{origin}\"]\n\
-             trusted_proxies = [\"{trusted}\"]\n[timeouts]\nclose = 0.2\n"
+             trusted_proxies = [\"{trusted}\"]\n{}[timeouts]\nclose = 0.2\n",
+            self.shipped.config
         );
         self.files.write(CONFIG, &rig::config(&text), 0o600);
         assert!(self.wsson("start").status().expect("the binary runs").success());
@@ -284,10 +330,12 @@ impl Site {
             }
         };
         assert!(text.contains(wanted), "{text}");
-        text.replace("/run/wsson/server.sock", &self.path("server.sock")).replace("127.0.0.1:8099", tcp)
+        text.replace("/run/wsson/server.sock", &self.path("server.sock"))
+            .replace("127.0.0.1:8099", tcp)
+            .replace("127.0.0.1:8443", tcp)
     }
 
-    fn start_proxy(&mut self, way: Way, tcp: &str) {
+    fn make_certificate(&self) {
         let [cert, key, both] = ["cert.pem", "key.pem", "both.pem"].map(|name| self.path(name));
         let subject = format!("/CN={}", self.shipped.host);
         let made = Command::new("openssl")
@@ -307,7 +355,9 @@ impl Site {
         assert!(made.expect("openssl runs").status.success());
         let text = [&cert, &key].map(|path| fs::read_to_string(path).expect("openssl wrote it")).concat();
         fs::write(both, text).expect("writable");
+    }
 
+    fn start_proxy(&mut self, way: Way, tcp: &str) {
         let config = self.path("proxy.conf");
         fs::write(&config, (self.shipped.whole)(self, &self.snippet(way, tcp))).expect("writable");
         let mut proxy = Command::new(self.shipped.program);
@@ -379,13 +429,17 @@ impl Drop for Site {
     }
 }
 
+fn is_file(path: &str) -> bool {
+    std::path::Path::new(path).is_file()
+}
+
 fn is_there(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
 }
 
-fn serves(shipped: Shipped, way: Way) {
-    let Some(site) = Site::new(shipped, way, "127.0.0.1") else { return };
+fn serves(shipped: Shipped, way: Way, trusted: &str) {
+    let Some(site) = Site::new(shipped, way, trusted) else { return };
     let browser = site.browser(&site.origin());
     site.eventually_open();
     let sent = site.wsson("send").args(["--all", "through the proxy"]).status();
@@ -424,8 +478,10 @@ impl Site {
 /// not the one that it claims.
 fn works(program: &str) {
     for shipped in SHIPPED.into_iter().filter(|shipped| shipped.program == program) {
-        for (way, trusted) in [(Way::Tcp, "127.0.0.1"), (Way::Unix, "unix")] {
-            serves(shipped, way);
+        let [unix, tcp] = shipped.ways;
+        let ways = [(Way::Tcp, "127.0.0.1"), (Way::Unix, "unix")];
+        for (way, trusted) in ways.into_iter().take(if unix == tcp { 1 } else { 2 }) {
+            serves(shipped, way, trusted);
             let Some(site) = Site::new(shipped, way, trusted) else { return };
             let line = site.refusal();
             assert!(line.contains(&format!("peer={VISITOR}")), "{shipped:?} {way:?}: {line}");

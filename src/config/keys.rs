@@ -298,9 +298,13 @@ section! {
                 LogTarget::Syslog => "syslog".into(),
             }),
         }, Reload;
-        /// Proxies whose `X-Forwarded-For` is believed in the log; `unix` for those that connect over a Unix socket.
+        /// Proxies whose `X-Forwarded-For` is believed in the log, and whose PROXY header with `proxy_protocol`; `unix` for
+        /// those that connect over a Unix socket.
         "trusted_proxies" => trusted_proxies: Vec<String> = Vec::new(),
             strings("an address, a block like 10.0.0.0/8, or \"unix\"", |text, _| values::network(text)), Reload;
+        /// Whether `trusted_proxies` begin each connection with a header of the PROXY protocol, version 1 or 2, as HAProxy's
+        /// `send-proxy` and load balancers of layer 4 do. It is required of them then, and refused from all others.
+        "proxy_protocol" => proxy_protocol: bool = false, Flag, Reload;
         /// Whether TCP listeners set `SO_REUSEPORT`, for several processes on one port. Each then knows its own clients
         /// only.
         "reuseport" => reuseport: bool = false, Flag, Restart;

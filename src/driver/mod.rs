@@ -597,6 +597,10 @@ fn read_failed<K: Protocol, S: Stream, H: Handler, N: Nodes>(
             key.refuse(peers, rule);
             Progress::More
         }
+        ReadError::Introduced(visitor) => {
+            key.introduce(peers, visitor);
+            Progress::More
+        }
         ReadError::Failed(rule, error) => {
             key.fail(peers, rule, &error);
             Progress::Waiting

@@ -15,6 +15,7 @@ use crate::hub::{After, Flush, Hub, Shelf};
 use crate::key::{BackendKey, ClientKey, Key, NodeKey};
 use crate::peer::backend;
 use crate::rule::Rule;
+use crate::wire::http::forwarded::PeerAddr;
 use log::debug;
 use std::io::{self, ErrorKind};
 
@@ -95,6 +96,9 @@ pub(super) trait Protocol: Key {
     fn fail<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _rule: Rule, error: &io::Error) {
         self.break_off(peers, error);
     }
+
+    /// A proxy in between has named the visitor, or only itself.
+    fn introduce<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>, _visitor: Option<PeerAddr>) {}
 
     /// A read failed for good.
     fn break_off<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, error: &io::Error);
@@ -225,6 +229,12 @@ impl Protocol for ClientKey {
     fn fail<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, rule: Rule, error: &io::Error) {
         if let Some(id) = peers.hub.client_id(self) {
             peers.hub.handshake_failed(id, rule, error);
+        }
+    }
+
+    fn introduce<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, visitor: Option<PeerAddr>) {
+        if let (Some(id), Some(visitor)) = (peers.hub.client_id(self), visitor) {
+            peers.hub.introduce(id, visitor);
         }
     }
 

@@ -16,6 +16,8 @@ pub enum ReadError {
     Refused(Rule),
     /// The peer cannot be understood, not even for an answer, and broke this rule.
     Failed(Rule, io::Error),
+    /// The proxy in between has named the visitor, or only itself; the visitor's bytes come with the next read.
+    Introduced(Option<PeerAddr>),
     /// The system's error: `WouldBlock` when nothing is there, `Interrupted` when it is to be called again. Anything
     /// else ends the connection.
     Io(io::Error),
@@ -25,6 +27,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(rule) => f.write_str(rule.name()),
+            Self::Introduced(_) => f.write_str("introduced"),
             Self::Failed(_, error) | Self::Io(error) => error.fmt(f),
         }
     }

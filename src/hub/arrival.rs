@@ -76,8 +76,7 @@ impl Hub {
     /// A connection that was accepted: it has `timeouts.handshake` to show its request. If that is one too many, a
     /// connection goes: of those that were refused the oldest, else the oldest that has had its second.
     pub(crate) fn add_client(&mut self, listener: usize, peer: PeerAddr, slots_max: usize) -> ClientId {
-        let trusted = self.rules.trusted_proxies.iter().any(|network| network.contains(peer));
-        let sender = peer.sender().filter(|_| !trusted);
+        let sender = self.sender(peer);
         let crowd = self.crowd(slots_max);
         let id = self.floor.add(listener, peer, sender, self.now);
         if let Some(sender) = sender {
@@ -87,6 +86,24 @@ impl Hub {
             self.drop_oldest(crowd, id);
         }
         id
+    }
+
+    /// A trusted proxy has said for whom it has opened the connection: one of that sender's from now on.
+    pub(crate) fn introduce(&mut self, id: ClientId, visitor: PeerAddr) {
+        if !self.is_handshaking(id) {
+            return;
+        }
+        let sender = self.sender(visitor);
+        self.floor.introduce(id.key, visitor, sender);
+        if let Some(sender) = sender {
+            self.bound_sender(sender, id);
+        }
+    }
+
+    /// Whom a connection counts for as long as it shows no login; behind a trusted proxy are many.
+    fn sender(&self, peer: PeerAddr) -> Option<u64> {
+        let trusted = self.rules.trusted_proxies.iter().any(|network| network.contains(peer));
+        peer.sender().filter(|_| !trusted)
     }
 
     fn drop_oldest(&mut self, crowd: Crowd, new: ClientId) {

@@ -51,6 +51,8 @@ impl Refusal {
     fn body(self) -> &'static str {
         match self.status() {
             400 if self.rule == Rule::PlainHttpOnTls => "This port speaks TLS: use wss:// or https://.\n",
+            400 if self.rule == Rule::MissingProxyHeader => "A PROXY protocol header must come first.\n",
+            400 if self.rule == Rule::ProxyHeader => "The PROXY protocol is not spoken here.\n",
             400 => "This is not a request that opens a WebSocket.\n",
             403 => "You may not open a WebSocket here.\n",
             405 => "A WebSocket is opened with GET.\n",

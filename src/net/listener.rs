@@ -1,9 +1,10 @@
 //! Listening sockets: bound, accepted from, and cleaned up behind.
 
+use super::proxied::Proxied;
 use super::{Address, Transport, tls};
 use crate::driver::{Listen, Token};
 use crate::sys;
-use crate::wire::http::forwarded::PeerAddr;
+use crate::wire::http::forwarded::{Network, PeerAddr};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use std::fmt;
@@ -29,6 +30,8 @@ pub(crate) struct Listener {
     registry: Registry,
     /// Certificate and key of the connections, for `tls://`.
     tls: Option<tls::Config>,
+    /// The proxies that name the visitor at the beginning of each connection.
+    proxies: Vec<Network>,
 }
 
 #[derive(Debug)]
@@ -151,7 +154,7 @@ impl Listener {
             }
             Address::Unix(path) => bind_unix(path, permissions)?,
         };
-        Ok(Self { socket, registry, tls: None })
+        Ok(Self { socket, registry, tls: None, proxies: Vec::new() })
     }
 
     /// Takes a socket over. Its file, if it has one, is left to the process that made it.
@@ -171,7 +174,7 @@ impl Listener {
                 Socket::Unix { listener: UnixListener::from_std(listener), file: None }
             }
         };
-        Ok(Self { socket, registry, tls: None })
+        Ok(Self { socket, registry, tls: None, proxies: Vec::new() })
     }
 
     /// Makes it a TLS listener, or gives a TLS listener another certificate for the connections to come.
@@ -182,6 +185,11 @@ impl Listener {
             return false;
         }
         self.tls.replace(config.clone()).is_some()
+    }
+
+    /// Expects a PROXY header at the beginning of each connection from these, from now on.
+    pub(crate) fn expect_headers(&mut self, proxies: Vec<Network>) {
+        self.proxies = proxies;
     }
 
     /// Whether it speaks TLS.
@@ -258,16 +266,16 @@ impl Listen for Listener {
     type Stream = Transport;
 
     fn accept(&mut self, token: Token) -> io::Result<(Transport, PeerAddr)> {
-        let (mut transport, peer) = match &self.socket {
+        let (plain, peer) = match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, addr) = listener.accept()?;
-                let transport = match &self.tls {
-                    Some(config) => Transport::Tls(Box::new(config.accept(stream)?)),
-                    None => Transport::Tcp(stream),
-                };
-                (transport, PeerAddr::Ip(addr.ip().to_canonical(), addr.port()))
+                (Transport::Tcp(stream), PeerAddr::Ip(addr.ip().to_canonical(), addr.port()))
             }
             Socket::Unix { listener, .. } => (Transport::Unix(listener.accept()?.0), PeerAddr::Unix),
+        };
+        let mut transport = match self.proxies.iter().any(|network| network.contains(peer)) {
+            true => Transport::Proxied(Box::new(Proxied::new(plain, self.tls.clone()))),
+            false => plain.encrypt(self.tls.as_ref())?,
         };
         transport.register(&self.registry, super::mio_token(token))?;
         Ok((transport, peer))

@@ -5,6 +5,7 @@
 
 mod address;
 mod listener;
+mod proxied;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]

@@ -1,6 +1,7 @@
 //! The connections of both units: TCP, Unix, TLS behind one type.
 
-use super::tls::Session;
+use super::proxied::{Heard, Proxied};
+use super::tls::{self, Session};
 use crate::driver::{ReadError, Stream};
 use crate::sys;
 use mio::event::Source;
@@ -19,6 +20,8 @@ pub(crate) enum Transport {
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<Session>),
+    /// Any of these behind a proxy that has not named the visitor yet.
+    Proxied(Box<Proxied>),
 }
 
 // One of these per connection, idle or not. (mio adds its own checks to debug builds.)
@@ -26,6 +29,14 @@ pub(crate) enum Transport {
 const _: () = assert!(size_of::<Transport>() <= 16);
 
 impl Transport {
+    /// With TLS around it from its next byte on, if there is a certificate. Only TCP has one.
+    pub(super) fn encrypt(self, tls: Option<&tls::Config>) -> io::Result<Self> {
+        match (self, tls) {
+            (Self::Tcp(stream), Some(config)) => Ok(Self::Tls(Box::new(config.accept(stream)?))),
+            (plain, _) => Ok(plain),
+        }
+    }
+
     /// Registers it once and for all, for both directions, edge-triggered.
     ///
     /// # Errors
@@ -36,6 +47,7 @@ impl Transport {
             Self::Tcp(stream) => stream.register(registry, token, interest),
             Self::Unix(stream) => stream.register(registry, token, interest),
             Self::Tls(session) => session.socket().register(registry, token, interest),
+            Self::Proxied(proxied) => proxied.socket().register(registry, token),
         }
     }
 }
@@ -47,6 +59,13 @@ impl Stream for Transport {
             Self::Tcp(stream) => Ok(sys::receive(stream.as_fd(), buffer)?),
             Self::Unix(stream) => Ok(sys::receive(stream.as_fd(), buffer)?),
             Self::Tls(session) => session.read(buffer),
+            Self::Proxied(proxied) => match proxied.read(buffer)? {
+                Heard::Bytes(len) => Ok(len),
+                Heard::Visitor(visitor, transport) => {
+                    *self = transport;
+                    Err(ReadError::Introduced(visitor))
+                }
+            },
         }
     }
 
@@ -56,6 +75,7 @@ impl Stream for Transport {
             Self::Tcp(stream) => sys::send(stream.as_fd(), bytes),
             Self::Unix(stream) => sys::send(stream.as_fd(), bytes),
             Self::Tls(session) => session.write(&[IoSlice::new(bytes)]),
+            Self::Proxied(proxied) => proxied.socket().send(bytes),
         }
     }
 
@@ -64,6 +84,7 @@ impl Stream for Transport {
             Self::Tcp(stream) => send(stream, slices),
             Self::Unix(stream) => send(stream, slices),
             Self::Tls(session) => session.write(slices),
+            Self::Proxied(proxied) => proxied.socket().write(slices),
         }
     }
 
@@ -73,6 +94,7 @@ impl Stream for Transport {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Tls(session) => return session.shut_down(),
+            Self::Proxied(proxied) => return proxied.socket().shut_down(),
         };
     }
 
@@ -95,7 +117,7 @@ impl Stream for Transport {
     fn held_bytes(&self) -> usize {
         match self {
             Self::Tls(session) => session.held_bytes(),
-            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) => 0,
         }
     }
 
@@ -107,7 +129,7 @@ impl Stream for Transport {
     fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tls(session) => session.flush(),
-            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) => Ok(true),
         }
     }
 }

@@ -223,6 +223,15 @@ impl Roster {
         self.cold[key.index()].peer = peer;
     }
 
+    /// The same before the client has shown a login: it counts among those of its `sender`, if it has one.
+    pub(crate) fn introduce(&mut self, key: ClientKey, visitor: PeerAddr, sender: Option<u64>) {
+        self.set_peer(key, visitor);
+        if let Some(sender) = sender {
+            self.cold[key.index()].listener |= COUNTED;
+            self.strangers.count(sender);
+        }
+    }
+
     /// The listener that a client came by.
     pub(crate) fn listener(&self, key: ClientKey) -> &ListenerReport {
         &self.listeners[self.cold[key.index()].place()]

@@ -13,6 +13,7 @@ use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_to
 use crate::remote::{Message, Remote};
 use crate::stats::Process;
 use crate::sys;
+use crate::wire::http::forwarded::Network;
 use mio::{Events, Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
@@ -248,6 +249,7 @@ impl<H: Handler> Server<H> {
             self.driver.hub.outside.certificate_expiry_unix_s = u64::try_from(tls.expires_unix_s()).ok();
         }
         self.set_user_timeout(settings);
+        self.expect_headers(settings);
         match inherited.pop() {
             Some(unasked) => Err(StartError::Unasked(unasked.address)),
             None => Ok(()),
@@ -441,6 +443,15 @@ impl<H: Handler> Server<H> {
         self.driver.set_sockets_max(self.capacity.sockets(&settings));
         self.driver.hub.apply(&settings);
         self.set_user_timeout(&settings);
+        self.expect_headers(&settings);
+    }
+
+    /// Which proxies name the visitor, on the connections to come.
+    fn expect_headers(&mut self, settings: &Settings) {
+        let all = settings.trusted_proxies.iter().filter(|_| settings.proxy_protocol);
+        let proxies: Vec<Network> = all.filter_map(|text| Network::parse(text)).collect();
+        let servers = self.driver.listeners_of().filter(|(place, _)| place.is_some());
+        servers.for_each(|(_, listener)| listener.expect_headers(proxies.clone()));
     }
 
     /// The kernel gives a peer that acknowledges nothing as long as we give one that says nothing. For the connections

@@ -7,3 +7,4 @@ pub(crate) mod command;
 pub(crate) mod frame;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod proxy;

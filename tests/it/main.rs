@@ -29,6 +29,7 @@ mod locks;
 mod memory;
 mod pace;
 mod process;
+mod proxied;
 mod reuseport;
 mod revoked;
 mod timers;

@@ -58,6 +58,13 @@ impl Tls {
         self.push()
     }
 
+    /// With bytes before the first one of TLS.
+    #[track_caller]
+    pub(crate) fn behind(mut self, header: &[u8]) -> Self {
+        self.socket.write_all(header).expect("the server reads");
+        self
+    }
+
     /// Whose certificate the server showed.
     #[track_caller]
     pub(crate) fn shows(&self, name: &str) -> bool {

@@ -88,6 +88,10 @@ impl Floor {
         self.roster.set_peer(key, peer);
     }
 
+    pub(crate) fn introduce(&mut self, key: ClientKey, visitor: PeerAddr, sender: Option<u64>) {
+        self.roster.introduce(key, visitor, sender);
+    }
+
     pub(crate) fn oldest_stranger(&mut self) -> Option<ClientId> {
         self.roster.oldest_stranger()
     }

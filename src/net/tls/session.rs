@@ -9,6 +9,7 @@
 use crate::driver::{ReadError, Stream};
 use crate::net::transport::send;
 use crate::rule::Rule;
+use crate::wire::proxy;
 use mio::net::TcpStream;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
@@ -96,7 +97,7 @@ impl Session {
             self.ended = true;
             return Ok(0);
         }
-        self.listen(buffer[begin + held])?;
+        self.listen(&buffer[begin + held..begin + held + len])?;
         buffer[begin..begin + held].copy_from_slice(&self.incoming);
         let end = begin + held + len;
         let handshaking = self.tls.is_handshaking();
@@ -120,12 +121,18 @@ impl Session {
         }
     }
 
-    /// Judges the first byte: a record of a handshake begins with 22, a request with a letter.
-    fn listen(&mut self, first: u8) -> Result<(), ReadError> {
+    /// Judges the first byte: a record of a handshake begins with 22, a request with a letter, and a proxy's header as a
+    /// whole is known for what it is.
+    fn listen(&mut self, first: &[u8]) -> Result<(), ReadError> {
         if self.speaks == Speaks::Nothing {
-            self.speaks = if first.is_ascii_alphabetic() { Speaks::Plain } else { Speaks::Tls };
-            if self.speaks == Speaks::Plain {
-                return Err(ReadError::Refused(Rule::PlainHttpOnTls));
+            let rule = match first[0] {
+                _ if proxy::is_announced(first) => Some(Rule::ProxyHeader),
+                byte if byte.is_ascii_alphabetic() => Some(Rule::PlainHttpOnTls),
+                _ => None,
+            };
+            self.speaks = if rule.is_some() { Speaks::Plain } else { Speaks::Tls };
+            if let Some(rule) = rule {
+                return Err(ReadError::Refused(rule));
             }
         }
         Ok(())
