@@ -1,23 +1,27 @@
 //! The server's allocations on the heap: nothing for a message once it runs, and nothing for a client that
 //! is silent.
 //!
-//! The whole driver between sockets in memory, under an allocator that counts. The sockets allocate only
-//! before the counting begins.
+//! The whole driver on the network of the simulation, under an allocator that counts, but not what that network takes.
 
 #![allow(unsafe_code)] // an allocator can not be written without
 
+#[allow(dead_code)] // the simulation uses the rest
+#[path = "sim/net.rs"]
+mod net;
+#[allow(dead_code)]
+#[path = "sim/rng.rs"]
+mod rng;
+
+use net::{FakeListener, Faults, Net};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::hash::RandomState;
-use std::io::{self, ErrorKind, IoSlice};
-use std::rc::Rc;
+use std::io::{self, IoSlice};
 use wsson::testing::auth::{self, Secret};
 use wsson::testing::client::PeerAddr;
 use wsson::testing::config::OnMessage;
 use wsson::testing::daemon::messages::Messages;
-use wsson::testing::driver::{Driver, Listen, Peer, ReadError, Ready, Stream, Token};
-use wsson::testing::key::{BackendKey, ClientKey, Key};
+use wsson::testing::driver::{Driver, Listen, ReadError, Stream, Token};
 use wsson::testing::stats::Process;
 use wsson::testing::timers::Now;
 use wsson::{Hub, Settings};
@@ -62,131 +66,144 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// One connection: the bytes that the peer sent, and how many it got.
-#[derive(Default)]
-struct Pipe {
-    input: Vec<u8>,
-    read: usize,
-    received: usize,
+/// What the network of the test does is not the server's.
+fn uncounted<T>(work: impl FnOnce() -> T) -> T {
+    let before = (TAKEN.get(), LIVE.get(), BYTES.get());
+    let result = work();
+    TAKEN.set(before.0);
+    LIVE.set(before.1);
+    BYTES.set(before.2);
+    result
 }
 
-struct Socket(Rc<RefCell<Pipe>>);
+/// A socket or listener of the simulation, whose buffers are not counted.
+struct Uncounted<S>(Option<S>);
 
-impl Stream for Socket {
+impl<S: Stream> Stream for Uncounted<S> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        let mut pipe = self.0.borrow_mut();
-        let waiting = &pipe.input[pipe.read..];
-        let len = waiting.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&waiting[..len]);
-        pipe.read += len;
-        if len == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(len) }
+        uncounted(|| self.inner().read(buffer))
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len = slices.iter().map(|slice| slice.len()).sum();
-        self.0.borrow_mut().received += len;
-        Ok(len)
+        uncounted(|| self.inner().write(slices))
     }
 
-    fn shut_down(&mut self) {}
+    fn shut_down(&mut self) {
+        uncounted(|| self.inner().shut_down());
+    }
 }
 
-struct Queue(VecDeque<Socket>);
+impl<L: Listen> Listen for Uncounted<L> {
+    type Stream = Uncounted<L::Stream>;
 
-impl Listen for Queue {
-    type Stream = Socket;
+    fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, PeerAddr)> {
+        let (stream, peer) = uncounted(|| self.inner().accept(token))?;
+        Ok((Uncounted(Some(stream)), peer))
+    }
+}
 
-    fn accept(&mut self, _: Token) -> io::Result<(Socket, PeerAddr)> {
-        self.0.pop_front().map(|socket| (socket, PeerAddr::Unix)).ok_or_else(|| ErrorKind::WouldBlock.into())
+impl<S> Uncounted<S> {
+    fn inner(&mut self) -> &mut S {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<S> Drop for Uncounted<S> {
+    fn drop(&mut self) {
+        uncounted(|| drop(self.0.take()));
     }
 }
 
 struct Server {
-    driver: Driver<Queue, Messages>,
-    pipes: Vec<Rc<RefCell<Pipe>>>,
-    backend: Rc<RefCell<Pipe>>,
-    settings: Settings,
+    driver: Driver<Uncounted<FakeListener>, Messages>,
+    net: net::Shared,
+    clients: Vec<usize>,
+    backend: usize,
 }
 
 const NOW: Now = Now { ms: 1000, unix_s: 1_700_000_000 };
-const READABLE: Ready = Ready { readable: true, writable: false, closed: false };
 
 impl Server {
-    /// Accepts this many clients and one backend; none has sent anything yet.
+    /// Accepts this many clients and one backend, and has read nothing of them yet.
     fn with(clients: usize) -> Self {
         let mut settings = Settings { origins: vec!["https://example.com".into()], ..Settings::default() };
         settings.auth.secrets.push(Secret::new(*b"a secret for this test only"));
         let mut hub = Hub::new(&settings, RandomState::new(), Process::default);
         hub.add_listener("unix:///clients".into(), None);
         let mut driver = Driver::new(hub, Messages { on_message: OnMessage::Echo }, clients);
-        let pipes: Vec<_> = (0..clients).map(|_| Rc::new(RefCell::new(Pipe::default()))).collect();
-        let backend = Rc::new(RefCell::new(Pipe::default()));
-        driver.add_listener(Queue(pipes.iter().map(|pipe| Socket(pipe.clone())).collect()), Some(0));
-        driver.add_listener(Queue([Socket(backend.clone())].into()), None);
-        let mut server = Self { driver, pipes, backend, settings };
-        for (place, pipe) in server.pipes.iter().enumerate() {
-            pipe.borrow_mut().input = request(&server.settings, place);
+        let net = Net::new(0, Faults::none(), 2);
+        for (port, place) in [(0, Some(0)), (1, None)] {
+            driver.add_listener(Uncounted(Some(FakeListener { net: net.clone(), place: port })), place);
         }
-        for _ in 0..=clients / 64 {
+        let connect = |place| {
+            let id = net.borrow_mut().connect(0);
+            net.borrow_mut().send(id, &request(&settings, place));
+            id
+        };
+        let clients: Vec<usize> = (0..clients).map(connect).collect();
+        let backend = net.borrow_mut().connect(1);
+        let mut server = Self { driver, net, clients, backend };
+        for _ in 0..=server.clients.len() / 64 {
             server.driver.turn(NOW);
         }
         server
     }
 
     fn open_all(&mut self) {
-        for key in 0..self.pipes.len() {
-            self.driver.ready(Token::Peer(Peer::Client(ClientKey::at(key))), READABLE, NOW);
-            self.settle();
-        }
-        assert_eq!(self.driver.hub.clients(), self.pipes.len());
+        self.settle();
+        assert_eq!(self.driver.hub.clients(), self.clients.len());
+        self.received();
     }
 
+    /// Polls until nothing happens any more.
     fn settle(&mut self) {
-        self.driver.turn(NOW);
-        while self.driver.timeout_ms(NOW) == Some(0) {
+        loop {
+            let events = uncounted(|| {
+                self.net.borrow_mut().travel(true);
+                self.net.borrow_mut().poll()
+            });
+            let idle = events.is_empty();
+            events.iter().for_each(|(token, ready)| self.driver.ready(*token, *ready, NOW));
+            uncounted(|| drop(events));
             self.driver.turn(NOW);
+            if idle && self.driver.timeout_ms(NOW) != Some(0) {
+                return;
+            }
         }
+    }
+
+    fn send(&self, id: usize, bytes: &[u8]) {
+        uncounted(|| self.net.borrow_mut().send(id, bytes));
     }
 
     /// The backend writes these commands at once; returns the bytes that all clients got for them.
     fn command(&mut self, commands: &[u8]) -> usize {
-        let before = self.received();
-        tell(&self.backend, commands);
-        self.driver.ready(Token::Peer(Peer::Backend(BackendKey::at(0))), READABLE, NOW);
+        self.send(self.backend, commands);
         self.settle();
-        self.received() - before
+        self.received()
     }
 
     fn say(&mut self, client: usize, frames: &[u8]) -> usize {
-        let before = self.received();
-        tell(&self.pipes[client], frames);
-        self.driver.ready(Token::Peer(Peer::Client(ClientKey::at(client))), READABLE, NOW);
+        self.send(self.clients[client], frames);
         self.settle();
-        self.received() - before
+        self.received()
     }
 
     /// All clients write these frames, and one poll tells of all of them.
     fn say_all(&mut self, frames: &[u8]) -> usize {
-        let before = self.received();
-        self.pipes.iter().for_each(|pipe| tell(pipe, frames));
-        for client in 0..self.pipes.len() {
-            self.driver.ready(Token::Peer(Peer::Client(ClientKey::at(client))), READABLE, NOW);
-        }
+        self.clients.iter().for_each(|id| self.send(*id, frames));
         self.settle();
-        self.received() - before
+        self.received()
     }
 
+    /// The clients and the backend read all that has come; returns the bytes that came to the clients.
     fn received(&self) -> usize {
-        self.pipes.iter().map(|pipe| pipe.borrow().received).sum()
+        uncounted(|| {
+            let net = &mut *self.net.borrow_mut();
+            net.receive(self.backend, usize::MAX);
+            self.clients.iter().map(|id| net.receive(*id, usize::MAX).len()).sum()
+        })
     }
-}
-
-/// Uses the pipe's buffer again: it has its size after the first time.
-fn tell(pipe: &Rc<RefCell<Pipe>>, bytes: &[u8]) {
-    let mut pipe = pipe.borrow_mut();
-    pipe.read = 0;
-    pipe.input.clear();
-    pipe.input.extend_from_slice(bytes);
 }
 
 fn token(place: usize) -> String {

@@ -1,19 +1,22 @@
-//! Fuzz body: the whole server between fake sockets. Whatever clients and backends send, in whatever pieces, and
+//! Fuzz body: the whole server on the network of the simulation. Whatever clients and backends send, in whatever pieces, and
 //! however slowly they read: it never panics, its audit finds nothing after any turn, its output is whole frames in
 //! a lawful order, it comes to rest, and a drain ends it in time.
 //!
 //! Input: a byte that chooses the settings, then operations: a byte for what is done (with bit 7 the server gets no
 //! turn behind it), a byte for whose turn it is, and what that operation needs.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+#[allow(dead_code)] // the simulation uses the rest
+#[path = "../sim/net.rs"]
+mod net;
+#[allow(dead_code)]
+#[path = "../sim/rng.rs"]
+mod rng;
+
+use net::{FakeListener, Faults, Net};
 use std::hash::RandomState;
-use std::io::{self, ErrorKind, IoSlice};
-use std::rc::Rc;
 use wsson::testing::auth::{IdentityKind, Rules, Secret, issue};
-use wsson::testing::client::PeerAddr;
 use wsson::testing::config::{Limits, Settings};
-use wsson::testing::driver::{Driver, Listen, ReadError, Ready, Stream, Token};
+use wsson::testing::driver::Driver;
 use wsson::testing::frame::encode::frame_len;
 use wsson::testing::frame::{CloseCode, Kind};
 use wsson::testing::stats::Process;
@@ -68,94 +71,6 @@ fn bytes(script: &mut Script<'_>) -> Vec<u8> {
     bytes.repeat([1, 1, 1, 1, 2, 8, 32, 225][form / 32])
 }
 
-// The network.
-
-/// A connection as both sides see it.
-#[derive(Debug, Default)]
-struct Wire {
-    to_server: VecDeque<u8>,
-    from_server: Vec<u8>,
-    /// Bytes the server may write before the socket makes it wait.
-    room: usize,
-    token: Option<Token>,
-    /// The events of the next poll.
-    edge: Ready,
-    eof: bool,
-    reset: bool,
-    shut: bool,
-    /// A write was cut short, so an event is due when there is room again.
-    blocked: bool,
-}
-
-type Shared = Rc<RefCell<Wire>>;
-
-#[derive(Debug)]
-struct Socket(Shared);
-
-impl Stream for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        let mut wire = self.0.borrow_mut();
-        let len = buffer.len().min(wire.to_server.len());
-        if wire.reset {
-            return Err(ErrorKind::ConnectionReset.into());
-        }
-        if len == 0 && !wire.eof {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        for (place, byte) in wire.to_server.drain(..len).enumerate() {
-            buffer[place] = byte;
-        }
-        Ok(len)
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
-        assert!(!wire.shut, "written after the end");
-        let bytes = slices.iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();
-        assert!(!bytes.is_empty(), "a call for nothing");
-        let sent = bytes.len().min(wire.room);
-        wire.room -= sent;
-        wire.blocked = sent < bytes.len();
-        wire.from_server.extend_from_slice(&bytes[..sent]);
-        match sent {
-            _ if wire.reset => Err(ErrorKind::BrokenPipe.into()),
-            0 => Err(ErrorKind::WouldBlock.into()),
-            sent => Ok(sent),
-        }
-    }
-
-    fn shut_down(&mut self) {
-        self.0.borrow_mut().shut = true;
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let mut wire = self.0.borrow_mut();
-        (wire.token, wire.shut) = (None, true);
-    }
-}
-
-/// The connections that wait to be accepted, and the error that `accept` gives instead, once.
-#[derive(Clone, Debug, Default)]
-struct Door {
-    waiting: Rc<RefCell<VecDeque<Shared>>>,
-    error: Rc<Cell<Option<ErrorKind>>>,
-}
-
-impl Listen for Door {
-    type Stream = Socket;
-
-    fn accept(&mut self, token: Token) -> io::Result<(Socket, PeerAddr)> {
-        if let Some(error) = self.error.take() {
-            return Err(error.into());
-        }
-        let wire = self.waiting.borrow_mut().pop_front().ok_or(ErrorKind::WouldBlock)?;
-        wire.borrow_mut().token = Some(token);
-        Ok((Socket(wire), PeerAddr::Unix))
-    }
-}
-
 // The application.
 
 /// Does what clients ask for with the first byte of a message.
@@ -199,14 +114,26 @@ impl Handler for App {
 
 // The world around the server.
 
+/// One end of a connection, outside the server.
+struct Peer {
+    /// Its name in the network.
+    id: usize,
+    /// What came from the server so far; it stays in the network, so that the fuzzer decides how much more may.
+    output: Vec<u8>,
+    eof: bool,
+    reset: bool,
+}
+
+/// The ports of the network: clients knock at the first, backends at the second.
+const PORTS: [Option<usize>; 2] = [Some(0), None];
+
 struct World {
     settings: Settings,
-    driver: Driver<Door, App>,
+    driver: Driver<FakeListener, App>,
     now: Now,
-    /// Clients knock at the first, backends at the second.
-    doors: [Door; 2],
-    clients: Vec<Shared>,
-    backends: Vec<Shared>,
+    net: net::Shared,
+    clients: Vec<Peer>,
+    backends: Vec<Peer>,
     /// The answers to each backend's commands, unless it said anything else.
     owed: Vec<Option<String>>,
     drain_from_ms: Option<u64>,
@@ -235,22 +162,35 @@ fn settings(choice: u8) -> Settings {
     }
 }
 
+/// Interrupted calls, events without a reason, connections that hold bytes of their own as TLS does.
+fn faults(choice: u8) -> Faults {
+    let percent = |bit: u8, percent| if choice & bit == 0 { 0 } else { percent };
+    Faults {
+        interrupt: percent(16, 10),
+        spurious: percent(32, 10),
+        records: percent(64, 50),
+        cap: 1 << 40,
+        ..Faults::none()
+    }
+}
+
 impl World {
     fn new(choice: u8) -> Self {
         let settings = settings(choice);
         let mut hub = Hub::new(&settings, RandomState::new(), Process::default);
         hub.add_listener("tcp://127.0.0.1:8099".into(), None);
         let mut driver = Driver::new(hub, App::default(), 6);
-        let doors = [Door::default(), Door::default()];
-        driver.add_listener(doors[0].clone(), Some(0));
-        driver.add_listener(doors[1].clone(), None);
+        let net = Net::new(0, faults(choice), PORTS.len());
+        for (port, place) in PORTS.into_iter().enumerate() {
+            driver.add_listener(FakeListener { net: net.clone(), place: port }, place);
+        }
         let now = Now { ms: 0, unix_s: 1_531_124_400 };
         driver.start(now);
         Self {
             settings,
             driver,
             now,
-            doors,
+            net,
             clients: vec![],
             backends: vec![],
             owed: vec![],
@@ -268,17 +208,22 @@ impl World {
             7 => self.backend_rambles(script),
             8..=10 => self.backend_commands(script),
             11 => self.pass(script.number() as u64 * 200),
-            12 => self.with_peer(script, |wire, script| give_room(wire, script.number())),
-            13 => self.with_peer(script, |wire, _| (wire.eof, wire.edge.closed) = (true, true)),
-            14 => self.with_peer(script, |wire, _| (wire.reset, wire.edge.closed) = (true, true)),
+            12 => self.with_peer(script, |net, peer, script| leave_room(net, peer, script.number())),
+            13 => self.with_peer(script, |net, peer, _| {
+                peer.eof = true;
+                net.shut_down(peer.id);
+            }),
+            14 => self.with_peer(script, |net, peer, _| {
+                peer.reset = true;
+                net.break_off(peer.id);
+            }),
             _ => self.rarely(script.number()),
         }
     }
 
     fn rarely(&mut self, what: usize) {
         match what % 8 {
-            0 => self.doors[0].error.set(Some(ErrorKind::Other)), // as EMFILE
-            1 => self.doors[0].error.set(Some(ErrorKind::ConnectionAborted)),
+            0 | 1 => self.net.borrow_mut().faults.accept = 100, // until the next turn is over
             2 => self.rotate_secret(),
             3 => self.drain(),
             4 => self.driver.set_sockets_max(3),
@@ -297,16 +242,13 @@ impl World {
         self.driver.drain(self.now, DRAIN_MS);
     }
 
-    fn connect(&mut self, door: usize) {
-        let (wires, max) =
-            if door == 0 { (&mut self.clients, CLIENTS_MAX) } else { (&mut self.backends, BACKENDS_MAX) };
-        if wires.len() < max {
-            let wire = Shared::new(Wire { room: usize::MAX, ..Wire::default() }.into());
-            wires.push(wire.clone());
+    fn connect(&mut self, port: usize) {
+        let (peers, max) =
+            if port == 0 { (&mut self.clients, CLIENTS_MAX) } else { (&mut self.backends, BACKENDS_MAX) };
+        if peers.len() < max {
+            let id = self.net.borrow_mut().connect(port);
+            peers.push(Peer { id, output: vec![], eof: false, reset: false });
             self.owed.resize(self.backends.len(), Some(String::new()));
-            self.doors[door].waiting.borrow_mut().push_back(wire);
-            let ready = Ready { readable: true, ..Ready::default() };
-            self.driver.ready(Token::Listener(door), ready, self.now);
         }
     }
 
@@ -314,14 +256,14 @@ impl World {
         let whose = script.number();
         let bytes = what(self, script);
         if !self.clients.is_empty() {
-            say(&self.clients[whose % self.clients.len()], &bytes);
+            say(&self.net, &self.clients[whose % self.clients.len()], &bytes);
         }
     }
 
     fn backend_rambles(&mut self, script: &mut Script<'_>) {
         let (whose, bytes) = (script.number(), bytes(script));
         if let Some(place) = whose.checked_rem(self.backends.len()) {
-            say(&self.backends[place], &bytes);
+            say(&self.net, &self.backends[place], &bytes);
             self.owed[place] = None;
         }
     }
@@ -330,19 +272,23 @@ impl World {
         let whose = script.number();
         let (bytes, answer) = command(script);
         if let Some(place) = whose.checked_rem(self.backends.len()) {
-            let said = say(&self.backends[place], &bytes);
+            let said = say(&self.net, &self.backends[place], &bytes);
             if let Some(owed) = self.owed[place].as_mut().filter(|_| said) {
                 owed.extend(answer);
             }
         }
     }
 
-    fn with_peer(&mut self, script: &mut Script<'_>, deed: impl FnOnce(&mut Wire, &mut Script<'_>)) {
+    fn with_peer(
+        &mut self,
+        script: &mut Script<'_>,
+        deed: impl FnOnce(&mut Net, &mut Peer, &mut Script<'_>),
+    ) {
         let whose = script.number();
-        let (all, count) =
-            (self.clients.iter().chain(&self.backends), self.clients.len() + self.backends.len());
-        if let Some(wire) = all.cycle().nth(whose % count.max(1)) {
-            deed(&mut wire.borrow_mut(), script);
+        let count = self.clients.len() + self.backends.len();
+        let place = whose.checked_rem(count).unwrap_or(0);
+        if let Some(peer) = self.clients.iter_mut().chain(&mut self.backends).nth(place) {
+            deed(&mut self.net.borrow_mut(), peer, script);
         }
     }
 
@@ -369,14 +315,21 @@ impl World {
     }
 
     fn turn(&mut self) {
-        for wire in self.clients.iter().chain(&self.backends) {
-            let Some(token) = wire.borrow().token else { continue };
-            let edge = std::mem::take(&mut wire.borrow_mut().edge);
-            if edge.readable || edge.writable || edge.closed {
-                self.driver.ready(token, edge, self.now);
-            }
+        let events = {
+            let net = &mut *self.net.borrow_mut();
+            net.now_ms = self.now.ms;
+            net.travel(true);
+            net.poll()
+        };
+        for (token, ready) in events {
+            self.driver.ready(token, ready, self.now);
         }
         self.driver.turn(self.now);
+        let net = &mut *self.net.borrow_mut();
+        net.faults.accept = 0;
+        for peer in self.clients.iter_mut().chain(&mut self.backends) {
+            peer.output.extend(net.unread(peer.id).get(peer.output.len()..).unwrap_or_default());
+        }
         if let Err(what) = self.driver.audit(self.now) {
             panic!("{what}");
         }
@@ -388,18 +341,12 @@ impl World {
     fn rest(&mut self) {
         for _ in 0..TURNS_MAX {
             self.turn();
-            let sleeps = self.driver.timeout_ms(self.now) != Some(0) && !self.has_events();
+            let sleeps = self.driver.timeout_ms(self.now) != Some(0) && !self.net.borrow().has_events();
             if sleeps || self.driver.is_drained() {
                 return;
             }
         }
         panic!("no rest after {TURNS_MAX} turns: {}", self.driver.hub.report_json());
-    }
-
-    fn has_events(&self) -> bool {
-        let due = |edge: Ready| edge.readable || edge.writable || edge.closed;
-        let mut wires = self.clients.iter().chain(&self.backends).map(|wire| wire.borrow());
-        wires.any(|wire| wire.token.is_some() && due(wire.edge))
     }
 
     fn check(&self) {
@@ -421,16 +368,14 @@ impl World {
     /// All peers read, then the server is asked to end.
     fn end(mut self) {
         self.rest(); // whose time is up is not cut by what follows
-        let everybody = || self.clients.iter().chain(&self.backends);
-        everybody().for_each(|wire| give_room(&mut wire.borrow_mut(), 255));
+        let is_served = |net: &Net, peer: &Peer| net.is_accepted(peer.id) && !net.server_closed(peer.id);
+        let everybody = self.clients.iter().chain(&self.backends);
+        everybody.clone().for_each(|peer| leave_room(&mut self.net.borrow_mut(), peer, 255));
         let healthy: Vec<_> =
-            everybody().map(|wire| wire.borrow().token.is_some() && !wire.borrow().reset).collect();
+            everybody.map(|peer| is_served(&self.net.borrow(), peer) && !peer.reset).collect();
         self.rest();
-        let lives_or_is_gone = |wire: &Wire| !wire.eof && !wire.reset || wire.token.is_none();
-        assert!(
-            self.clients.iter().chain(&self.backends).all(|wire| lives_or_is_gone(&wire.borrow())),
-            "kept without a peer"
-        );
+        let left = |peer: &Peer| (peer.eof || peer.reset) && is_served(&self.net.borrow(), peer);
+        assert!(!self.clients.iter().chain(&self.backends).any(left), "kept without a peer");
         let answered = self.drain_from_ms.is_none();
         self.drain();
         self.rest();
@@ -446,33 +391,31 @@ impl World {
             (report.clients, report.unauthenticated, report.backends, report.locks, report.queued_bytes);
         assert_eq!(left, (0, 0, 0, 0, 0), "{}", report.json);
         assert_eq!(self.driver.handler.open, 0, "an end was not told");
+        // A close with unread input takes from the peer what it has not read.
+        let whole = |peer: &Peer, healthy: bool| healthy && !self.net.borrow().was_reset(peer.id);
         let (clients, backends) = healthy.split_at(self.clients.len());
-        for (wire, whole) in self.clients.iter().zip(clients) {
-            check_client(&wire.borrow().from_server, *whole);
+        for (peer, healthy) in self.clients.iter().zip(clients) {
+            check_client(&peer.output, whole(peer, *healthy));
         }
-        for ((wire, whole), owed) in self.backends.iter().zip(backends).zip(&self.owed) {
+        for ((peer, healthy), owed) in self.backends.iter().zip(backends).zip(&self.owed) {
             let owed = owed.as_deref().filter(|_| answered);
-            check_backend(&wire.borrow().from_server, *whole, owed);
+            check_backend(&peer.output, whole(peer, *healthy), owed);
         }
     }
 }
 
 /// Whether it could be said.
-fn say(wire: &Shared, bytes: &[u8]) -> bool {
-    let mut wire = wire.borrow_mut();
-    let open = !wire.eof && !wire.reset && !bytes.is_empty();
+fn say(net: &net::Shared, peer: &Peer, bytes: &[u8]) -> bool {
+    let net = &mut *net.borrow_mut();
+    let open = !peer.eof && !peer.reset && !net.server_closed(peer.id) && !bytes.is_empty();
     if open {
-        wire.to_server.extend(bytes);
-        wire.edge.readable = true;
+        net.send(peer.id, bytes);
     }
     open
 }
 
-fn give_room(wire: &mut Wire, sixteenths: usize) {
-    wire.room = if sixteenths == 255 { usize::MAX } else { sixteenths * 16 };
-    if wire.room > 0 && std::mem::take(&mut wire.blocked) {
-        wire.edge.writable = true;
-    }
+fn leave_room(net: &mut Net, peer: &Peer, sixteenths: usize) {
+    net.leave_room(peer.id, if sixteenths == 255 { usize::MAX } else { sixteenths * 16 });
 }
 
 /// A frame as a browser sends it, its first byte and its payload as the input says.

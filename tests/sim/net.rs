@@ -5,7 +5,7 @@
 //! earlier may or may not cause one), events of one socket are merged, some are spurious. Bytes travel in
 //! pieces of any size. Closing a socket with unread input destroys what the peer has not read yet.
 
-use crate::rng::{Rng, hash_bytes, trace};
+use super::rng::{Rng, hash_bytes, trace};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -171,6 +171,20 @@ impl Net {
             (conn.blocked, conn.write_edge) = (false, true);
         }
         bytes
+    }
+
+    /// The bytes that the server wrote and the peer has not read.
+    pub(crate) fn unread(&self, id: usize) -> &[u8] {
+        &self.conns[id].tx
+    }
+
+    /// The peer reads nothing from now on: the server can write this many bytes more before its socket makes it wait.
+    pub(crate) fn leave_room(&mut self, id: usize, bytes: usize) {
+        let conn = &mut self.conns[id];
+        conn.cap = conn.tx.len().saturating_add(bytes);
+        if bytes > 0 && std::mem::take(&mut conn.blocked) {
+            (conn.stormy, conn.write_edge) = (false, true);
+        }
     }
 
     /// Whether the server's side is at its end and everything is read.
