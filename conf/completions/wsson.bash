@@ -13,6 +13,7 @@ _wsson_options() {
         online | here) echo "--config --control --json --help" ;;
         kick|revoke) echo "--config --control --json --reason --help" ;;
         join|leave) echo "--config --control --json --help" ;;
+        listen) echo "--config --control --json --kinds --as --retry --help" ;;
         init) echo "--config --origin --proxy --language --server --help" ;;
         doctor) echo "--config --allow-weak --quick --help" ;;
         demo) echo "--port --help" ;;
@@ -22,7 +23,7 @@ _wsson_options() {
 }
 
 _wsson() {
-    local commands="run start stop restart reload status check cookie send online here kick revoke join leave init doctor demo help version"
+    local commands="run start stop restart reload status check cookie send online here kick revoke join leave listen init doctor demo help version"
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
@@ -38,7 +39,8 @@ _wsson() {
         --proxy) mapfile -t COMPREPLY < <(compgen -W "nginx apache haproxy caddy none" -- "$word"); return ;;
         --language) mapfile -t COMPREPLY < <(compgen -W "php python node" -- "$word"); return ;;
         --server) mapfile -t COMPREPLY < <(compgen -W "tcp:// unix:// tls://" -- "$word"); return ;;
-        --port | --origin | --reason | --group | --to | --token | --user | --time | --verify) return ;;
+        --kinds) mapfile -t COMPREPLY < <(compgen -W "message open close online offline" -- "$word"); return ;;
+        --as | --port | --origin | --reason | --group | --to | --token | --user | --time | --verify) return ;;
     esac
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_wsson_options "$command")" -- "$word")

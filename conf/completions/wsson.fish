@@ -1,6 +1,6 @@
 # fish completion of wsson(8). Held against "wsson help" by tests/manual.rs.
 
-set -l commands run start stop restart reload status check cookie send online here kick revoke join leave init doctor demo help version
+set -l commands run start stop restart reload status check cookie send online here kick revoke join leave listen init doctor demo help version
 set -l before "not __fish_seen_subcommand_from $commands"
 
 complete -c wsson -f
@@ -19,6 +19,7 @@ complete -c wsson -n "$before" -a kick -d 'Close the connections of users, token
 complete -c wsson -n "$before" -a revoke -d 'Close the connections of logins, and refuse these logins'
 complete -c wsson -n "$before" -a join -d 'Put connections into groups'
 complete -c wsson -n "$before" -a leave -d 'Take connections out of groups'
+complete -c wsson -n "$before" -a listen -d 'Print what clients do and say'
 complete -c wsson -n "$before" -a init -d 'Write a configuration and a secret'
 complete -c wsson -n "$before" -a doctor -d 'Look at everything that could be wrong'
 complete -c wsson -n "$before" -a demo -d 'Show everything at work in a browser'
@@ -33,8 +34,8 @@ complete -c wsson -n "__fish_seen_subcommand_from run start restart" -s v -l ver
 complete -c wsson -n "__fish_seen_subcommand_from run" -l keep -r -F -d 'Keep the configuration that served'
 complete -c wsson -n "__fish_seen_subcommand_from stop" -l now -d 'Kill it, clients or not'
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bind -d 'Try the addresses as well'
-complete -c wsson -n "__fish_seen_subcommand_from status send online here kick revoke join leave" -l control -x -a 'unix:// tcp://' -d 'The control socket'
-complete -c wsson -n "__fish_seen_subcommand_from status online here kick revoke join leave" -l json -d 'One JSON object'
+complete -c wsson -n "__fish_seen_subcommand_from status send online here kick revoke join leave listen" -l control -x -a 'unix:// tcp://' -d 'The control socket'
+complete -c wsson -n "__fish_seen_subcommand_from status online here kick revoke join leave listen" -l json -d 'One JSON object'
 complete -c wsson -n "__fish_seen_subcommand_from status" -l watch -d 'Again every second'
 complete -c wsson -n "__fish_seen_subcommand_from cookie send" -l token -x -d 'The token'
 complete -c wsson -n "__fish_seen_subcommand_from cookie send" -l user -x -d 'The user'
@@ -56,3 +57,6 @@ complete -c wsson -n "__fish_seen_subcommand_from doctor" -l quick -d 'Do not wa
 complete -c wsson -n "__fish_seen_subcommand_from send" -l group -x -d 'Send to this group'
 complete -c wsson -n "__fish_seen_subcommand_from send" -l to -x -d 'Send to these addresses'
 complete -c wsson -n "__fish_seen_subcommand_from kick revoke" -l reason -x -d 'What the page is told'
+complete -c wsson -n "__fish_seen_subcommand_from listen" -l kinds -x -a 'message open close online offline' -d 'The kinds of events'
+complete -c wsson -n "__fish_seen_subcommand_from listen" -l as -x -d 'A worker of this pool'
+complete -c wsson -n "__fish_seen_subcommand_from listen" -l retry -d 'Wait for a server that goes'

@@ -3,7 +3,9 @@
 //! Parsing, help and the hints for mistyped words use the same tables, so they cannot differ.
 //! A command is added by an entry of [`COMMANDS`].
 
-use super::{Exit, Failure, Outcome, check, cookie, demo, doctor, init, reload, send, service, status, who};
+use super::{
+    Exit, Failure, Outcome, check, cookie, demo, doctor, init, listen, reload, send, service, status, who,
+};
 use crate::config::nearest;
 use crate::daemon::CONFIG_DEFAULT;
 use lexopt::Arg;
@@ -263,6 +265,28 @@ const COMMANDS: &[Command] = &[
         options: &[&CONFIG, &CONTROL, &JSON],
         details: "GROUPS are names with commas between them, such as room,shop/7; ADDRESSES as for kick.\n",
         run: who::leave,
+    },
+    Command {
+        name: "listen",
+        summary: "print what clients do and say, a line for each event",
+        words: "",
+        options: &[
+            &CONFIG,
+            &CONTROL,
+            &Opt::flag("json", "a JSON object for each event, for programs"),
+            &Opt::with("kinds", "KINDS", "message,open,close,online,offline; all when not given"),
+            &Opt::with(
+                "as",
+                "POOL",
+                "as a worker of this pool, which takes its share of the events from the others",
+            ),
+            &Opt::flag("retry", "wait for a server that goes, or is not there, and go on"),
+        ],
+        details: "Without --as it only looks on: the site's workers get all events as before, and when this reads too slowly it ends.\n\
+            Messages are told with on_message = \"forward\". Fields of a line: kind, connection, user or token, and the message,\n\
+            the address or the close code, with tabs between them.\n\
+            Exit codes: 0 the reader of the lines has gone, 1 refused or too slow, 7 the server is gone, or not there.\n",
+        run: listen::run,
     },
     Command {
         name: "init",

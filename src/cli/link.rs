@@ -163,6 +163,13 @@ impl Stream {
         Err(io::Error::other("the answer is too long"))
     }
 
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.set_read_timeout(None).and_then(|()| tcp.read(chunk)),
+            Self::Unix(unix) => unix.set_read_timeout(None).and_then(|()| unix.read(chunk)),
+        }
+    }
+
     fn read_before(&mut self, deadline: Instant, chunk: &mut [u8]) -> io::Result<usize> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -175,32 +182,88 @@ impl Stream {
     }
 }
 
+/// A connection that stays: frames come until the server closes it.
+pub(crate) struct Conversation {
+    stream: Stream,
+    address: String,
+    input: Vec<u8>,
+}
+
+impl Conversation {
+    pub(crate) fn begin(address: &str) -> Result<Self, LinkError> {
+        let stream = Stream::connect(address).map_err(|error| cannot_connect(address, &error))?;
+        Ok(Self { stream, address: address.to_owned(), input: Vec::new() })
+    }
+
+    fn broken(&self, error: &io::Error) -> LinkError {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                LinkError::Unreachable("the server has closed the connection".into())
+            }
+            _ => {
+                LinkError::NoAnswer(format!("no answer from {}: {}", self.address, describe(error, PATIENCE)))
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.stream.write_all(bytes).map_err(|error| self.broken(&error))
+    }
+
+    /// The next frame, however long it takes; none when the server has closed.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, LinkError> {
+        let mut chunk = [0; 65_536];
+        loop {
+            if let Some((frame, bytes)) = frame(&self.input).map_err(|error| self.broken(&error))? {
+                self.input.drain(..bytes);
+                return Ok(Some(frame));
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.input.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+    }
+}
+
+fn foreign() -> io::Error {
+    io::Error::other("what came is not the control protocol; is this wsson's control socket?")
+}
+
+/// The frame that the bytes begin with, and how many of them it is; none when it is not whole.
+fn frame(bytes: &[u8]) -> io::Result<Option<(Frame, usize)>> {
+    let digits = bytes.iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
+    let Some(command) = bytes.get(digits) else { return Ok(None) };
+    let length = std::str::from_utf8(&bytes[..digits]).ok().filter(|digits| (1..=8).contains(&digits.len()));
+    let length: usize = length.and_then(|digits| digits.parse().ok()).ok_or_else(foreign)?;
+    if !command.is_ascii_alphabetic() {
+        return Err(foreign());
+    }
+    let end = digits + 1 + length;
+    let payload = bytes.get(digits + 1..end);
+    Ok(payload.map(|payload| (Frame { command: *command, payload: payload.to_vec() }, end)))
+}
+
 /// Splits an answer into frames; anything else than whole frames is not from a wsson.
 fn split(mut answer: &[u8]) -> io::Result<Vec<Frame>> {
-    let foreign =
-        || io::Error::other("what came is not the control protocol; is this wsson's control socket?");
     let mut frames = Vec::new();
     loop {
         answer = answer.trim_ascii_start();
         if answer.is_empty() {
             return Ok(frames);
         }
-        let digits = answer.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let length: usize = std::str::from_utf8(&answer[..digits])
-            .ok()
-            .filter(|digits| (1..=8).contains(&digits.len()))
-            .and_then(|digits| digits.parse().ok())
-            .ok_or_else(foreign)?;
-        let (command, rest) = answer[digits..].split_first().ok_or_else(foreign)?;
-        if !command.is_ascii_alphabetic() {
+        let cut_off = || io::Error::other("the answer was cut off");
+        if answer.iter().all(u8::is_ascii_digit) {
             return Err(foreign());
         }
-        let payload = rest.get(..length).ok_or_else(|| io::Error::other("the answer was cut off"))?;
+        let (frame, bytes) = frame(answer)?.ok_or_else(cut_off)?;
         // Pings may come at any time and need no answer from a connection that is over.
-        if *command != b'p' {
-            frames.push(Frame { command: *command, payload: payload.to_vec() });
+        if frame.command != b'p' {
+            frames.push(frame);
         }
-        answer = &rest[length..];
+        answer = &answer[bytes..];
     }
 }
 

@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod init;
 mod link;
+mod listen;
 mod load;
 mod readable;
 mod reload;

@@ -3,9 +3,11 @@
 use crate::addresses::login;
 use crate::backend::Backend;
 use crate::client::{Client, Cookies, Frame, frame, text};
+use crate::rig;
 use crate::server::{Server, Setup, eventually};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 fn forwarding() -> Setup {
@@ -535,6 +537,62 @@ fn one_that_confirms_nothing_gets_no_more_than_its_bound() {
     let mut heir = self::worker(&server, "message ack");
     let first = next(&mut heir).1;
     assert!(first.starts_with("1+ "), "{first}");
+}
+
+// In the shell.
+
+/// `wsson listen` with these options, and its lines.
+fn listen(server: &Server, options: &[&str]) -> (rig::Running, BufReader<std::process::ChildStdout>) {
+    let mut command = rig::wsson(&["listen", "-c"]);
+    command.arg(server.path("wsson.toml")).args(options).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut running = rig::Running::start(&mut command);
+    let lines = running.output();
+    (running, lines)
+}
+
+#[track_caller]
+fn line(lines: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("lines are text");
+    line
+}
+
+#[test]
+fn listen_prints_a_line_for_each_event_and_ends_with_the_server() {
+    let mut server = forwarding().timeout("control = 1").start();
+    let mut asking = Backend::connect(&server);
+    let workers = |asking: &mut Backend, count| {
+        eventually("they listen", || asking.status().number("workers") == count);
+    };
+    let (mut plain, mut lines) = listen(&server, &["--kinds", "message,open"]);
+    let (mut json, mut objects) = listen(&server, &["--json"]);
+    let (mut retry, mut tried) =
+        listen(&server, &["--json", "--retry", "--kinds", "message", "--as", "shell"]);
+    workers(&mut asking, 3);
+    std::thread::sleep(Duration::from_millis(2500)); // it answers pings
+    let mut client = Client::connect(&server);
+    client.send_text("two\nlines, a\ttab");
+    let token = client.token.clone();
+    let open = line(&mut lines);
+    let fields: Vec<&str> = open.trim_end().split('\t').collect();
+    assert!(fields[0] == "open" && fields[2..] == [&*token, "-"], "{open}");
+    assert_eq!(line(&mut lines), format!("message\t{}\t{token}\ttwo\\nlines, a\\ttab\n", fields[1]));
+    assert!(line(&mut objects).starts_with(r#"{"event":"subscribed","pool":"listen-"#));
+    assert!(line(&mut objects).starts_with(r#"{"event":"open","connection":"#));
+    assert!(line(&mut objects).ends_with("\"text\":\"two\\nlines, a\\ttab\"}\n"));
+    assert!(line(&mut tried).starts_with(r#"{"event":"subscribed","pool":"shell","#));
+    assert!(line(&mut tried).starts_with(r#"{"event":"message","#));
+    server.signal("TERM");
+    assert_eq!((plain.code(), json.code()), (Some(7), Some(7)));
+    assert_eq!(retry.ended(), None);
+    drop(client);
+    server.exit_code();
+    let server = server.again();
+    assert!(line(&mut tried).starts_with(r#"{"event":"subscribed","pool":"shell","#), "it comes back");
+    let mut client = Client::connect(&server);
+    client.send_text("once more");
+    assert!(line(&mut tried).ends_with("\"text\":\"once more\"}\n"));
+    retry.signal("TERM");
 }
 
 // In HTTP.

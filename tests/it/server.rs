@@ -247,6 +247,14 @@ impl Server {
         self.running.code()
     }
 
+    /// Starts a server that has ended once more, in the same place.
+    #[track_caller]
+    pub(crate) fn again(mut self) -> Self {
+        let setup = std::mem::replace(&mut self.setup, Setup::new());
+        drop(self);
+        setup.start()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.running.ended().is_none()
     }
