@@ -18,6 +18,14 @@ pub(super) fn together(settings: &Settings, reader: &mut Reader<'_>) {
     jwt(settings, reader);
     limits(settings, reader);
     tls(settings, reader);
+    proxies(settings, reader);
+}
+
+fn proxies(settings: &Settings, reader: &mut Reader<'_>) {
+    if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
+        let why = "list in \"trusted_proxies\" the addresses whose PROXY header is believed";
+        reader.fail("proxy_protocol", format!("\"proxy_protocol\" is set, and no proxy is trusted: {why}"));
+    }
 }
 
 fn addresses(settings: &Settings, reader: &mut Reader<'_>) {

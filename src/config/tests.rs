@@ -183,6 +183,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("log = 'sysllog'", "must be \"stderr\", \"syslog\", or a path with a slash in it"),
     ("user = ''", "\"user\": \"\" is not a name of a user or group"),
     ("group = 'a:b'", "is not a name of a user or group"),
+    ("proxy_protocol = true", "\"proxy_protocol\" is set, and no proxy is trusted: list in \"trusted_proxies\""),
     ("trusted_proxies = 'proxy'", "must be an IP address or a block, like 10.0.0.0/8"),
     ("trusted_proxies = '10.0.0.0/33'", "must be an IP address or a block"),
     ("trusted_proxies = '::1/+1'", "must be an IP address or a block"),
@@ -429,7 +430,7 @@ fn every_key_is_documented_and_its_default_is_valid() {
 fn what_is_rendered_is_read_back() {
     let text = "servers=['tcp://127.0.0.1:1','tls://[::]:2','unix:///s']\ndomains='d:1'\npid=''\nlog='/var/\"log\"'\n\
         secret_file=['a','b']\norigins=['http://a','file://']\non_message='echo'\nuser='u'\ngroup='g'\n\
-        trusted_proxies=['10.0.0.0/8','::1','unix']\ncontrol_hosts=['push.internal']\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
+        trusted_proxies=['10.0.0.0/8','::1','unix']\ncontrol_hosts=['push.internal']\nproxy_protocol=true\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
         [limits]\nclients=7\nunauthenticated=3\nhead=1000\n[timeouts]\nidle=0.25\n[tls]\ncertificate='c'\nkey='k'\n\
         [sockets]\ncontrol_mode='0600'\nowner='o'";
     let text = if cfg!(feature = "tls") { text.to_owned() } else { text.replace("tls://", "tcp://") };
