@@ -183,7 +183,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("log = 'sysllog'", "must be \"stderr\", \"syslog\", or a path with a slash in it"),
     ("user = ''", "\"user\": \"\" is not a name of a user or group"),
     ("group = 'a:b'", "is not a name of a user or group"),
-    ("proxy_protocol = true", "\"proxy_protocol\" is set, and no proxy is trusted: list in \"trusted_proxies\""),
+    (
+        "proxy_protocol = true",
+        "\"proxy_protocol\" is set, and no proxy is trusted: list in \"trusted_proxies\"",
+    ),
     ("trusted_proxies = 'proxy'", "must be an IP address or a block, like 10.0.0.0/8"),
     ("trusted_proxies = '10.0.0.0/33'", "must be an IP address or a block"),
     ("trusted_proxies = '::1/+1'", "must be an IP address or a block"),

@@ -1,6 +1,6 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [signed] [survive] [hints] [backends]
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [signed] [encoders] [survive] [hints] [backends]
 
 All of them without a name.
 """
@@ -9,6 +9,7 @@ import sys
 
 import chromium
 import demo_page
+import encoders
 import harness
 import hints
 import nginx
@@ -90,7 +91,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "signed", "survive", "hints", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "signed", "encoders", "survive", "hints", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -107,6 +108,8 @@ def main():
         snippets.test()
     if "signed" in names:
         signed.test()
+    if "encoders" in names:
+        encoders.test()
     if "survive" in names:
         survive.test()
     if "hints" in names:

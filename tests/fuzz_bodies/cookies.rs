@@ -34,6 +34,67 @@ pub(crate) fn body(data: &[u8]) {
         assert_eq!(verdict.is_ok(), single, "good cookies beside whatever else: {verdict:?}");
     }
     sign_and_verify(&rules, text);
+    two_headers(&rules, &fields, text);
+}
+
+/// Two different headers that are accepted prove the same identity, or have different digests. The second one is the
+/// first as another framework would write it, or with characters moved from one value to the next; and whatever stands
+/// in the input behind a line of `--`.
+fn two_headers(rules: &Rules, fields: &[Vec<u8>], text: &[u8]) {
+    let login = |fields: &[Vec<u8>]| {
+        let identity = verify(rules, fields.iter().map(|field| &field[..]), NOW_UNIX_S).ok()?;
+        let given = fields.iter().flat_map(|field| values(field, "digest")).next().expect("it was accepted");
+        let Identity { token, user, issued_unix_s, .. } = &identity;
+        Some((plain(given), token.to_string(), user.as_ref().map(ToString::to_string), *issued_unix_s))
+    };
+    let second = match fields.iter().position(|field| field == b"--") {
+        Some(line) => fields[line + 1..].to_vec(),
+        None => rewritten(rules, fields, text),
+    };
+    if let (Some(one), Some(other)) = (login(fields), login(&second)) {
+        assert!(one.0 != other.0 || one == other, "one digest for {one:?} and {other:?}");
+    }
+}
+
+/// The same cookies, in the order of their digest's input, each written in a way that the bytes choose.
+fn rewritten(rules: &Rules, fields: &[Vec<u8>], text: &[u8]) -> Vec<Vec<u8>> {
+    let choice = |at: usize| *text.get(at).unwrap_or(&0);
+    let names = if rules.identity == IdentityKind::User {
+        &["user", "token", "time"][..]
+    } else {
+        &["token", "time"]
+    };
+    let mut all: Vec<Vec<u8>> = names.iter().map(|name| first_value(fields, name)).collect();
+    // A boundary moves: the digest of `md5` does not see where it was.
+    if choice(0) & 1 == 1 {
+        let (from, to) = (usize::from(choice(1)) % all.len(), usize::from(choice(2)) % all.len());
+        if let Some(byte) = all[from].pop() {
+            all[to].insert(0, byte);
+        }
+    }
+    all.push(first_value(fields, "digest"));
+    let names = names.iter().chain(&["digest"]);
+    let written = all.iter().zip(names).enumerate().map(|(at, (value, name))| {
+        let quoted = choice(at) & 2 != 0;
+        let mut field = format!("{name}={}", if quoted { "\"" } else { "" }).into_bytes();
+        for (place, byte) in value.iter().enumerate() {
+            match choice(at + place) % 3 {
+                0 => field.extend(format!("%{byte:02X}").bytes()),
+                1 if quoted => field.extend(format!("\\{byte:03o}").bytes()),
+                _ => field.push(*byte),
+            }
+        }
+        field.extend(quoted.then_some(b'"'));
+        field
+    });
+    written.collect()
+}
+
+fn first_value(fields: &[Vec<u8>], name: &str) -> Vec<u8> {
+    let value = fields.iter().flat_map(|field| values(field, name)).next().unwrap_or_default();
+    let whole =
+        |value: &[u8]| value.iter().all(|byte| byte.is_ascii_alphanumeric() || b",-_.@+".contains(byte));
+    if whole(value) { value.to_vec() } else { Vec::new() }
 }
 
 fn rules(choice: u8) -> Rules {
