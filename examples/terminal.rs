@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let control = std::env::temp_dir().join(format!("wsson-terminal-{}.sock", std::process::id()));
     let settings = Settings {
         servers: vec![address],
-        control: format!("unix://{}", control.display()),
+        control: vec![format!("unix://{}", control.display())],
         ..Settings::default()
     };
     let mut server = Server::bind(&settings, Terminal)?;

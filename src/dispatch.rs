@@ -9,7 +9,7 @@
 mod http;
 
 use crate::auth::Whose;
-use crate::hub::{Form, Hub, Parting, Reached, Wait};
+use crate::hub::{Form, Hub, Judged, Parting, Reached, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::{Speech, State};
 use crate::peer::worker::Format;
@@ -94,11 +94,18 @@ fn run_frames(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress)
     let rules = hub.control_rules();
     let (mut used, mut share) = (0, SHARE);
     if !hub.backends[key].is_proven() {
-        if !is_a_backends(input, rules) {
-            hub.fail_backend(key, Error::NotABackend);
-            return (0, Progress::Waiting);
+        match let_in(hub, key, input, rules) {
+            Ok(Some(key_bytes)) => used = key_bytes,
+            Ok(None) => {
+                used = command::blank(input);
+                hub.all_executed(key);
+                return (used, Progress::Waiting);
+            }
+            Err(error) => {
+                hub.fail_backend(key, error);
+                return (0, Progress::Waiting);
+            }
         }
-        hub.backends.prove(key);
     }
     let progress = loop {
         if hub.owes_replies(key) {
@@ -137,6 +144,32 @@ fn run_frames(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress)
     };
     hub.backends.set_unfinished(key, true);
     (used, progress)
+}
+
+/// The first input over a network: whether it is a backend's. Returns how much of it the key was; none when more must come.
+#[inline(never)]
+fn let_in(
+    hub: &mut Hub,
+    key: BackendKey,
+    input: &[u8],
+    rules: command::Rules,
+) -> Result<Option<usize>, Error> {
+    if hub.backends[key].owes_key() {
+        let shown = command::decode_key(input).inspect_err(|_| hub.note_keyless(key, "none"))?;
+        let Some((used, given)) = shown else { return Ok(None) };
+        return match hub.judge_key(key, given) {
+            Judged::Right => {
+                hub.backends.reply(key, &Reply::Keyed);
+                Ok(Some(used))
+            }
+            Judged::Wrong | Judged::TooMany => Err(Error::NoKey),
+        };
+    }
+    if !is_a_backends(input, rules) {
+        return Err(Error::NotABackend);
+    }
+    hub.backends.prove(key);
+    Ok(Some(0))
 }
 
 /// Whether all of the first input over a network is frames, but for the last one, which may be cut. It may have been
@@ -208,6 +241,11 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
         Command::Freest => Reply::Freest(hub.freest()),
         Command::Status => Reply::Status(hub.report_json()),
         Command::Ping => Reply::Pong,
+        // It has shown one already, or needs none.
+        Command::Key(given) => match hub.judge_key(key, given) {
+            Judged::Right => Reply::Keyed,
+            Judged::Wrong | Judged::TooMany => return Err(Error::NoKey),
+        },
         Command::Pong => return Ok(()),
         Command::Subscribe(wish) => return hub.subscribe(key, &wish, Format::Frames),
         Command::Done(n) => return hub.confirm(key, n),

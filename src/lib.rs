@@ -53,7 +53,7 @@
 //! * `names`: the grammar of tokens, users, groups and connections.
 //! * `words`: looking for bytes eight at a time.
 //! * `rule`: the rules that a connection breaks which does not become a client; names for log, counters and documentation.
-//! * `stats`: counters, and the status as JSON.
+//! * `stats`: counters, the status as JSON, the same as metrics.
 //!
 //! **1: peers.** Pure state machines. `peer::client` is one browser connection, `peer::backend` one control connection.
 //!

@@ -103,7 +103,7 @@ fn bad_arguments_end_with_2_and_the_way_out() {
         (&["send", "--token", TOKEN, ""], "the message is empty"),
         (
             &["send", "--all", "hi", "--control", "tls://127.0.0.1:1"],
-            "--control: the control socket has no TLS",
+            "--control: the command line speaks to unix:// and tcp:// only",
         ),
     ];
     for (line, words) in table {

@@ -153,11 +153,12 @@ fn around_status_table(page: &str) -> (&str, &str) {
 
 fn status_table() -> String {
     let mut table = String::from("| field | is | |\n|---|---|---|\n");
-    for row in ROWS {
+    for row in ROWS.iter().filter(|row| !row.name.is_empty()) {
         let kind = match (row.kind, row.label) {
             (Kind::Counter, "") => "counter".to_owned(),
             (Kind::Counter, label) => format!("counters by {label}"),
             (Kind::Gauge, _) => "gauge".to_owned(),
+            (Kind::Times, _) => "times".to_owned(),
             (Kind::Fact, _) => "fact".to_owned(),
         };
         table += &format!("| `{}` | {kind} | {} |\n", row.name, row.help);

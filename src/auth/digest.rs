@@ -149,6 +149,13 @@ fn words(raw: &Raw) -> [u64; 4] {
     std::array::from_fn(|at| u64::from_ne_bytes(raw[8 * at..][..8].try_into().expect("eight bytes")))
 }
 
+/// Whether these bytes are one of the secrets themselves. They are compared by their hashes, so that the time shows no
+/// length either.
+pub fn is_one_of(secrets: &[Secret], given: &[u8]) -> bool {
+    let hash = |bytes: &[u8]| -> Raw { Sha256::digest(bytes).into() };
+    any_gives(secrets, &hash(given), |secret| hash(secret.as_bytes()))
+}
+
 /// The bytes of hex digits whose grammar was checked.
 pub(super) fn from_hex(digits: &[u8]) -> Raw {
     let mut raw = [0; 32];

@@ -19,7 +19,7 @@ mod revoked;
 mod tests;
 mod ticket;
 
-pub use digest::{Digest, Digests, Secret, digest};
+pub use digest::{Digest, Digests, Secret, digest, is_one_of};
 pub use jwt::{JWT_BYTES_MAX, issue_jwt, verify_jwt};
 pub use origin::{origin_allowed, parse_origin};
 pub use revoked::{BadLine, NoRoom, Revocation, Revoked, Unread, Whose};

@@ -39,8 +39,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut wrong = wrong(&settings, account.as_ref());
     let mut exit = Exit::Failed;
     if args.has("bind") {
-        let addresses = settings.servers.iter().chain([&settings.control]);
-        for occupied in addresses.filter_map(|text| occupied(text)) {
+        for occupied in settings.listeners().filter_map(|text| occupied(text)) {
             exit = if occupied.exit == Exit::NotPermitted { occupied.exit } else { exit };
             wrong.push(occupied.text);
         }
@@ -67,8 +66,7 @@ pub(crate) fn startable(
     account: Option<&Account>,
 ) -> Result<(), Failure> {
     let mut wrong = wrong(settings, account);
-    let addresses = settings.servers.iter().chain([&settings.control]);
-    wrong.extend(addresses.filter_map(|text| match settings.reuseport || is_held(held, text) {
+    wrong.extend(settings.listeners().filter_map(|text| match settings.reuseport || is_held(held, text) {
         true => unusable(text),
         false => occupied(text).map(|failure| failure.text),
     }));
@@ -101,11 +99,7 @@ fn is_held(held: &[String], text: &str) -> bool {
 /// All faults that would keep a server with these settings from starting.
 pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let unix = settings
-        .servers
-        .iter()
-        .chain([&settings.control])
-        .filter_map(|address| address.strip_prefix("unix://"));
+    let unix = settings.listeners().filter_map(|address| address.strip_prefix("unix://"));
     for path in unix.map(Path::new) {
         wrong.extend(bad_folder("the socket", path).or_else(|| bad_socket(path)));
     }
@@ -238,7 +232,7 @@ fn bad_account(key: &str, name: &Option<String>, known: impl Fn(&str) -> io::Res
 fn bad_gift(settings: &Settings, account: Option<&Account>) -> Option<String> {
     let sockets = &settings.sockets;
     let is_unix = |address: &String| address.starts_with("unix://");
-    if !settings.servers.iter().chain([&settings.control]).any(is_unix) {
+    if !settings.listeners().any(is_unix) {
         return None;
     }
     let giver = Giver::of(account)?;
@@ -303,11 +297,7 @@ fn backlog_warning(somaxconn: &str) -> Option<String> {
 
 /// The certificate's faults that browsers will find; those that keep it from being used are errors elsewhere.
 fn certificate_warnings(settings: &Settings) -> Vec<String> {
-    let Some(TlsFiles { certificate, key }) = settings
-        .tls
-        .as_ref()
-        .filter(|_| settings.servers.iter().any(|address| address.starts_with("tls://")))
-    else {
+    let Some(TlsFiles { certificate, key }) = settings.tls.as_ref().filter(|_| settings.speaks_tls()) else {
         return Vec::new();
     };
     crate::net::tls::load(certificate, key)

@@ -97,7 +97,8 @@ fn settings(folder: &Folder) -> Result<Settings, Failure> {
     let control = control.to_str().ok_or_else(|| {
         Failure::new(Exit::Failed, "the temporary folder's name is not UTF-8").or("TMPDIR=/tmp wsson demo")
     })?;
-    let mut settings = Settings { control: format!("unix://{control}"), pid: None, ..Settings::default() };
+    let mut settings =
+        Settings { control: vec![format!("unix://{control}")], pid: None, ..Settings::default() };
     settings.auth.identity = IdentityKind::User;
     settings.auth.secrets = vec![Secret::new(cookie::random_token(RANDOM_CHARS)?)];
     settings.timeouts.drain_ms = DRAIN_MS;
@@ -206,7 +207,7 @@ impl Demo {
     }
 
     fn control_path(&self) -> &str {
-        self.settings.control.trim_start_matches("unix://")
+        self.settings.control[0].trim_start_matches("unix://")
     }
 
     fn introduce(&self) {
@@ -227,7 +228,7 @@ impl Demo {
              Ctrl-C ends the demo.",
             settings.origins[0],
             cookie::shell_word(self.control_path()),
-            cookie::shell_word(&settings.control),
+            cookie::shell_word(&settings.control[0]),
             tunnel(&settings.origins[0], &|name| std::env::var(name).ok()),
         );
         print(&text);
@@ -242,7 +243,7 @@ impl Demo {
         print(&format!(
             "\n{user} logged in. To send to this user only:\n\n  {} send --control {} --user {user} 'Hello, {user}'\n",
             self.program,
-            cookie::shell_word(&self.settings.control),
+            cookie::shell_word(&self.settings.control[0]),
         ));
     }
 

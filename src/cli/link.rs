@@ -4,7 +4,10 @@
 //! every reply has arrived (COMMANDS.md "Frames"). [`PATIENCE`] is how long it waits for the connection, for
 //! the server to take more of the written bytes, and for the whole answer: each of the three.
 
-use super::{Exit, Failure};
+use super::args::Args;
+use super::{Exit, Failure, load};
+use crate::auth::Secret;
+use crate::config::Settings;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -61,17 +64,82 @@ impl From<LinkError> for Failure {
     }
 }
 
-/// Sends the bytes to the server at this address and returns all that it answers.
-pub(crate) fn exchange(address: &str, bytes: &[u8]) -> Result<Vec<Frame>, LinkError> {
-    exchange_within(address, bytes, PATIENCE)
+/// Where a server is asked, and the key to show there.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) address: String,
+    key: Option<Secret>,
+}
+
+impl Door {
+    /// The control socket of these settings: a Unix socket if there is one, which needs no key.
+    pub(crate) fn of(settings: &Settings) -> Result<Self, LinkError> {
+        let unix = settings.control.iter().find(|address| address.starts_with("unix://"));
+        let address = unix.or(settings.control.first());
+        let address = address.expect("settings have a control socket").clone();
+        Self::at(settings, address)
+    }
+
+    /// The one that `--control` names, else that of the settings.
+    pub(crate) fn chosen(args: &Args, settings: &Settings) -> Result<Self, Failure> {
+        let Some(address) = args.value("control")? else { return Ok(Self::of(settings)?) };
+        let folder = std::env::current_dir().unwrap_or_default();
+        let address = crate::config::control_address(address, &folder)
+            .map_err(|why| super::usage(args, format!("--control: {why}")))?;
+        if address.starts_with("tls://") {
+            return Err(super::usage(args, format!("--control: {NO_TLS}")));
+        }
+        Ok(Self::at(settings, address)?)
+    }
+
+    fn at(settings: &Settings, address: String) -> Result<Self, LinkError> {
+        let file = settings.control_key_files.first().filter(|_| !address.starts_with("unix://"));
+        let key = file.map(|file| load::control_key(file)).transpose();
+        Ok(Self { address, key: key.map_err(|failure| LinkError::NotPermitted(failure.text))? })
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+/// Sends the bytes to the server there and returns all that it answers.
+pub(crate) fn exchange(door: &Door, bytes: &[u8]) -> Result<Vec<Frame>, LinkError> {
+    exchange_within(door, bytes, PATIENCE)
 }
 
 /// The same; the whole answer may take so long.
 pub(crate) fn exchange_within(
-    address: &str,
+    door: &Door,
     bytes: &[u8],
     patience: Duration,
 ) -> Result<Vec<Frame>, LinkError> {
+    let Door { address, key } = door;
+    let Some(key) = key else { return exchange_frames(address, bytes, patience) };
+    let mut frames = exchange_frames(address, &[&show(key), bytes].concat(), patience)?;
+    match frames.first().map(|frame| frame.command) {
+        Some(b'Y') => {
+            frames.remove(0);
+            Ok(frames)
+        }
+        Some(b'E') => Err(wrong_key(address)),
+        _ => Ok(frames),
+    }
+}
+
+/// The frame that shows a key.
+fn show(key: &Secret) -> Vec<u8> {
+    let key = key.as_bytes();
+    [format!("{}y", key.len()).as_bytes(), key].concat()
+}
+
+fn wrong_key(address: &str) -> LinkError {
+    LinkError::NotPermitted(format!("the control key is not the one of {address}"))
+}
+
+fn exchange_frames(address: &str, bytes: &[u8], patience: Duration) -> Result<Vec<Frame>, LinkError> {
     let mut stream = Stream::connect(address).map_err(|error| cannot_connect(address, &error))?;
     let no_answer = |why: &str| LinkError::NoAnswer(format!("no answer from {address}: {why}"));
     // A server that refuses closes early; its reason is then waiting to be read, and better than "broken pipe".
@@ -106,6 +174,8 @@ fn describe(error: &io::Error, patience: Duration) -> String {
     }
 }
 
+const NO_TLS: &str = "the command line speaks to unix:// and tcp:// only; to tls:// curl does, in HTTP";
+
 /// A control socket of either kind.
 enum Stream {
     Tcp(TcpStream),
@@ -120,7 +190,7 @@ impl Stream {
                 let socket: SocketAddr = socket.parse().map_err(io::Error::other)?;
                 Self::Tcp(TcpStream::connect_timeout(&socket, PATIENCE)?)
             }
-            _ => return Err(io::Error::other("an address starts with unix:// or tcp://")),
+            _ => return Err(io::Error::other(NO_TLS)),
         };
         match &stream {
             Self::Tcp(tcp) => tcp.set_write_timeout(Some(PATIENCE))?,
@@ -190,9 +260,17 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    pub(crate) fn begin(address: &str) -> Result<Self, LinkError> {
+    pub(crate) fn begin(door: &Door) -> Result<Self, LinkError> {
+        let Door { address, key } = door;
         let stream = Stream::connect(address).map_err(|error| cannot_connect(address, &error))?;
-        Ok(Self { stream, address: address.to_owned(), input: Vec::new() })
+        let mut conversation = Self { stream, address: address.to_owned(), input: Vec::new() };
+        if let Some(key) = key {
+            conversation.send(&show(key))?;
+            if conversation.next()?.is_none_or(|frame| frame.command != b'Y') {
+                return Err(wrong_key(address));
+            }
+        }
+        Ok(conversation)
     }
 
     fn broken(&self, error: &io::Error) -> LinkError {

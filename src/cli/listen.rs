@@ -4,7 +4,7 @@
 //! takes no event away from the site's workers, and nothing waits for it. It never confirms an event.
 
 use super::args::Args;
-use super::link::{self, Frame};
+use super::link::{self, Door, Frame};
 use super::{Exit, Failure, Outcome, load, usage, warn};
 use crate::wire::command::{EventKind, Subscription, Telling};
 use crate::wire::frame::Kind;
@@ -26,11 +26,11 @@ enum End {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
-    let address = load::control_address(args, &settings)?;
+    let door = Door::chosen(args, &settings)?;
     let wish = wish(args)?;
     let mut is_first = true;
     loop {
-        let gone = match listen(args, &address, &wish) {
+        let gone = match listen(args, &door, &wish) {
             Ok(End::Reader) => return Ok(Exit::Done),
             Ok(End::Server) => Failure::new(Exit::NotRunning, "the server has closed the connection"),
             Err(failure) if failure.exit != Exit::NotRunning => return Err(failure),
@@ -59,8 +59,8 @@ fn wish(args: &Args) -> Result<String, Failure> {
 }
 
 /// Prints events until the server or the reader goes.
-fn listen(args: &Args, address: &str, wish: &str) -> Result<End, Failure> {
-    let mut conversation = link::Conversation::begin(address)?;
+fn listen(args: &Args, door: &Door, wish: &str) -> Result<End, Failure> {
+    let mut conversation = link::Conversation::begin(door)?;
     conversation.send(format!("{}e{wish}", wish.len()).as_bytes())?;
     while let Some(Frame { command, payload }) = conversation.next()? {
         let line = match command {

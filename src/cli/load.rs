@@ -6,7 +6,7 @@
 use super::args::Args;
 use super::{Exit, Failure};
 use crate::auth::Secret;
-use crate::config::{Settings, secret_weakness};
+use crate::config::{Settings, key_weakness, secret_weakness};
 use crate::daemon::supervisor::{SECRET_CREDENTIAL, SECRET_VARIABLE};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -96,14 +96,25 @@ fn read_all(
         settings.secret_files = vec![args.as_given(file)];
     }
     let weak = settings.allow_weak_secret;
-    let read = |file: &PathBuf| read_secret(file, weak, args.allow_weak());
-    let secrets: Result<Vec<_>, _> = settings.secret_files.iter().map(read).collect();
+    let read = |what: &'static Kind, files: &[PathBuf]| -> Result<Vec<Secret>, Failure> {
+        files.iter().map(|file| read_secret(what, file, weak, args.allow_weak())).collect()
+    };
+    let secrets = read(&SECRET, &settings.secret_files);
+    let keys = read(&CONTROL_KEY, &settings.control_key_files);
     let mut kept = Vec::new();
     match (secrets, running.filter(|running| running.secret_files == settings.secret_files)) {
         (Ok(secrets), _) => settings.auth.secrets.extend(secrets),
         (Err(failure), Some(running)) if failure.exit == Exit::NotPermitted => {
             settings.auth.secrets.clone_from(&running.auth.secrets);
             kept.push(format!("secret_file: {}", failure.text));
+        }
+        (Err(failure), _) => return Err(failure),
+    }
+    match (keys, running.filter(|running| running.control_key_files == settings.control_key_files)) {
+        (Ok(keys), _) => settings.control_keys = keys,
+        (Err(failure), Some(running)) if failure.exit == Exit::NotPermitted => {
+            settings.control_keys.clone_from(&running.control_keys);
+            kept.push(format!("control_key_file: {}", failure.text));
         }
         (Err(failure), _) => return Err(failure),
     }
@@ -140,12 +151,9 @@ fn despite_mistakes(text: &str, path: &Path) -> Option<Settings> {
     Settings::parse_to_stop(text, path.parent().unwrap_or(Path::new("/")))
 }
 
-/// The control socket that `--control` names, else that of the settings.
-pub(crate) fn control_address(args: &Args, settings: &Settings) -> Result<String, Failure> {
-    let Some(address) = args.value("control")? else { return Ok(settings.control.clone()) };
-    let folder = std::env::current_dir().unwrap_or_default();
-    crate::config::control_address(address, &folder)
-        .map_err(|why| super::usage(args, format!("--control: {why}")))
+/// The key to show at a control socket. Whether it is weak, and who may read it, is the server's business.
+pub(crate) fn control_key(file: &Path) -> Result<Secret, Failure> {
+    read_secret(&CONTROL_KEY, file, true, true)
 }
 
 fn not_configured(text: String) -> Failure {
@@ -235,9 +243,24 @@ pub(crate) fn process_has_secret(pid: u32) -> Option<bool> {
     Some(secret_from_environment(&variable).is_some())
 }
 
+/// What a file holds, and why it must not be used.
+struct Kind {
+    name: &'static str,
+    weakness: fn(&[u8]) -> Option<&'static str>,
+}
+
+static SECRET: Kind = Kind { name: "secret", weakness: secret_weakness };
+static CONTROL_KEY: Kind = Kind { name: "control key", weakness: key_weakness };
+
 /// One newline at the end, which editors and `openssl rand` leave, does not belong to the secret.
-fn read_secret(path: &Path, allow_weak_secret: bool, allow_open: bool) -> Result<Secret, Failure> {
-    let what = format!("cannot read the secret {}", path.display());
+fn read_secret(
+    kind: &'static Kind,
+    path: &Path,
+    allow_weak_secret: bool,
+    allow_open: bool,
+) -> Result<Secret, Failure> {
+    let Kind { name, weakness } = kind;
+    let what = format!("cannot read the {name} {}", path.display());
     let (bytes, meta) = read(path, SECRET_BYTES_MAX).map_err(|error| {
         let make = format!("(umask 077; openssl rand -base64 24 > {})", path.display());
         match error.kind() {
@@ -252,11 +275,11 @@ fn read_secret(path: &Path, allow_weak_secret: bool, allow_open: bool) -> Result
     }
     let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    match secret_weakness(secret) {
+    match weakness(secret) {
         Some(why) if !allow_weak_secret => {
-            Err(not_configured(format!("the secret in {} {why}", path.display())))
+            Err(not_configured(format!("the {name} in {} {why}", path.display())))
         }
-        _ if secret.is_empty() => Err(not_configured(format!("the secret in {} is empty", path.display()))),
+        _ if secret.is_empty() => Err(not_configured(format!("the {name} in {} is empty", path.display()))),
         _ => Ok(Secret::new(secret)),
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the server can read its secret and its TLS files: at start as the user that starts it, and again at each reload as
+//! Whether the server can read its secret, its control key and its TLS files: at start as the user that starts it, and again at each reload as
 //! the user that it has become.
 
 use crate::config::Settings;
@@ -50,11 +50,11 @@ pub(super) fn by(account: &Account, settings: &Settings) -> Vec<String> {
 
 fn files(settings: &Settings) -> Vec<(&'static str, &Path)> {
     let secrets = settings.secret_files.iter().map(|path| ("secret", path.as_path()));
-    let speaks_tls = settings.servers.iter().any(|address| address.starts_with("tls://"));
-    let tls = settings.tls.iter().filter(|_| speaks_tls).flat_map(|files| {
+    let keys = settings.control_key_files.iter().map(|path| ("control key", path.as_path()));
+    let tls = settings.tls.iter().filter(|_| settings.speaks_tls()).flat_map(|files| {
         [("certificate", files.certificate.as_path()), ("key of the certificate", files.key.as_path())]
     });
-    secrets.chain(tls).collect()
+    secrets.chain(keys).chain(tls).collect()
 }
 
 fn denied(user: User, path: &Path) -> Option<String> {

@@ -5,7 +5,7 @@
 //! error before any process is signalled.
 
 use super::args::Args;
-use super::link::{self, LinkError};
+use super::link::{self, Door, LinkError};
 use super::service::{Server, holder, nobody, pid_path, signal, tell};
 use super::{Exit, Failure, Outcome, load, say};
 use crate::Settings;
@@ -50,7 +50,7 @@ struct Reloaded {
 }
 
 fn ask(settings: &Settings) -> Result<Option<Value>, LinkError> {
-    let frames = link::exchange(&settings.control, b"0t")?;
+    let frames = link::exchange(&Door::of(settings)?, b"0t")?;
     let report = frames.into_iter().find(|frame| frame.command == b'T');
     Ok(report.and_then(|report| json::parse(std::str::from_utf8(&report.payload).ok()?)))
 }
@@ -90,7 +90,8 @@ fn report(settings: &Settings, server: &Server, before: u64) -> Outcome {
                 let seconds = RELOADING.as_secs();
                 let text = format!(
                     "the server with PID {} has not told at {} within {seconds} seconds what came of its reload",
-                    server.pid, settings.control
+                    server.pid,
+                    settings.control.join(", ")
                 );
                 return Err(Failure::new(Exit::Failed, text).or("its log"));
             }

@@ -34,6 +34,7 @@ pub(super) fn screen(look: &Look, before: Option<&Look>) -> String {
     listeners(&mut page, &look.report);
     people(&mut page, &show);
     traffic(&mut page, &show);
+    turns(&mut page, &look.report);
     if let Some(before) = before {
         page.line("a second", &rates(look, before));
     }
@@ -115,6 +116,25 @@ fn traffic(page: &mut Page, show: &Fields<'_>) {
     page.line("traffic", &format!("{} in, {} out; {waiting} waiting", size("bytes_in"), size("bytes_out")));
 }
 
+/// How long the turns of the loop take: nothing else is done meanwhile. An older server does not measure them.
+fn turns(page: &mut Page, report: &Value) {
+    let Some(turns) = report.get("turns") else { return };
+    let show = Fields { report: turns };
+    let time = |field| show.number(field).map_or("-".into(), millis);
+    page.line(
+        "turns",
+        &format!("{}; 99 of 100 within {}, longest {}", show.count("count"), time("p99_us"), time("most_us")),
+    );
+}
+
+/// `0.025 ms`, `12 ms`
+fn millis(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{} ms", us as f64 / 1000.0),
+        _ => format!("{} ms", us / 1000),
+    }
+}
+
 /// The changes between two looks, for each second between them. A server that was started anew counts from nothing.
 fn rates(look: &Look, before: &Look) -> String {
     let seconds = look.at.saturating_duration_since(before.at).as_secs_f64().max(0.001);
@@ -122,17 +142,21 @@ fn rates(look: &Look, before: &Look) -> String {
         let number = |look: &Look| look.report.get(field).and_then(Value::as_u64).unwrap_or(0);
         (number(look).saturating_sub(number(before)) as f64 / seconds).round() as u64
     };
-    let accepted = |look: &Look| {
-        let listeners = json::items(&look.report, "listeners");
-        listeners.iter().filter_map(|listener| listener.get("accepted")?.as_u64()).sum::<u64>()
+    let number = |look: &Look, field: &str| look.report.pointer(field).and_then(Value::as_u64);
+    let share = |field: &str, whole: f64| {
+        let part = number(look, field)?.saturating_sub(number(before, field)?) as f64 / whole / seconds;
+        Some(format!("{:.0} %", (part * 100.0).min(100.0)))
     };
-    let accepted = (accepted(look).saturating_sub(accepted(before)) as f64 / seconds).round() as u64;
+    let busy = share("/turns/sum_us", 1e6).map_or(String::new(), |share| format!("; {share} busy"));
+    let cpu = share("/cpu_ms", 1e3).map_or(String::new(), |share| format!(", {share} of a processor"));
     format!(
-        "{} messages in, {} out; {} in, {} out; {accepted} accepted",
+        "{} messages in, {} out; {} in, {} out; {} accepted; {} requests in HTTP{busy}{cpu}",
         rate("messages_in"),
         rate("messages_out"),
         bytes(rate("bytes_in")),
-        bytes(rate("bytes_out"))
+        bytes(rate("bytes_out")),
+        rate("accepted"),
+        rate("http_requests")
     )
 }
 
@@ -285,6 +309,7 @@ mod tests {
         let mut stats = crate::stats::Stats::default();
         stats.refuse(crate::rule::Rule::OriginNotAllowed);
         stats.close(1000);
+        stats.turns.note(25);
         let listener = crate::stats::ListenerReport {
             address: "tcp://127.0.0.1:1".into(),
             domain: Some("d:1\u{1b}".into()),
@@ -295,6 +320,7 @@ mod tests {
             listeners: &[listener],
             uptime_s: 61,
             backends: 3,
+            backends_max: 9,
             queued_bytes_max: 2048,
             groups: 5,
             groups_max: 9,
@@ -307,8 +333,9 @@ mod tests {
         assert!(screen.contains("up 1 min 1 s"), "{screen}");
         assert!(screen.contains("listeners   tcp://127.0.0.1:1 (d:1?): 0 clients, 0 accepted"), "{screen}");
         assert!(screen.contains("users       0; 5 of 9 groups: shop/7 4, b 3, c 2, …\n"), "{screen}");
-        assert!(screen.contains("backends    2 connected besides this command"), "{screen}");
+        assert!(screen.contains("backends    2 of 9 connected besides this command"), "{screen}");
         assert!(screen.contains("0 B of 2.0 KiB waiting"), "{screen}");
+        assert!(screen.contains("turns       1; 99 of 100 within 0.025 ms, longest 0.025 ms"), "{screen}");
         assert!(screen.contains("refused     1: origin_not_allowed 1\nclosed      1: 1000 1"), "{screen}");
     }
 
@@ -332,10 +359,16 @@ mod tests {
             report: json::parse(report).expect("JSON"),
             at: begin + std::time::Duration::from_secs(seconds),
         };
-        let before = look(r#"{"messages_out":10,"bytes_out":0,"listeners":[{"accepted":1}]}"#, 0);
-        let after = look(r#"{"messages_out":30,"bytes_out":4096,"listeners":[{"accepted":5}]}"#, 2);
-        assert_eq!(rates(&after, &before), "0 messages in, 10 out; 0 B in, 2.0 KiB out; 2 accepted");
-        assert_eq!(rates(&before, &after), "0 messages in, 0 out; 0 B in, 0 B out; 0 accepted");
+        let before =
+            look(r#"{"messages_out":10,"bytes_out":0,"accepted":1,"cpu_ms":0,"turns":{"sum_us":0}}"#, 0);
+        let after = look(
+            r#"{"messages_out":30,"bytes_out":4096,"accepted":5,"cpu_ms":60,"turns":{"sum_us":200000}}"#,
+            2,
+        );
+        let rest = "requests in HTTP; 10 % busy, 3 % of a processor";
+        let found = rates(&after, &before);
+        assert_eq!(found, format!("0 messages in, 10 out; 0 B in, 2.0 KiB out; 2 accepted; 0 {rest}"));
+        assert!(rates(&before, &after).starts_with("0 messages in, 0 out; 0 B in, 0 B out; 0 accepted; 0 "));
         assert!(screen(&after, Some(&before)).contains("\na second    0 messages in"));
     }
 }

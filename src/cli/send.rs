@@ -4,7 +4,7 @@
 //! letters for addresses. It never sends an empty message.
 
 use super::args::Args;
-use super::link::{self, Frame};
+use super::link::{self, Door, Frame};
 use super::{Exit, Failure, Outcome, load, say, warn, who};
 use crate::config::Settings;
 use crate::wire::json;
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
-    let address = load::control_address(args, &settings)?;
+    let door = Door::chosen(args, &settings)?;
     let command = Command::read(args, &settings)?;
     let message = message(args, &command, &settings)?;
     if let Some(within) = command.arrival {
-        let answer = who::ask_within(&address, command.letter, &command.payload(&message), within)?;
+        let answer = who::ask_within(&door, command.letter, &command.payload(&message), within)?;
         return arrived(&answer);
     }
     if command.to_addresses && command.confirmed {
-        return delivered(&who::ask(&address, command.letter, &command.payload(&message))?);
+        return delivered(&who::ask(&door, command.letter, &command.payload(&message))?);
     }
-    let frames = link::exchange(&address, &command.frame(&message))?;
+    let frames = link::exchange(&door, &command.frame(&message))?;
     judge(&command, &frames)
 }
 

@@ -235,7 +235,7 @@ fn kill(settings: &Settings) -> Result<bool, Failure> {
 /// an answer on a socket is no proof of which process gave it.
 pub(super) fn nobody(settings: &Settings) -> Result<bool, Failure> {
     let Some(pid) = status(settings).and_then(|report| report.get("pid")?.as_u64()) else { return Ok(false) };
-    let control = &settings.control;
+    let control = settings.control.join(", ");
     // The number is the server's own word: in a container it counts from 1, as others do.
     let text = match &settings.pid {
         Some(path) => {
@@ -273,10 +273,10 @@ fn wait(server: &Server, patience: Duration) -> Result<bool, Failure> {
 /// The addresses that the running server listens on. Where it cannot be asked, all that are wanted may be its own.
 fn held(settings: &Settings) -> Vec<String> {
     let Some(report) = status(settings) else {
-        return settings.servers.iter().chain([&settings.control]).cloned().collect();
+        return settings.listeners().cloned().collect();
     };
     let listeners = json::items(&report, "listeners");
     let addresses =
         listeners.iter().filter_map(|listener| Some(listener.get("address")?.as_str()?.to_owned()));
-    addresses.chain([settings.control.clone()]).collect()
+    addresses.chain(settings.control.iter().cloned()).collect()
 }

@@ -3,7 +3,7 @@
 //! It shows the server's report ([`screen`](super::screen)); of its own it computes the changes between two looks.
 
 use super::args::Args;
-use super::link::{self, LinkError};
+use super::link::{self, Door, LinkError};
 use super::screen::{Look, screen};
 use super::{Exit, Failure, Outcome, load, say, warn};
 use crate::config::Settings;
@@ -20,14 +20,14 @@ const FROM_THE_TOP: &str = "\x1b[H\x1b[J";
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let settings = load::addresses(args)?;
-    let address = load::control_address(args, &settings)?;
+    let door = Door::chosen(args, &settings)?;
     let mut before: Option<Look> = None;
     loop {
-        let report = match ask(&address) {
+        let report = match ask(&door) {
             Ok(report) => report,
-            Err(error) => return Ok(absent(args, &settings, &error)),
+            Err(error) => return Ok(absent(args, &settings, &door, &error)),
         };
-        before = Some(show(args, &address, &report, before.as_ref())?);
+        before = Some(show(args, &door.address, &report, before.as_ref())?);
         if !args.has("watch") {
             return Ok(Exit::Done);
         }
@@ -50,20 +50,20 @@ fn show(args: &Args, address: &str, report: &str, before: Option<&Look>) -> Resu
 }
 
 /// The status as the server wrote it.
-fn ask(address: &str) -> Result<String, LinkError> {
-    let frames = link::exchange(address, b"0t")?;
+fn ask(door: &Door) -> Result<String, LinkError> {
+    let frames = link::exchange(door, b"0t")?;
     let report = frames.into_iter().find(|frame| frame.command == b'T').map(|frame| frame.payload);
     report
         .and_then(|report| String::from_utf8(report).ok())
-        .ok_or_else(|| LinkError::NoAnswer(format!("{address} did not answer with a status; is this wsson?")))
+        .ok_or_else(|| LinkError::NoAnswer(format!("{door} did not answer with a status; is this wsson?")))
 }
 
 /// Tells why there is no status. Only with the configured address does the PID file say something about it.
-fn absent(args: &Args, settings: &Settings, error: &LinkError) -> Exit {
+fn absent(args: &Args, settings: &Settings, door: &Door, error: &LinkError) -> Exit {
     warn(&format_args!("wsson: {error}"));
     let LinkError::Unreachable(_) = error else { return Exit::NotPermitted };
     match settings.pid.as_deref().filter(|_| !args.has("control")) {
-        Some(pid) => by_pid_file(pid, &settings.control),
+        Some(pid) => by_pid_file(pid, &door.address),
         None => Exit::Stopped,
     }
 }

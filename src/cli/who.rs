@@ -5,7 +5,7 @@
 //! `--json` the server's own text. design: COMMANDS.md, "Addresses".
 
 use super::args::Args;
-use super::link;
+use super::link::{self, Door};
 use super::{Exit, Failure, Outcome, load, say};
 use crate::auth::Rules;
 use crate::wire::json;
@@ -119,7 +119,7 @@ fn checked<'a>(args: &Args, given: &'a str) -> Result<&'a str, Failure> {
 
 /// The control socket that is asked.
 pub(super) struct Control {
-    address: String,
+    door: Door,
 }
 
 /// The answer, as it came and as a value.
@@ -131,11 +131,11 @@ pub(super) struct Answer {
 impl Control {
     pub(super) fn read(args: &Args) -> Result<Self, Failure> {
         let settings = load::addresses(args)?;
-        Ok(Self { address: load::control_address(args, &settings)? })
+        Ok(Self { door: Door::chosen(args, &settings)? })
     }
 
     fn ask(&self, letter: u8, payload: &str) -> Result<Answer, Failure> {
-        ask(&self.address, letter, payload.as_bytes())
+        ask(&self.door, letter, payload.as_bytes())
     }
 }
 
@@ -146,13 +146,13 @@ impl Answer {
 }
 
 /// Says a command that is answered by a JSON object.
-pub(super) fn ask(control: &str, letter: u8, payload: &[u8]) -> Result<Answer, Failure> {
+pub(super) fn ask(control: &Door, letter: u8, payload: &[u8]) -> Result<Answer, Failure> {
     ask_within(control, letter, payload, link::PATIENCE)
 }
 
 /// The same; the answer may take so long.
 pub(super) fn ask_within(
-    control: &str,
+    control: &Door,
     letter: u8,
     payload: &[u8],
     patience: Duration,

@@ -40,8 +40,15 @@ fn addresses(settings: &Settings, reader: &mut Reader<'_>) {
         if let Some(other) = settings.servers[..place].iter().find(|other| collide(other, server)) {
             reader.fail("servers", format!("\"servers\": {server} and {other} are the same address"));
         }
-        if collide(&settings.control, server) {
-            let control = &settings.control;
+    }
+    if settings.control.is_empty() {
+        reader.fail("control", "\"control\" is empty: backends need at least one listener");
+    }
+    for (place, control) in settings.control.iter().enumerate() {
+        if let Some(other) = settings.control[..place].iter().find(|other| collide(other, control)) {
+            reader.fail("control", format!("\"control\": {control} and {other} are the same address"));
+        }
+        if let Some(server) = settings.servers.iter().find(|server| collide(control, server)) {
             reader.fail(
                 "control",
                 format!("\"control\": {control} and the server {server} are the same address"),
@@ -66,17 +73,27 @@ fn tcp_address(address: &str) -> Option<SocketAddr> {
     address.strip_prefix("tcp://").or_else(|| address.strip_prefix("tls://"))?.parse().ok()
 }
 
-/// A program that reaches the control socket may send to every client: no password, by design.
+/// A program that reaches the control socket may send to every client, unless it has to show a key.
 fn control_is_private(settings: &Settings, reader: &mut Reader<'_>) {
-    let public = tcp_address(&settings.control).is_some_and(|address| !address.ip().is_loopback());
-    if public && !settings.control_public {
+    let keys = settings.control_key_files.len();
+    if keys > 2 {
+        let message =
+            format!("\"control_key_file\" has {keys} entries; two, the new and the old, are the most");
+        reader.fail("control_key_file", message);
+    }
+    let public = settings.control.iter().find(|control| is_public(control));
+    if let Some(control) = public.filter(|_| keys == 0 && !settings.control_public) {
         let message = format!(
-            "\"control\": {} can be reached from other hosts, and whoever reaches it may send to \
-             every client; use unix:// or 127.0.0.1, or say control_public = true",
-            settings.control
+            "\"control\": {control} can be reached from other hosts, and whoever reaches it may send to \
+             every client; use unix:// or 127.0.0.1, or give control_key_file, a key that every connection must show"
         );
         reader.fail("control", message);
     }
+}
+
+/// Whether other hosts may reach it.
+fn is_public(address: &str) -> bool {
+    tcp_address(address).is_some_and(|address| !address.ip().is_loopback())
 }
 
 fn secrets(settings: &Settings, reader: &mut Reader<'_>) {
@@ -157,14 +174,16 @@ fn limits(settings: &Settings, reader: &mut Reader<'_>) {
 }
 
 fn tls(settings: &Settings, reader: &mut Reader<'_>) {
-    let listens = settings.servers.iter().any(|server| server.starts_with("tls://"));
+    let listens = settings.speaks_tls();
+    let serves = settings.servers.iter().any(|server| server.starts_with("tls://"));
+    let key = if serves { "servers" } else { "control" };
     if listens && !cfg!(feature = "tls") {
-        return reader
-            .fail("servers", "\"servers\": this wsson was built without TLS; put a proxy in front of it");
+        let message = format!("\"{key}\": this wsson was built without TLS; put a proxy in front of it");
+        return reader.fail(key, message);
     }
     match &settings.tls {
         None if listens => {
-            reader.fail("servers", "\"servers\": a tls:// listener needs certificate and key in [tls]");
+            reader.fail(key, format!("\"{key}\": a tls:// listener needs certificate and key in [tls]"));
         }
         Some(files) => {
             for (key, path) in [("certificate", &files.certificate), ("key", &files.key)] {
@@ -210,15 +229,31 @@ impl Settings {
         if self.allow_weak_secret {
             warnings.push("allow_weak_secret is set: this is for tests only".into());
         }
-        if self.control_public {
+        let has_key = !self.control_key_files.is_empty();
+        let over_network = |control: &&String| !control.starts_with("unix://");
+        if !has_key && self.control.iter().any(|control| is_public(control)) {
             warnings.push(
-                "control_public is set: whoever reaches the control address may send to every client".into(),
+                "control_public is set: whoever reaches the control address may send to every client; \
+                 control_key_file closes it to all that have no key"
+                    .into(),
             );
         }
-        if self.control.starts_with("tcp://") {
+        if !has_key && self.control.iter().any(|control| over_network(&control)) {
             warnings.push(
                 "control is a TCP port: every user of this host can send to every client, and so can whoever makes a program \
-                 here connect to a URL of his choice; a Unix socket is closed to both"
+                 here connect to a URL of his choice; a Unix socket is closed to both, and control_key_file closes the port"
+                    .into(),
+            );
+        }
+        let in_clear = |control: &&String| control.starts_with("tcp://") && is_public(control);
+        if let Some(control) = self.control.iter().find(in_clear).filter(|_| has_key) {
+            warnings.push(format!(
+                "control: the key can be read on its way to {control}; tls:// hides it, unless the network does already"
+            ));
+        }
+        if has_key && !self.control.iter().any(|control| over_network(&control)) {
+            warnings.push(
+                "control_key_file is set, and no control listener asks for it: Unix sockets need no key"
                     .into(),
             );
         }
@@ -241,4 +276,14 @@ pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
         "is an example from the documentation of ws(s)on, known to everyone; generate one: openssl rand -base64 24 \
          (or, for tests, allow_weak_secret = true)",
     )
+}
+
+/// A key stands in a field of HTTP, so it is made of characters that do not end one.
+pub(super) fn key_weakness(key: &[u8]) -> Option<&'static str> {
+    if !key.iter().all(u8::is_ascii_graphic) {
+        return Some(
+            "has other characters than letters, digits and punctuation of ASCII; generate one: openssl rand -base64 24",
+        );
+    }
+    weakness(key)
 }

@@ -87,7 +87,7 @@ impl std::fmt::Debug for Key {
 
 /// Every key, those of a section in a row.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    let tables: [&[Key]; 7] = [SECRETS, TOP, AUTH, LIMITS, TIMEOUTS, TLS, SOCKETS];
+    let tables: [&[Key]; 8] = [SECRETS, TOP, CONTROL_KEY, AUTH, LIMITS, TIMEOUTS, TLS, SOCKETS];
     tables.into_iter().flatten()
 }
 
@@ -232,21 +232,20 @@ section! {
         }, Reload;
         /// Where browsers connect: `tcp://127.0.0.1:8099`, `unix:///run/wsson/server.sock`, `tls://0.0.0.0:8443`.
         "servers" => servers: Vec<String> = vec!["tcp://127.0.0.1:8099".into()],
-            strings("an address: tcp://, tls:// or unix://", values::server), Restart;
+            strings("an address: tcp://, tls:// or unix://", values::listener), Restart;
         /// What the command `m` answers for the listener at the same place in `servers`; may be shorter than it.
         "domains" => domains: Vec<String> = Vec::new(),
             strings("a host and a port", |text, _| values::domain(text)), Restart;
-        /// Where backends connect: `unix:///run/wsson/control.sock` or `tcp://127.0.0.1:8098`.
-        "control" => control: String = "unix:///run/wsson/control.sock".into(), Text {
-            about: "an address: unix:// or tcp://",
-            read: values::control,
-            show: |address| Some(address.clone()),
-        }, Restart;
+        /// Where backends connect: `unix:///run/wsson/control.sock`, and beside or instead of it `tcp://127.0.0.1:8098` or
+        /// `tls://0.0.0.0:8443`. The command line uses the first that is `unix://`, else the first.
+        "control" => control: Vec<String> = vec!["unix:///run/wsson/control.sock".into()],
+            strings("an address: unix://, tcp:// or tls://", values::listener), Restart;
         /// Host names by which HTTP requests may reach a control listener on TCP, besides IP addresses and `localhost`. A
         /// page can make a name of its own lead to your host, but not one of these.
         "control_hosts" => control_hosts: Vec<String> = Vec::new(),
             strings("a host name without a port", |text, _| values::host_name(text)), Reload;
-        /// Whether a control listener may be on an address that is not loopback. Whoever reaches it may send to everyone.
+        /// Whether a control listener without a key may be on an address that is not loopback. Whoever reaches it may send to
+        /// everyone.
         "control_public" => control_public: bool = false, Flag, Restart;
         /// The file that is locked for the life of the process; `""` for none, in a container or under systemd.
         "pid" => pid: Option<PathBuf> = Some("/run/wsson/wsson.pid".into()), Text {
@@ -319,8 +318,40 @@ section! {
         tls: Option<TlsFiles>,
         /// Permissions of Unix sockets.
         sockets: Sockets,
+        /// Files with the keys that control connections over TCP and TLS must show.
+        control_key_files: Vec<PathBuf>,
+        /// What is in them.
+        control_keys: Vec<Secret>,
     }
 }
+
+/// A change of what is in the files is a change of the key, too, so its row is written out.
+static CONTROL_KEY: &[Key] = &[Key {
+    section: "",
+    name: "control_key_file",
+    doc: "Files that hold the key that every control connection over TCP or TLS must show: at least 16 characters, generated,\n\
+        readable by wsson and its backends only. A list of two, new and old, changes the key without cutting anyone. Unix\n\
+        sockets need none; an address beyond the loopback is refused without.",
+    effect: Effect::Reload,
+    describe: || KEY_FILES.describe(),
+    read: |reader, settings, name, value| {
+        KEY_FILES.read(reader, &mut settings.control_key_files, name, value);
+    },
+    show: |settings| KEY_FILES.show(&settings.control_key_files),
+    differs: |one, other| {
+        one.control_key_files != other.control_key_files || one.control_keys != other.control_keys
+    },
+    copy: |to, from| {
+        to.control_key_files.clone_from(&from.control_key_files);
+        to.control_keys.clone_from(&from.control_keys);
+    },
+}];
+
+const KEY_FILES: List<PathBuf> = List {
+    about: "a path",
+    read: values::path,
+    show: |paths| (!paths.is_empty()).then(|| paths.iter().map(|path| path.display().to_string()).collect()),
+};
 
 const ON_MESSAGE: Choice<OnMessage> = Choice(&[
     ("drop", OnMessage::Drop),

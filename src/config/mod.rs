@@ -80,6 +80,11 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Why a control key must not be used, if so. Never shows the key.
+pub fn key_weakness(key: &[u8]) -> Option<&'static str> {
+    check::key_weakness(key)
+}
+
 /// Why a secret must not be used, if so: too short, or printed in a public document. Never shows the secret.
 pub fn secret_weakness(secret: &[u8]) -> Option<&'static str> {
     check::weakness(secret)
@@ -87,7 +92,7 @@ pub fn secret_weakness(secret: &[u8]) -> Option<&'static str> {
 
 /// Reads the address of a control socket as the key `control` does; relative paths are taken from `base_dir`.
 pub fn control_address(text: &str, base_dir: &Path) -> Result<String, String> {
-    values::control(text, base_dir)
+    values::listener(text, base_dir)
 }
 
 /// The choice that a mistyped word was most likely meant to be, if one is near enough.
@@ -113,6 +118,18 @@ fn distance(from: &str, to: &str) -> usize {
         rows.push(row);
     }
     rows[from.len()][to.len()]
+}
+
+impl Settings {
+    /// The addresses of all listeners, those for browsers first.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &String> {
+        self.servers.iter().chain(&self.control)
+    }
+
+    /// Whether one of the listeners speaks TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.listeners().any(|address| address.starts_with("tls://"))
+    }
 }
 
 impl Limits {

@@ -116,8 +116,25 @@ const MISTAKES: &[(&str, &str)] = &[
     ("servers = ['tcp://127.0.0.1:1', 'tcp://0.0.0.0:1']", "are the same address"),
     ("servers = ['unix://a/b', 'unix://./a/./b']", "unix:///etc/wsson/a/b are the same address"),
     ("control = 'tcp://127.0.0.1:8099'", "the server tcp://127.0.0.1:8099 are the same address"),
-    ("control = 'tls://127.0.0.1:8098'", "line 1: \"control\": the control socket has no TLS"),
-    ("control = 'http://127.0.0.1:8098'", "must start with unix:// or tcp://"),
+    (
+        "control = 'tls://127.0.0.1:8098'",
+        "line 1: \"control\": a tls:// listener needs certificate and key in [tls]",
+    ),
+    ("control = 'http://127.0.0.1:8098'", "must start with tcp://, tls:// or unix://"),
+    ("control = []", "\"control\" is empty: backends need at least one listener"),
+    (
+        "control = ['unix:///c', 'unix:///c']",
+        "line 1: \"control\": unix:///c and unix:///c are the same address",
+    ),
+    (
+        "control = ['unix:///c', 'tcp://127.0.0.1:8099']",
+        "the server tcp://127.0.0.1:8099 are the same address",
+    ),
+    ("control = ['unix:///c', 'tcp://0.0.0.0:8098']", "tcp://0.0.0.0:8098 can be reached from other hosts"),
+    (
+        "control_key_file = ['a', 'b', 'c']",
+        "\"control_key_file\" has 3 entries; two, the new and the old, are the most",
+    ),
     (
         "control = 'tcp://0.0.0.0:8098'",
         "line 1: \"control\": tcp://0.0.0.0:8098 can be reached from other hosts",
@@ -304,7 +321,7 @@ fn relative_paths_are_relative_to_the_file() {
     let text = "servers=['unix://./s', 'unix:///r/s']\ncontrol='unix://c'\npid='./p'\nlog='./l'\n[tls]\ncertificate='c'\nkey='/k'";
     let settings = good(text);
     assert_eq!(settings.servers, ["unix:///etc/wsson/s", "unix:///r/s"]);
-    assert_eq!(settings.control, "unix:///etc/wsson/c");
+    assert_eq!(settings.control, ["unix:///etc/wsson/c"]);
     assert_eq!(settings.pid.as_deref(), Some(Path::new("/etc/wsson/p")));
     assert_eq!(settings.log, LogTarget::File("/etc/wsson/l".into()));
     let tls = settings.tls.expect("[tls] was given");
@@ -314,7 +331,7 @@ fn relative_paths_are_relative_to_the_file() {
 #[test]
 fn a_unix_path_must_fit_a_socket_address() {
     let fits = format!("control = 'unix:///{}'", "x".repeat(106));
-    assert_eq!(good(&fits).control.len(), "unix://".len() + 107);
+    assert_eq!(good(&fits).control[0].len(), "unix://".len() + 107);
     let long = format!("control = 'unix:///{}'", "x".repeat(107));
     assert!(bad(&long).contains("the path has 108 bytes; a Unix socket allows 107"));
 }
@@ -343,7 +360,10 @@ fn what_is_allowed_when_asked_for() {
     assert!(good("control = 'tcp://0.0.0.0:8098'\ncontrol_public = true").control_public);
     assert_eq!(good("pid = ''").pid, None);
     assert_eq!(good("servers = ['tcp://127.0.0.1:0', 'tcp://127.0.0.1:0']").servers.len(), 2);
-    assert_eq!(good("control = 'tcp://[::1]:8098'").control, "tcp://[::1]:8098");
+    assert_eq!(good("control = 'tcp://[::1]:8098'").control, ["tcp://[::1]:8098"]);
+    let keyed = good("control = ['unix://c', 'tcp://0.0.0.0:8098']\ncontrol_key_file = 'k'");
+    assert_eq!(keyed.control, ["unix:///etc/wsson/c", "tcp://0.0.0.0:8098"]);
+    assert_eq!(keyed.control_key_files, [Path::new("/etc/wsson/k")]);
 }
 
 #[test]

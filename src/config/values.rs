@@ -15,24 +15,12 @@ const GIB: usize = 1024 * MIB;
 /// `sun_path` of Linux has 108 bytes, the last of which is NUL; other systems have a few less and say so at bind.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-/// The address of a listener for browsers.
-pub(super) fn server(text: &str, base_dir: &Path) -> Result<String, String> {
+/// The address of a listener, for browsers or for backends.
+pub(super) fn listener(text: &str, base_dir: &Path) -> Result<String, String> {
     match text.split_once("://") {
         Some((scheme @ ("tcp" | "tls"), rest)) => Ok(format!("{scheme}://{}", socket(text, rest)?)),
         Some(("unix", rest)) => unix(rest, base_dir),
         _ => Err(format!("{text:?} must start with tcp://, tls:// or unix://")),
-    }
-}
-
-/// The address of the control listener. TLS would need a client certificate to mean anything, so there is none.
-pub(super) fn control(text: &str, base_dir: &Path) -> Result<String, String> {
-    match text.split_once("://") {
-        Some(("tcp", rest)) => Ok(format!("tcp://{}", socket(text, rest)?)),
-        Some(("unix", rest)) => unix(rest, base_dir),
-        Some(("tls", _)) => {
-            Err("the control socket has no TLS; use unix://, or tcp:// on the loopback".into())
-        }
-        _ => Err(format!("{text:?} must start with unix:// or tcp://")),
     }
 }
 

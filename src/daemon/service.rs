@@ -223,7 +223,7 @@ impl Service {
             env!("CARGO_PKG_VERSION"),
             std::process::id(),
             addresses.join(","),
-            self.settings.control
+            self.settings.control.join(",")
         );
         let line = self.line();
         self.manager.ready(&line);
@@ -384,7 +384,7 @@ impl Service {
 
 /// Why certificate and key, which were read before root was given up, cannot be read again.
 fn unreadable_tls(settings: &Settings) -> Option<String> {
-    if !settings.servers.iter().any(|address| address.starts_with("tls://")) {
+    if !settings.speaks_tls() {
         return None;
     }
     let files = settings.tls.as_ref()?;
@@ -477,8 +477,7 @@ fn way_out(error: &StartError, kind: Option<ErrorKind>) -> Option<&'static str> 
 }
 
 fn socket_files(settings: &Settings) -> Vec<PathBuf> {
-    let addresses = settings.servers.iter().chain([&settings.control]);
-    let paths = addresses.filter_map(|text| match Address::parse(text) {
+    let paths = settings.listeners().filter_map(|text| match Address::parse(text) {
         Ok(Address::Unix(path)) => Some(path),
         _ => None,
     });

@@ -6,7 +6,7 @@
 
 use super::{COMMAND_COST, Progress, SHARE, ask, cost, is_burst, prove};
 use crate::config::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX};
-use crate::hub::{Form, Hub, Wait};
+use crate::hub::{Form, Hub, Judged, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::Origin;
 use crate::peer::exchange::Exchange;
@@ -28,6 +28,7 @@ enum Deed {
     /// A command whose payload is its parameters.
     Command(Verb),
     Status,
+    Metrics,
     Health,
     /// Events, as long as it is wanted.
     Events,
@@ -62,6 +63,7 @@ const ROUTES: &[Route] = &[
     route("GET", "/here", Deed::Command(Verb::Here), 1, &["at", "cursor"]),
     route("GET", "/events", Deed::Events, 1, &["kinds", "as", "watch"]),
     route("GET", "/status", Deed::Status, 0, &[]),
+    route("GET", "/metrics", Deed::Metrics, 0, &[]),
     route("GET", "/healthz", Deed::Health, 0, &[]),
 ];
 
@@ -71,15 +73,15 @@ struct Refusal {
     status: u16,
     error: Cow<'static, str>,
     hint: Cow<'static, str>,
-    /// The method that the path has.
-    allow: Option<&'static str>,
+    /// A field that the response has besides: the method that the path has, the way to prove who one is.
+    field: Option<(&'static str, &'static str)>,
     /// Where the next request begins is not known, or whoever sends it is none of ours.
     ends: bool,
 }
 
 impl Refusal {
     fn new(status: u16, error: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error: error.into(), hint: hint.into(), allow: None, ends: false }
+        Self { status, error: error.into(), hint: hint.into(), field: None, ends: false }
     }
 
     fn ends(mut self) -> Self {
@@ -221,7 +223,7 @@ fn check_beginning(head: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Judges a head, before its body is read. Whether the client waits for leave to send the body.
-fn admit(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, Refusal> {
+fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, Refusal> {
     if request.version().0 != 1 {
         return Err(Refusal::new(505, "this is HTTP/1.1", "send HTTP/1.1").ends());
     }
@@ -242,7 +244,7 @@ fn admit(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, Refu
 }
 
 /// Who may (docs/http.md): no browser, and over a network nobody who was led here by a name that is not ours.
-fn check_sender(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
+fn check_sender(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
     let of_browsers = |name: &str| {
         ["origin", "referer", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
             || name.get(..10).is_some_and(|begin| begin.eq_ignore_ascii_case("sec-fetch-"))
@@ -250,6 +252,9 @@ fn check_sender(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<(),
     if let Some((name, _)) = request.headers().find(|(name, _)| of_browsers(name)) {
         let error = format!("a request with {name} comes from a browser");
         return Err(Refusal::new(403, error, "the control socket is for your own programs").ends());
+    }
+    if hub.asks_for_key(key) {
+        return check_key(hub, key, request); // a page that leads its own name here has none
     }
     let is_own = |host: &str| hub.rules.control_hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
     let host = without_port(request.host());
@@ -259,6 +264,43 @@ fn check_sender(hub: &Hub, key: BackendKey, request: &Request<'_>) -> Result<(),
     }
     let hint = "over TCP it must be an IP address, localhost, or one of control_hosts";
     Err(Refusal::new(403, "this is not the name of this host", hint).ends())
+}
+
+/// RFC 6750 section 2.1.
+fn check_key(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
+    let mut fields = request.values("authorization");
+    let (field, other) = (fields.next(), fields.next());
+    let given = field.filter(|_| other.is_none()).and_then(|field| {
+        let (scheme, given) = field.split_at_checked(BEARER.len())?;
+        scheme.eq_ignore_ascii_case(BEARER).then(|| given.trim_ascii_start())
+    });
+    let Some(given) = given else {
+        hub.note_keyless(key, "none");
+        return Err(unauthorized(
+            "this needs the control key",
+            "Authorization: Bearer KEY, the key of control_key_file",
+        ));
+    };
+    match hub.judge_key(key, given) {
+        Judged::Right => Ok(()),
+        Judged::Wrong => {
+            Err(unauthorized("the control key is wrong", "it is in the file of control_key_file"))
+        }
+        Judged::TooMany => {
+            let hint = "three a second are looked at; then no other of this address is";
+            let mut refusal = Refusal::new(429, "too many wrong control keys", hint).ends();
+            refusal.field = Some(("Retry-After", "1"));
+            Err(refusal)
+        }
+    }
+}
+
+const BEARER: &[u8] = b"Bearer ";
+
+fn unauthorized(error: &'static str, hint: &'static str) -> Refusal {
+    let mut refusal = Refusal::new(401, error, hint).ends();
+    refusal.field = Some(("WWW-Authenticate", "Bearer"));
+    refusal
 }
 
 fn without_port(host: &str) -> &str {
@@ -288,7 +330,7 @@ fn find(request: &Request<'_>) -> Result<&'static Route, Refusal> {
     let method = if request.method() == "HEAD" { "GET" } else { request.method() };
     if method != route.method {
         let mut refusal = Refusal::new(405, "this path has another method", route.method);
-        refusal.allow = Some(if route.method == "GET" { "GET, HEAD" } else { route.method });
+        refusal.field = Some(("Allow", if route.method == "GET" { "GET, HEAD" } else { route.method }));
         return Err(refusal);
     }
     Ok(route)
@@ -363,6 +405,10 @@ fn perform(
         Deed::Health => {
             let (status, word) = if hub.is_draining() { (503, "draining\n") } else { (200, "ok\n") };
             return Ok(Step::Done(status, "text/plain", word.into()));
+        }
+        Deed::Metrics => {
+            *share = 0; // it asks the kernel about the process: one a turn
+            return Ok(Step::Done(200, METRICS, hub.metrics().into_bytes()));
         }
         Deed::Status => Command::Status,
         Deed::Events => return stream(hub, key, request, &values),
@@ -442,6 +488,7 @@ fn stream(
         Err(_) => unreachable!("there was room for the pool"),
     }
 }
+const METRICS: &str = crate::stats::CONTENT_TYPE;
 
 fn send<'m>(
     request: &Request<'_>,
@@ -508,8 +555,8 @@ fn refuse(hub: &mut Hub, key: BackendKey, exchange: &Exchange, refusal: &Refusal
         hub.stats.errors += 1;
     }
     let mut response = Response::new(refusal.status);
-    if let Some(method) = refusal.allow {
-        response = response.field("Allow", method);
+    if let Some((name, value)) = refusal.field {
+        response = response.field(name, value);
     }
     respond(hub, key, exchange, response, JSON, refusal.json().as_bytes(), refusal.ends);
 }
@@ -532,6 +579,7 @@ fn respond(
         true => response.head_for(content_type, body.len()),
         false => response.body(content_type, body),
     };
+    hub.stats.http_requests += 1;
     hub.backends.respond(key, bytes);
     if ends {
         hub.finish_backend(key);

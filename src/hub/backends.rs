@@ -12,13 +12,14 @@ use super::{Hub, Parting, Patience};
 use crate::clock::{Now, Tick, Wheel};
 use crate::config::Timeouts;
 use crate::key::{BackendKey, Key};
-use crate::peer::backend::{Backend, Due, Lock, Origin, Speech, State};
+use crate::peer::backend::{Backend, ControlKey, Due, Lock, Origin, Speech, State};
 use crate::peer::exchange::Exchange;
 use crate::peer::replies::Replies;
 use crate::peer::worker::{Event, Format, Kept, Worker};
 use crate::wire::command::{self, Member, Reply, Rules, Telling, object};
 use crate::wire::http;
 use crate::wire::http::forwarded::PeerAddr;
+use core::net::IpAddr;
 use log::{info, warn};
 use slab::Slab;
 use std::cmp::Reverse;
@@ -112,8 +113,14 @@ impl Backends {
         BackendKey::at(self.all.vacant_key())
     }
 
-    pub(super) fn add(&mut self, origin: Origin, now: Tick) -> BackendKey {
-        let key = BackendKey::at(self.all.insert(Backend::new(origin, now)));
+    pub(super) fn add(
+        &mut self,
+        origin: Origin,
+        address: Option<IpAddr>,
+        control_key: ControlKey,
+        now: Tick,
+    ) -> BackendKey {
+        let key = BackendKey::at(self.all.insert(Backend::new(origin, address, control_key, now)));
         self.rearm(key);
         key
     }
@@ -124,6 +131,12 @@ impl Backends {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Those that count for `limits.backends`: neither refused nor over.
+    fn in_use(&self) -> usize {
+        let counts = |backend: &Backend| backend.origin != Origin::Refused && backend.state != State::Gone;
+        self.iter().filter(|(_, backend)| counts(backend)).count()
     }
 
     pub(super) fn keys(&self) -> Vec<BackendKey> {
@@ -190,6 +203,27 @@ impl Backends {
     #[cold]
     pub(crate) fn prove(&mut self, key: BackendKey) {
         self.get(key).origin = Origin::Trusted;
+    }
+
+    /// It has shown the key: its bytes are a backend's.
+    #[cold]
+    pub(super) fn keyed(&mut self, key: BackendKey) {
+        let backend = self.get(key);
+        backend.control_key = ControlKey::Shown;
+        if !backend.speaks_http() {
+            backend.origin = Origin::Trusted;
+        }
+        self.rearm(key);
+    }
+
+    /// The one that has been asked for the key longest and has not shown it.
+    fn oldest_keyless(&self) -> Option<BackendKey> {
+        let since = |backend: &Backend| match (backend.control_key, backend.state) {
+            (ControlKey::Awaited { since }, State::Open) => Some(since),
+            _ => None,
+        };
+        let keyless = self.iter().filter_map(|(key, backend)| Some((since(backend)?, key)));
+        keyless.min_by_key(|(since, _)| since.ms()).map(|(_, key)| key)
     }
 
     /// Its first byte has told what it speaks.
@@ -559,16 +593,29 @@ impl Hub {
     /// those are there already it gets no slot, and the reply to it comes back.
     pub(crate) fn add_backend(&mut self, peer: PeerAddr) -> Result<BackendKey, &'static [u8]> {
         let now = self.now.tick();
-        if self.backends.len() - self.backends.refused < self.rules.limits.backends {
-            let origin = if peer == PeerAddr::Unix { Origin::Trusted } else { Origin::Network };
-            return Ok(self.backends.add(origin, now));
+        let address = match peer {
+            PeerAddr::Ip(address, _) | PeerAddr::Forwarded(address) => Some(address),
+            PeerAddr::Unix => None,
+        };
+        if self.backends.len() - self.backends.refused >= self.rules.limits.backends {
+            // One that has shown no key is in nobody's way.
+            if let Some(oldest) = self.backends.oldest_keyless() {
+                self.end_backend(oldest);
+            }
+        }
+        let limit = self.rules.limits.backends;
+        if self.backends.len() - self.backends.refused < limit || self.backends.in_use() < limit {
+            let origin = if address.is_none() { Origin::Trusted } else { Origin::Network };
+            let owes = address.is_some() && !self.rules.control_keys.is_empty();
+            let control_key = if owes { ControlKey::Awaited { since: now } } else { ControlKey::Needless };
+            return Ok(self.backends.add(origin, address, control_key, now));
         }
         self.note_turned_away();
         if self.backends.refused >= REFUSED_MAX {
             return Err(LAST_WORD);
         }
         self.backends.refused += 1;
-        let key = self.backends.add(Origin::Refused, now);
+        let key = self.backends.add(Origin::Refused, address, ControlKey::Needless, now);
         self.backends.reply(key, &Reply::Error);
         self.backends.finish(key);
         Ok(key)
@@ -700,6 +747,10 @@ impl Hub {
             Due::Stuck => self.worker_is_stuck(key),
             Due::Dead => {
                 info!("backend_closed reason=silent");
+                self.end_backend(key);
+            }
+            Due::Keyless => {
+                info!("backend_closed reason=no_key");
                 self.end_backend(key);
             }
         }

@@ -23,6 +23,7 @@
 //! | `time` | deadlines and the drain |
 //! | `events` | what clients do and say, for workers |
 //! | `backends` | the control connections, their deadlines and their end |
+//! | `door` | the control key |
 //! | `wait` | backends that send faster than a client takes it |
 //! | `tidy` | memory that many peers have left behind |
 //! | `audit` | everything recounted from scratch, for the tests |
@@ -31,6 +32,7 @@ mod arrival;
 mod audience;
 mod audit;
 mod backends;
+mod door;
 mod events;
 mod input;
 mod lock;
@@ -42,7 +44,7 @@ mod tidy;
 mod time;
 mod wait;
 
-use crate::auth;
+use crate::auth::{self, Secret};
 use crate::clock::Now;
 use crate::config::{Limits, Settings, Timeouts};
 use crate::delivery::Throttled;
@@ -61,6 +63,7 @@ use std::hash::RandomState;
 pub(crate) use arrival::Head;
 pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
+pub(crate) use door::Judged;
 pub(crate) use events::{Parting, Shelf};
 pub(crate) use proof::Form;
 pub use refusal::Refusal;
@@ -79,6 +82,8 @@ pub struct Hub {
     proofs: proof::Proofs,
     events: Events,
     pub(crate) stats: Stats,
+    /// Wrong control keys.
+    failures: door::Failures,
     pub(crate) now: Now,
     draining: bool,
     /// How long clients that broadcast may still wait for others.
@@ -103,6 +108,8 @@ pub(crate) struct HubRules {
     pub(crate) auth: auth::Rules,
     /// Names by which HTTP may reach the control socket over TCP.
     pub(crate) control_hosts: Vec<String>,
+    /// The keys of which connections over TCP and TLS must show one; none is asked for when there are none.
+    pub(crate) control_keys: Vec<Secret>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<Network>,
 }
@@ -117,7 +124,8 @@ impl Hub {
             rules: HubRules::from(settings),
             proofs: proof::Proofs::new(),
             revocations: Revocations::new(hasher.clone()),
-            events: Events::new(hasher),
+            events: Events::new(hasher.clone()),
+            failures: door::Failures::new(hasher),
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
@@ -255,6 +263,20 @@ impl Hub {
 
     /// The status of this moment.
     pub fn report_json(&self) -> String {
+        self.report(LARGEST_GROUPS).json()
+    }
+
+    /// The same as metrics, for a monitoring system. They name no group, so none is looked for.
+    pub(crate) fn metrics(&self) -> String {
+        self.report(0).metrics()
+    }
+
+    /// A turn of the loop took so long.
+    pub(crate) fn note_turn(&mut self, us: u64) {
+        self.stats.turns.note(us);
+    }
+
+    fn report(&self, largest_groups: usize) -> Report<'_> {
         let counts = self.roster().counts();
         let mut process = (self.probe)();
         // An older kernel does not give their number, and they are counted no further than is quick.
@@ -272,11 +294,15 @@ impl Hub {
             users: self.roster().names(Space::User) as u64,
             groups: self.roster().names(Space::Group) as u64,
             groups_max: self.rules.limits.groups as u64,
-            largest_groups: self.roster().largest_groups(LARGEST_GROUPS),
+            largest_groups: match largest_groups {
+                0 => Vec::new(),
+                most => self.roster().largest_groups(most),
+            },
             backends: self.backends.len() as u64,
             workers: self.backends.iter().filter(|(_, backend)| backend.worker.is_some()).count() as u64,
             pools: self.events.pools() as u64,
             speakers_waiting: self.speakers_waiting() as u64,
+            backends_max: self.rules.limits.backends as u64,
             locks: self.backends.iter().filter(|(_, backend)| backend.lock.is_some()).count() as u64,
             queued_bytes: self.floor.queued_bytes() as u64,
             queued_bytes_max: self.rules.limits.queued_bytes as u64,
@@ -284,7 +310,6 @@ impl Hub {
             reload: Some(&self.reload),
             outside: self.outside,
         }
-        .json()
     }
 }
 
@@ -313,6 +338,7 @@ impl From<&Settings> for HubRules {
             health: settings.health.clone(),
             auth: settings.auth.clone(),
             control_hosts: settings.control_hosts.clone(),
+            control_keys: settings.control_keys.clone(),
             trusted_proxies: settings
                 .trusted_proxies
                 .iter()

@@ -11,6 +11,7 @@ use crate::peer::replies::Replies;
 use crate::peer::worker::{Format, Worker};
 use crate::wire::frame::Kind;
 use crate::wire::frame::utf8::Validator;
+use core::net::IpAddr;
 
 /// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,17 @@ pub(crate) enum Origin {
     Trusted,
     /// It was one too many: it gets a reply that says so, and no other.
     Refused,
+}
+
+/// How it stands to the control key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ControlKey {
+    /// None is asked for here.
+    Needless,
+    /// It came at this moment and has not shown it.
+    Awaited { since: Tick },
+    /// It has.
+    Shown,
 }
 
 /// What it speaks, for its whole life: its first byte decides.
@@ -63,6 +75,9 @@ pub(crate) struct Lock {
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) origin: Origin,
+    /// Where it connects from; none for a Unix socket.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) control_key: ControlKey,
     pub(crate) speech: Speech,
     /// Bytes read and not executed.
     pub(crate) input: Vec<u8>,
@@ -94,6 +109,8 @@ pub(crate) enum Due {
     Ping,
     /// Silent since the ping, or not reading our last words.
     Dead,
+    /// It has not shown the key.
+    Keyless,
     /// Silent while it holds a lock.
     Lock,
     /// It takes none of the events that wait for it, or confirms none.
@@ -105,9 +122,11 @@ const WAIT_MS_MAX: u64 = 60_000;
 const _: () = assert!(2 * crate::config::ARRIVAL_MS_MAX <= WAIT_MS_MAX);
 
 impl Backend {
-    pub(crate) fn new(origin: Origin, now: Tick) -> Self {
+    pub(crate) fn new(origin: Origin, address: Option<IpAddr>, control_key: ControlKey, now: Tick) -> Self {
         Self {
             origin,
+            address,
+            control_key,
             speech: Speech::Unknown,
             input: Vec::new(),
             unfinished: false,
@@ -136,6 +155,12 @@ impl Backend {
             Speech::Unknown | Speech::Frames => 0,
         };
         self.input.capacity() + exchange_bytes + self.replies.held_bytes()
+    }
+
+    /// Whether it has to show the key before anything else.
+    #[inline]
+    pub(crate) fn owes_key(&self) -> bool {
+        matches!(self.control_key, ControlKey::Awaited { .. })
     }
 
     /// Whether its frames need no closer look any more.
@@ -199,6 +224,9 @@ impl Backend {
             }
             State::Ending => (heard_ms + 2 * timeouts.control_ms, Due::Dead),
         };
+        if let (ControlKey::Awaited { since }, State::Open) = (self.control_key, self.state) {
+            return Some((since.ms() + timeouts.handshake_ms, Due::Keyless));
+        }
         let lock = self.lock.as_ref().map(|_| (heard_ms + timeouts.lock_ms, Due::Lock));
         let behind = self.worker.as_ref().filter(|worker| worker.full || self.replies.event_bytes() > 0);
         let stuck = behind.map(|worker| (worker.taken.ms() + timeouts.worker_ms, Due::Stuck));

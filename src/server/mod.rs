@@ -81,25 +81,34 @@ const WALL_MS: u64 = 100;
 #[derive(Debug)]
 struct Clock {
     began_us: u64,
+    /// Since then, at the last reading.
+    read_us: u64,
     now: Now,
     wall_due_ms: u64,
 }
 
 impl Clock {
     fn new() -> Self {
-        let mut clock = Self { began_us: sys::monotonic_us(), now: Now::default(), wall_due_ms: 0 };
+        let mut clock =
+            Self { began_us: sys::monotonic_us(), read_us: 0, now: Now::default(), wall_due_ms: 0 };
         clock.read();
         clock
     }
 
     fn read(&mut self) -> Now {
-        self.now.ms = (sys::monotonic_us() - self.began_us) / 1000;
+        self.read_us = sys::monotonic_us() - self.began_us;
+        self.now.ms = self.read_us / 1000;
         if self.now.ms >= self.wall_due_ms {
             let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.now.unix_s = unix.as_secs() as i64;
             self.wall_due_ms = self.now.ms + WALL_MS;
         }
         self.now
+    }
+
+    /// Since the last reading.
+    fn passed_us(&self) -> u64 {
+        sys::monotonic_us() - self.began_us - self.read_us
     }
 }
 
@@ -204,6 +213,7 @@ impl<H: Handler> Server<H> {
         let clock = Clock::new();
         let mut hub = Hub::new(&settings, RandomState::new(), probe);
         hub.set_now(clock.now);
+        hub.outside.started_unix_s = u64::try_from(clock.now.unix_s).unwrap_or_default();
         let sockets_max = capacity.sockets(&settings);
         let mut driver = Driver::new(hub, handler, sockets_max);
         driver.set_give_back(sys::return_freed_memory);
@@ -241,9 +251,11 @@ impl<H: Handler> Server<H> {
             let address = open(self, text, Some(place), sockets.servers_mode, settings.reuseport)?;
             self.driver.hub.add_listener(address, settings.domains.get(place).cloned());
         }
-        open(self, &settings.control, None, sockets.control_mode, false)?;
+        for text in &settings.control {
+            open(self, text, None, sockets.control_mode, false)?;
+        }
         if let Some(tls) = tls {
-            let speaks_tls = settings.servers.iter().map(|text| text.starts_with("tls://"));
+            let speaks_tls = settings.listeners().map(|text| text.starts_with("tls://"));
             let listeners = self.driver.listeners().zip(speaks_tls);
             listeners.filter(|(_, speaks)| *speaks).for_each(|(listener, _)| _ = listener.use_tls(&tls));
             self.driver.hub.outside.certificate_expiry_unix_s = u64::try_from(tls.expires_unix_s()).ok();
@@ -374,6 +386,7 @@ impl<H: Handler> Server<H> {
         }
         self.read_inbox(now);
         self.driver.turn(now);
+        self.driver.hub.note_turn(self.clock.passed_us());
         Ok(())
     }
 
@@ -530,7 +543,7 @@ impl<H: Handler> Server<H> {
 /// # Errors
 /// [`StartError::Tls`].
 pub(crate) fn load_tls(settings: &Settings) -> Result<Option<tls::Config>, StartError> {
-    if !settings.servers.iter().any(|text| text.starts_with("tls://")) {
+    if !settings.speaks_tls() {
         return Ok(None);
     }
     let Some(files) = &settings.tls else {
@@ -584,12 +597,14 @@ const SIGNALS: mio::Token = mio::Token(15);
 fn probe() -> Process {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let status = read("/proc/self/status");
-    let rss_kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map_or(0, first_number);
     let limits = read("/proc/self/limits");
     let fds_max = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     Process {
         pid: std::process::id(),
-        rss_bytes: rss_kib.map_or(0, first_number) * 1024,
+        rss_bytes: kib("VmRSS:") * 1024,
+        virtual_bytes: kib("VmSize:") * 1024,
+        cpu_ms: sys::cpu_us() / 1000,
         fds: open_descriptors(),
         fds_max: fds_max.map_or(0, first_number),
     }
@@ -645,7 +660,7 @@ mod tests {
     #[test]
     fn the_kernels_patience_follows_the_settings() {
         let mut settings = Settings { servers: vec!["tcp://127.0.0.1:0".into()], ..Settings::default() };
-        settings.control = "tcp://127.0.0.1:0".into();
+        settings.control = vec!["tcp://127.0.0.1:0".into()];
         let mut server = Server::bind(&settings, Nothing).unwrap();
         let user_timeout_ms = |server: &mut Server<Nothing>| -> Vec<u32> {
             server.driver.listeners().map(|listener| listener.user_timeout_ms()).collect()

@@ -67,6 +67,7 @@ fn write_down(command: Command<'_>) -> Heard {
         Command::Ping => (b'p', vec![]),
         Command::Pong => (b'P', vec![]),
         Command::Quit => (b'q', vec![]),
+        Command::Key(key) => (b'y', key.to_vec()),
         Command::Write(kind, to, message) => {
             (letter(kind, b'w'), [to.text().as_bytes(), b" ", message].concat())
         }
@@ -218,7 +219,7 @@ fn read_plainly(mut wire: &[u8], rules: Rules) -> (Vec<Heard>, bool) {
             commands.push((letter, meant.into()));
             continue;
         }
-        let known = addressed || b"bBdDcClfFiIsSmtpPqQ".contains(&letter);
+        let known = addressed || b"bBdDcClfFiIsSmtpPqQy".contains(&letter);
         if !(1..=8).contains(&digits) || too_long || !known || wrong_token {
             return (commands, true);
         }
@@ -259,7 +260,7 @@ fn check_replies(commands: &[Heard]) {
     let (mut out, mut said) = (Vec::new(), Vec::new());
     for (letter, payload) in commands {
         let text = std::str::from_utf8(payload).unwrap_or("");
-        let reply = match letter % 9 {
+        let reply = match letter % 10 {
             0 => Reply::Ack(payload),
             1 => Reply::Nack(payload),
             2 => Reply::FragmentAck,
@@ -268,10 +269,11 @@ fn check_replies(commands: &[Heard]) {
             5 => Reply::Status(text.into()),
             6 => Reply::Ping,
             7 => Reply::Pong,
+            8 => Reply::Keyed,
             _ => Reply::Error,
         };
         reply.append_to(&mut out);
-        let letter = b"ANanMTpPE"[usize::from(letter % 9)];
+        let letter = b"ANanMTpPYE"[usize::from(letter % 10)];
         let carried = match reply {
             Reply::Ack(token) | Reply::Nack(token) => token.to_vec(),
             Reply::Freest(text) | Reply::Status(text) => text.into_bytes(),

@@ -554,7 +554,7 @@ fn check_backend(mut bytes: &[u8], whole: bool, owed: Option<&str>) {
             return assert!(!whole, "the last reply is cut");
         };
         let letter = char::from(bytes[digits]);
-        assert!("ANanMTpPEXKJOH".contains(letter), "a reply that is none");
+        assert!("ANanMTpPEXKJOHY".contains(letter), "a reply that is none");
         assert!(letter != 'E' || rest.is_empty(), "something follows an error");
         letters.push(letter);
         bytes = rest;

@@ -59,7 +59,7 @@ fn what_does_not_fit_the_grammar_executes_nothing() {
         "-5bHELLO",
         "5 bHELLO",
         "5.0bHELLO",
-        "0y5bHELLO",
+        "0z5bHELLO",
         "5\r\nbHELLO",
         "000000005bHELLO",
         "999999999b5bHELLO",

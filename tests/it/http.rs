@@ -140,6 +140,8 @@ fn what_is_not_done_is_told_in_json_and_the_connection_goes_on() {
         ("GET", "/nowhere", 404, "POST /send, "),
         ("GET", "/send?to=*", 405, "POST"),
         ("DELETE", "/status", 405, "GET"),
+        ("POST", "/metrics", 405, "GET"),
+        ("GET", "/metrics?x=1", 400, "there is no parameter x"),
         ("POST", "/send", 400, "to is missing"),
         ("POST", "/send?to=", 400, "to is missing"),
         ("POST", "/send?to=x:1", 400, "addresses"),

@@ -24,6 +24,7 @@ mod events;
 mod frames;
 mod handshake;
 mod http;
+mod keys;
 mod limits;
 mod locks;
 mod memory;

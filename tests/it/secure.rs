@@ -39,7 +39,13 @@ impl Tls {
     #[track_caller]
     pub(crate) fn connect(server: &Server, config: &Arc<ClientConfig>) -> Self {
         let address = server.endpoints.iter().find(|address| matches!(address, Address::Tls(_)));
-        let Ok(Socket::Tcp(socket)) = address.expect("a TLS listener").connect() else {
+        Self::to(address.expect("a TLS listener"), config)
+    }
+
+    /// The same, to an address of the test's choice.
+    #[track_caller]
+    pub(crate) fn to(address: &Address, config: &Arc<ClientConfig>) -> Self {
+        let Ok(Socket::Tcp(socket)) = address.connect() else {
             panic!("the TLS listener accepts");
         };
         socket.set_nodelay(true).expect("a TCP option");

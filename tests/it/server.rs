@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     tcp: bool,
     listeners: usize,
     endpoint: Option<Address>,
+    /// A second control listener; a path of a Unix socket is relative to the folder.
+    control_too: Option<Address>,
     secret: String,
     top: Vec<String>,
     tables: Vec<(&'static str, String)>,
@@ -35,6 +37,7 @@ impl Setup {
             tcp: false,
             listeners: 1,
             endpoint: None,
+            control_too: None,
             secret: format!("secret = \"{SECRET}\""),
             top: Vec::new(),
             tables: Vec::new(),
@@ -59,10 +62,27 @@ impl Setup {
         self
     }
 
+    /// Listens for backends in a second place.
+    pub(crate) fn control_too(mut self, address: Address) -> Self {
+        self.control_too = Some(address);
+        self
+    }
+
     /// The whole line, for secrets that are not [`SECRET`].
     pub(crate) fn secret(mut self, line: &str) -> Self {
         self.secret = line.to_owned();
         self
+    }
+
+    /// Another line at the top level in the place of the one for this key.
+    pub(crate) fn replace_top(mut self, key: &str, line: &str) -> Self {
+        self.top.retain(|other| !other.starts_with(&format!("{key} =")));
+        self.top(line)
+    }
+
+    /// A file that only its owner may read.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        self.site.write(name, text, 0o600);
     }
 
     /// A line at the top level.
@@ -187,7 +207,14 @@ impl Setup {
 
     pub(crate) fn write_config(&self, endpoints: &[Address], control: &Address) {
         let servers: Vec<String> = endpoints.iter().map(|address| format!("{:?}", address.url())).collect();
-        let mut text = format!("servers = [{}]\ncontrol = {:?}\n", servers.join(", "), control.url());
+        let controls: Vec<String> = [Some(control), self.control_too.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|c| format!("{:?}", c.url()))
+            .collect();
+        let controls =
+            if controls.len() == 1 { controls[0].clone() } else { format!("[{}]", controls.join(", ")) };
+        let mut text = format!("servers = [{}]\ncontrol = {controls}\n", servers.join(", "));
         text += &format!("pid = \"wsson.pid\"\n{}\n", self.secret);
         let has_origins = self.top.iter().any(|line| line.starts_with("origins"));
         if !has_origins {

@@ -8,7 +8,7 @@ mod visit;
 mod wire;
 
 use super::args::Args;
-use super::link::{self, LinkError};
+use super::link::{self, Door, LinkError};
 use super::service::holder;
 use super::{Exit, Outcome, check, load, say};
 use crate::config::{LogTarget, Settings};
@@ -94,15 +94,17 @@ fn server(settings: &Settings, findings: &mut Findings) -> Option<Value> {
         None => findings
             .note("no PID file is configured, so who runs the server is for whatever started it to say"),
     }
-    match ask(&settings.control) {
+    let door = Door::of(settings);
+    let address = door.as_ref().map_or(String::new(), |door| door.address.clone());
+    match door.and_then(|door| ask(&door)) {
         Ok(report) => {
-            answers(settings, &report, findings);
+            answers(&address, &report, findings);
             Some(report)
         }
         Err(error) => {
             let cure = match &error {
                 LinkError::Unreachable(_) => "wsson start, or when it runs already: wsson reload".to_owned(),
-                LinkError::NotPermitted(_) => let_in(&settings.control),
+                LinkError::NotPermitted(_) => let_in(&address),
                 LinkError::Hangs(_) => "wsson stop --now, then wsson start".to_owned(),
                 LinkError::NoAnswer(_) => "wsson status; is this the control socket of a wsson?".into(),
             };
@@ -130,27 +132,19 @@ fn runs(pid: u32, findings: &mut Findings) {
     }
 }
 
-fn ask(control: &str) -> Result<Value, LinkError> {
+fn ask(control: &Door) -> Result<Value, LinkError> {
     let frames = link::exchange(control, b"0t")?;
     let report = frames.into_iter().find(|frame| frame.command == b'T');
     let report = report.and_then(|report| json::parse(std::str::from_utf8(&report.payload).ok()?));
     report.ok_or_else(|| LinkError::NoAnswer(format!("{control} did not answer with a status")))
 }
 
-fn answers(settings: &Settings, report: &Value, findings: &mut Findings) {
+fn answers(control: &str, report: &Value, findings: &mut Findings) {
     let version = report.get("version").and_then(Value::as_str).unwrap_or("-");
     match version == env!("CARGO_PKG_VERSION") {
-        true => findings.ok(&format!(
-            "wsson {version} answers at {}{}",
-            settings.control,
-            who_may(&settings.control)
-        )),
+        true => findings.ok(&format!("wsson {version} answers at {control}{}", who_may(control))),
         false => findings.wrong(
-            &format!(
-                "wsson {version} answers at {}, and this is {}",
-                settings.control,
-                env!("CARGO_PKG_VERSION")
-            ),
+            &format!("wsson {version} answers at {control}, and this is {}", env!("CARGO_PKG_VERSION")),
             "wsson restart",
         ),
     }

@@ -167,7 +167,10 @@ impl Visit<'_> {
 
     /// The count of each rule, when the server can be asked.
     fn refusals(&self) -> BTreeMap<String, u64> {
-        let report = self.answers.then(|| super::ask(&self.settings.control).ok()).flatten();
+        let report = self
+            .answers
+            .then(|| link::Door::of(self.settings).and_then(|door| super::ask(&door)).ok())
+            .flatten();
         let fields = report.as_ref().and_then(|report| report.get("refused")?.as_object());
         let counts = fields.into_iter().flatten();
         counts.filter_map(|(rule, count)| Some((rule.clone(), count.as_u64()?))).collect()
@@ -227,7 +230,7 @@ impl Visit<'_> {
     fn message_arrives(&self, line: &mut Line, login: &Login, findings: &mut Findings) {
         let length = login.token.len() + MESSAGE.len();
         let command = format!("{length}c{}{MESSAGE}", login.token);
-        let taken = link::exchange(&self.settings.control, command.as_bytes());
+        let taken = link::Door::of(self.settings).and_then(|door| link::exchange(&door, command.as_bytes()));
         let taken = taken.is_ok_and(|frames| frames.iter().any(|frame| frame.command == b'A'));
         if !taken {
             let cure = "the proxy's address for wsson: it should be one of `servers` of this configuration";

@@ -54,6 +54,8 @@ pub enum Verb {
     Subscribe,
     /// `a`
     Done,
+    /// `y`
+    Key,
 }
 
 /// The meaning of the capital of a command's letter.
@@ -131,6 +133,7 @@ const MESSAGE: (Payload, &str) = (Payload::Message, "message");
 const FRAGMENT: (Payload, &str) = (Payload::Message, "fragment");
 const TOKEN: (Payload, &str) = (Payload::Token, "token");
 const TOKEN_MESSAGE: (Payload, &str) = (Payload::TokenMessage, "token, message");
+const KEY: (Payload, &str) = (Payload::Message, "key");
 const ADDRESSES: (Payload, &str) = (Payload::Addresses, "addresses");
 const ADDRESSES_MESSAGE: (Payload, &str) = (Payload::AddressesMessage, "addresses, SP, message");
 const ID_ADDRESSES_MESSAGE: (Payload, &str) = (Payload::IdAddressesMessage, "id, SP, addresses, SP, message");
@@ -190,6 +193,8 @@ pub const LETTERS: &[Letter] = &[
         "be told what clients do and say *(new)*"),
     row(b'a', Capital::Other, Verb::Done, NUMBER, "",
         "the events up to this one are done *(new)*"),
+    row(b'y', Capital::Other, Verb::Key, KEY, "Y",
+        "show the control key, first of all, where one is asked for; a wrong one is answered by `E` *(new)*"),
 ];
 
 /// The decoder's view of a letter.

@@ -22,6 +22,8 @@ pub use reply::Reply;
 
 /// Digits of a length. Seven would do for any limit; leading zeros are allowed.
 const DIGITS_MAX: usize = 8;
+/// Bytes of a control key: as many as a file of one may have.
+const KEY_BYTES_MAX: usize = 4096;
 
 /// A command of a backend. Tokens and messages borrow the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub enum Command<'b> {
     Subscribe(Subscription<'b>),
     /// `a`: the events up to this number are done.
     Done(u64),
+    /// `y`: the control key.
+    Key(&'b [u8]),
     /// A command that is answered and can not be understood: the answer says so, and the conversation goes on.
     Refused(Verb, Unreadable),
     /// The same of a `v` whose id could be read.
@@ -169,6 +173,8 @@ pub enum Error {
     TooManyPools,
     /// It confirms an event that it was not told, or none is to be confirmed.
     NeverTold,
+    /// The connection must show a key, and has not, or a wrong one.
+    NoKey,
 }
 
 impl Error {
@@ -198,6 +204,7 @@ impl std::fmt::Display for Error {
             Self::Behind => f.write_str("worker_too_slow"),
             Self::TooManyPools => f.write_str("too_many_pools"),
             Self::NeverTold => f.write_str("event_was_never_told"),
+            Self::NoKey => f.write_str("no_key"),
         }
     }
 }
@@ -235,6 +242,25 @@ pub fn decode<'b>(input: &'b [u8], rules: Rules) -> Result<Option<(usize, Comman
     }
     let Some(payload) = frame.get(digits + 1..digits + 1 + len) else { return Ok(None) };
     Ok(Some((begin + digits + 1 + len, command(meaning, payload, rules)?)))
+}
+
+/// The first frame of a connection that must show a key, which is all that it may say: any other is an error as soon as its
+/// letter is there, and no more than a key's length is waited for.
+///
+/// # Errors
+/// As [`decode`], and [`Error::NoKey`].
+pub fn decode_key(input: &[u8]) -> Result<Option<(usize, &[u8])>, Error> {
+    let rules = Rules { token_length: 0, payload_bytes_max: KEY_BYTES_MAX, addresses_max: 1 };
+    let begin = blank(input);
+    let frame = &input[begin..];
+    let letter = length(frame)?.and_then(|(digits, _)| frame.get(digits));
+    match letter {
+        Some(letter) if *letter != Verb::Key.row().letter => Err(Error::NoKey),
+        _ => Ok(decode(input, rules)?.map(|(used, command)| match command {
+            Command::Key(key) => (used, key),
+            other => unreachable!("{other:?} has another letter"),
+        })),
+    }
 }
 
 /// A command with addresses whose parts came in another form than a frame: its verb, and what the payload would be.
@@ -295,6 +321,7 @@ fn command(meaning: Meaning, payload: &[u8], rules: Rules) -> Result<Command<'_>
         Verb::Quit => Command::Quit,
         Verb::Subscribe => Command::Subscribe(Subscription::parse(payload).map_err(Error::Unreadable)?),
         Verb::Done => Command::Done(event::number(payload).map_err(Error::Unreadable)?),
+        Verb::Key => Command::Key(payload),
         Verb::Write
         | Verb::WriteAnswered
         | Verb::WriteProved
@@ -500,6 +527,7 @@ mod tests {
         for other in ["*", "g:room", "c:1-1", "u:1,-t:a,-b"] {
             good('r', other, Refused(Verb::Revoke, Unreadable::NotALogin));
         }
+        good('y', "a key", Key(b"a key"));
         good('o', "*,u:1", Count(list("*,u:1")));
         good('h', "g:room 17", Here(Target::Group("room"), Some(17)));
         good('h', "*", Here(Target::All, None));
@@ -600,6 +628,24 @@ mod tests {
         check(b"1000b", Ok(None));
         check(b"3d", Err(Error::NoToken));
         check(b"99999999", Err(Error::TooLong));
+    }
+
+    #[test]
+    fn a_key_is_judged_before_anything_else_is_waited_for() {
+        assert_eq!(decode_key(b"\r\n5y12345rest"), Ok(Some((9, &b"12345"[..]))));
+        for cut in [&b""[..], b"\n", b"5", b"5y", b"5y1234", b"4096y"] {
+            assert_eq!(decode_key(cut), Ok(None), "{}", cut.escape_ascii());
+        }
+        for (wrong, error) in [
+            (&b"4097y"[..], Error::TooLong),
+            (b"99999b", Error::NoKey),
+            (b"0p", Error::NoKey),
+            (b"5bHello", Error::NoKey),
+            (b"5Y12345", Error::NoKey),
+            (b"y", Error::Grammar),
+        ] {
+            assert_eq!(decode_key(wrong), Err(error), "{}", wrong.escape_ascii());
+        }
     }
 
     #[test]

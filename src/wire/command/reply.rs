@@ -23,6 +23,8 @@ pub enum Reply<'b> {
     Ping,
     /// `P`: I am here.
     Pong,
+    /// `Y`: the key is right.
+    Keyed,
     /// `E`: protocol error or overflow; the connection ends.
     Error,
     /// A JSON object.
@@ -42,6 +44,7 @@ impl Reply<'_> {
             Self::Status(json) => append_frame(out, b'T', json.as_bytes()),
             Self::Ping => append_frame(out, b'p', b""),
             Self::Pong => append_frame(out, b'P', b""),
+            Self::Keyed => append_frame(out, b'Y', b""),
             Self::Error => append_frame(out, b'E', b""),
             Self::Answer(answer) => append_frame(out, answer.letter(), &answer.json()),
         }
@@ -98,12 +101,13 @@ mod tests {
             Reply::Status("{}".into()),
             Reply::Ping,
             Reply::Pong,
+            Reply::Keyed,
             Reply::Error,
             Reply::Answer(Box::new(Answer::Closed(3))),
         ] {
             reply.append_to(&mut out);
         }
-        assert_eq!(out, b"4Atoke4Ntoke0a0n18Mws1.example.com:802T{}0p0P0E17K{\"connections\":3}");
+        assert_eq!(out, b"4Atoke4Ntoke0a0n18Mws1.example.com:802T{}0p0P0Y0E17K{\"connections\":3}");
     }
 
     #[test]

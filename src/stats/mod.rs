@@ -8,6 +8,18 @@
 //! Plain integers, never sampled. It never measures anything itself: the figures that only the process has come in as
 //! [`Process`]. Invariant: accepted clients = open + unauthenticated + closed + refused + health (a client on its way
 //! out is counted in one of the last two already), and a test adds it up.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | the rows, and the status as JSON |
+//! | `metrics` | the rows as Prometheus reads them |
+//! | `histogram` | times by their size |
+
+mod histogram;
+mod metrics;
+
+pub use histogram::Histogram;
+pub use metrics::CONTENT_TYPE;
 
 use crate::rule::Rule;
 use serde_core::ser::{Serialize, SerializeMap, Serializer};
@@ -27,6 +39,8 @@ pub enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// How long something took, each time.
+    Times,
     /// It is not a number.
     Fact,
 }
@@ -34,7 +48,7 @@ pub enum Kind {
 /// A row.
 #[derive(Debug)]
 pub struct Row {
-    /// Its name in the status.
+    /// Its name in the status; empty when it is a metric only.
     pub name: &'static str,
     /// Its kind.
     pub kind: Kind,
@@ -59,8 +73,12 @@ impl Row {
 pub enum Value<'r> {
     /// One number.
     Number(u64),
+    /// A time in milliseconds, which metrics give in seconds.
+    Millis(u64),
     /// Numbers by name: rules, close codes.
     Tally(Vec<(Cow<'r, str>, u64)>),
+    /// How long something took.
+    Times(&'r Histogram),
     /// A word.
     Text(&'r str),
     /// The listeners, each with numbers of its own.
@@ -120,6 +138,17 @@ macro_rules! rows {
             value: |report| Value::Number(report.$name),
         },] $($rest)* }
     };
+    (@ [$($counters:tt)*] $gauges:tt [$($rows:tt)*] times $name:ident $metric:literal $help:literal; $($rest:tt)*) => {
+        rows! { @ [$($counters)* #[doc = $help] pub $name: Histogram,] $gauges [$($rows)* Row {
+            name: stringify!($name), kind: Kind::Times, metric: $metric, label: "", help: $help,
+            value: |report| report.stats.map_or(Value::Absent, |stats| Value::Times(&stats.$name)),
+        },] $($rest)* }
+    };
+    (@ $counters:tt $gauges:tt [$($rows:tt)*] metric $kind:ident $metric:literal $help:literal => $value:expr; $($rest:tt)*) => {
+        rows! { @ $counters $gauges [$($rows)* Row {
+            name: "", kind: Kind::$kind, metric: $metric, label: "", help: $help, value: $value,
+        },] $($rest)* }
+    };
     (@ $counters:tt $gauges:tt [$($rows:tt)*]
         $kind:ident $name:ident $metric:literal $label:literal $help:literal => $value:expr; $($rest:tt)*) => {
         rows! { @ $counters $gauges [$($rows)* Row {
@@ -129,7 +158,7 @@ macro_rules! rows {
     ($($list:tt)*) => { rows! { @ [] [] [] $($list)* } };
 }
 
-// `counter` and `gauge` make their field; the others say where their value is.
+// `counter`, `gauge` and `times` make their field; the others say where their value is. `metric` is in no status.
 rows! {
     Fact version "wsson_build_info" "version" "The version of the running server." =>
         |_| Value::Text(env!("CARGO_PKG_VERSION"));
@@ -137,6 +166,8 @@ rows! {
     gauge uptime_s "wsson_uptime_seconds" "Seconds since the server began.";
     Fact listeners "" "" "A list of `address`, `domain` (or null), `clients` open now, connections `accepted`." =>
         |report| Value::Listeners(report.listeners);
+    Counter accepted "wsson_accepted_total" "" "Connections accepted from clients, by all listeners." =>
+        |report| Value::Number(report.listeners.iter().map(|listener| listener.accepted).sum());
     gauge clients "wsson_clients" "Clients open now.";
     counter clients_peak "" "Most clients that were open at one time.";
     gauge clients_max "wsson_clients_max" "Most clients that may be open.";
@@ -152,6 +183,7 @@ rows! {
     gauge workers "wsson_workers" "Backends that are told events.";
     gauge pools "wsson_pools" "Pools of workers, those without a worker included.";
     gauge speakers_waiting "wsson_speakers_waiting" "Clients that are not read, since the worker for them takes no more or is not there.";
+    gauge backends_max "wsson_backends_max" "Most backends that may be connected.";
     gauge locks "wsson_locks" "Backends that hold a lock.";
     counter messages_in "wsson_messages_in_total" "Messages that clients sent.";
     counter messages_out "wsson_messages_out_total" "Messages queued for clients, one for each of them.";
@@ -164,10 +196,17 @@ rows! {
     counter bytes_out "wsson_bytes_out_total" "Bytes written to clients.";
     gauge queued_bytes "wsson_queued_bytes" "Bytes that wait for clients.";
     gauge queued_bytes_max "wsson_queued_bytes_max" "Most bytes that may wait.";
+    counter keys_refused "wsson_keys_refused_total" "Control connections and requests that showed a wrong control key, or none.";
+    counter http_requests "wsson_http_requests_total" "HTTP requests of backends that were answered.";
+    times turns "wsson_turn_seconds" "Turns of the loop, from one wait to the next: how long all others wait at most. In the status: `count`, `sum_us`, the bound `p99_us` that 99 of 100 keep, the longest `most_us`.";
     gauge revoked "wsson_revoked" "Revocations of logins that have not expired by themselves yet.";
     Fact reload "" ""
         "Reloads so far: `count`, and of the last one `error` (or null), what was `applied`, what waits for a `restart`, what is `kept` as it cannot be read again." =>
         |report| report.reload.map_or(Value::Absent, Value::Reload);
+    metric Counter "wsson_reloads_total" "Reloads of the configuration, those that failed too." =>
+        |report| Value::Number(report.reload.map_or(0, |reload| reload.count));
+    metric Gauge "wsson_reload_successful" "Whether the configuration holds that was read last: 1, or 0 after a reload that failed." =>
+        |report| Value::Number(report.reload.is_none_or(|reload| reload.error.is_none()).into());
     Counter refused "wsson_refused_total" "rule" "Handshakes refused, by the name of the rule; the names are those in the log." =>
         |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::refused_by_name));
     Counter closed "wsson_closed_total" "code" "Open connections that ended, by close code; `1006`: without a close frame." =>
@@ -177,6 +216,11 @@ rows! {
     counter overflows "wsson_overflows_total" "Clients closed with 1013, since they did not read what waited for them.";
     counter errors "wsson_errors_total" "Protocol errors of backends, and system calls that failed.";
     Gauge rss_bytes "process_resident_memory_bytes" "" "Resident memory." => |report| Value::Number(report.process.rss_bytes);
+    Gauge virtual_bytes "process_virtual_memory_bytes" "" "Address space." => |report| Value::Number(report.process.virtual_bytes);
+    Counter cpu_ms "process_cpu_seconds_total" "" "Processor time so far, user and system; in the status in milliseconds." =>
+        |report| Value::Millis(report.process.cpu_ms);
+    metric Gauge "process_start_time_seconds" "When the server began, in seconds since 1970." =>
+        |report| Value::Number(report.outside.started_unix_s);
     Gauge fds "process_open_fds" "" "Open descriptors." => |report| Value::Number(report.process.fds);
     Gauge fds_max "process_max_fds" "" "Most descriptors that may be open." => |report| Value::Number(report.process.fds_max);
     Counter log_lines_lost "wsson_log_lines_lost_total" "" "Lines of the log that could not be written." =>
@@ -202,9 +246,9 @@ impl Stats {
         self.refused.0[rule.index()] += 1;
     }
 
-    /// Refused handshakes, rules that nothing has broken left out.
+    /// Refused handshakes by rule.
     pub fn refused(&self) -> impl Iterator<Item = (Rule, u64)> {
-        Rule::ALL.iter().copied().zip(self.refused.0).filter(|(_, count)| *count > 0)
+        Rule::ALL.iter().copied().zip(self.refused.0)
     }
 
     /// Counts an open connection that ended with this close code.
@@ -240,7 +284,7 @@ impl Stats {
 
     fn closed_by_code(&self) -> Vec<(Cow<'_, str>, u64)> {
         let names = CODES.iter().map(|code| Cow::Owned(code.to_string())).chain([Cow::Borrowed("other")]);
-        names.zip(self.closed).filter(|(_, count)| *count > 0).collect()
+        names.zip(self.closed).collect()
     }
 }
 
@@ -251,6 +295,10 @@ pub struct Process {
     pub pid: u32,
     /// Resident memory.
     pub rss_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Processor time so far.
+    pub cpu_ms: u64,
     /// Open descriptors.
     pub fds: u64,
     /// Most descriptors it may open.
@@ -260,6 +308,8 @@ pub struct Process {
 /// Facts of the status from outside of the hub: of the loader of the certificate, of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Outside {
+    /// When the server began.
+    pub started_unix_s: u64,
     /// When the certificate of TLS listeners ends.
     pub certificate_expiry_unix_s: Option<u64>,
     /// Asked at each status.
@@ -268,7 +318,7 @@ pub struct Outside {
 
 impl Default for Outside {
     fn default() -> Self {
-        Self { certificate_expiry_unix_s: None, log_lines_lost: || 0 }
+        Self { started_unix_s: 0, certificate_expiry_unix_s: None, log_lines_lost: || 0 }
     }
 }
 
@@ -310,10 +360,13 @@ impl Report<'_> {
 impl Serialize for Report<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(None)?;
-        for row in ROWS {
+        for row in ROWS.iter().filter(|row| !row.name.is_empty()) {
             match row.value(self) {
-                Value::Number(number) => members.serialize_entry(row.name, &number)?,
+                Value::Number(number) | Value::Millis(number) => {
+                    members.serialize_entry(row.name, &number)?;
+                }
                 Value::Tally(counts) => members.serialize_entry(row.name, &Tally(&counts))?,
+                Value::Times(times) => members.serialize_entry(row.name, times)?,
                 Value::Text(text) => members.serialize_entry(row.name, text)?,
                 Value::Listeners(listeners) => members.serialize_entry(row.name, listeners)?,
                 Value::Groups(groups) => members.serialize_entry(row.name, &Groups(groups))?,
@@ -325,11 +378,13 @@ impl Serialize for Report<'_> {
     }
 }
 
+/// Those that are not zero.
 struct Tally<'c>(&'c [(Cow<'c, str>, u64)]);
 
 impl Serialize for Tally<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, count)| (name, count)))
+        serializer
+            .collect_map(self.0.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count)))
     }
 }
 
