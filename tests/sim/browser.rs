@@ -32,6 +32,8 @@ pub(crate) struct Browser {
     pub(crate) ask: Ask,
     pub(crate) phase: Phase,
     head: Vec<u8>,
+    /// Bytes of the response before its stream of frames.
+    head_bytes: usize,
     reader: Reader,
     pub(crate) got: BTreeSet<usize>,
     last: BTreeMap<Party, usize>,
@@ -81,6 +83,7 @@ impl Browser {
             ask: Ask::Good,
             phase: Phase::Asking,
             head: Vec::new(),
+            head_bytes: 0,
             reader: Reader::default(),
             got: BTreeSet::new(),
             last: BTreeMap::new(),
@@ -351,6 +354,7 @@ impl Browser {
                 return Err(format!("opened: {head}"));
             }
             self.phase = Phase::Open;
+            self.head_bytes = head.len();
             self.opened = Some((cx.step, cx.now.ms));
             self.head.clear();
             return Ok(());
@@ -464,7 +468,16 @@ impl Browser {
         // `limits.queued` is never below `limits.outbox`.
         // Each client that is behind has a copy of what is for several.
         let all = (*cx.bytes + ANSWERS) * cx.crowd;
-        waited + ANSWERS > outbox_bytes || waited > 0 && all > outbox_bytes && self.is_crammed(cx)
+        waited + ANSWERS > outbox_bytes
+            || waited > 0 && all > outbox_bytes && self.is_crammed(cx) && self.was_behind(cx)
+    }
+
+    /// Whether it had not taken all that it was offered, or was locked, when it was closed: behind that no data frame
+    /// began, and the close frame followed.
+    fn was_behind(&self, cx: &Context<'_>) -> bool {
+        let places = self.reader.since_last_data();
+        let places = places.start() + self.head_bytes..=places.end() + self.head_bytes;
+        cx.locked[self.token] || cx.net.borrow().was_short(self.conn, places)
     }
 
     /// Whether all that waits may be more than `limits.queued`. The room to grow and the ranges of those that are behind

@@ -9,6 +9,7 @@ use super::rng::{Rng, hash_bytes, trace};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use wsson::testing::client::PeerAddr;
 use wsson::testing::driver::{Listen, Peer, ReadError, Ready, Stream, Token};
@@ -73,6 +74,11 @@ pub(crate) struct Conn {
     tx: Vec<u8>,
     cap: usize,
     token: Option<Token>,
+    /// Bytes that the server wrote in all, and how many they were when it last could not write all that it had.
+    written: usize,
+    shorts: VecDeque<usize>,
+    /// It has buffers of its own, as TLS does: what is short in them shows later, or elsewhere.
+    records: bool,
     server_shut: bool,
     server_closed: bool,
     /// The server closed with unread input: the peer sees a reset.
@@ -214,6 +220,12 @@ impl Net {
     pub(crate) fn peer_left(&self, id: usize) -> bool {
         let conn = &self.conns[id];
         conn.fin_arrived || conn.reset
+    }
+
+    /// Whether the server could not write all that it had, at one of these places of its stream.
+    pub(crate) fn was_short(&self, id: usize, places: RangeInclusive<usize>) -> bool {
+        let conn = &self.conns[id];
+        conn.shorts.iter().any(|place| conn.records || places.contains(place))
     }
 
     pub(crate) fn conn(&self, id: usize) -> &Conn {
@@ -403,6 +415,7 @@ impl Net {
 
     fn write(&mut self, id: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.rng.chance(self.faults.interrupt) {
+            self.conns[id].is_short();
             return Err(ErrorKind::Interrupted.into());
         }
         let storm = self.rng.chance(self.faults.storm);
@@ -435,6 +448,10 @@ impl Net {
             conn.tx.extend_from_slice(&slice[..len]);
             left -= len;
         }
+        conn.written += room;
+        if room < offered {
+            conn.is_short();
+        }
         let at = conn.tx.len() - room;
         trace("write", id, hash_bytes(&conn.tx[at..]) ^ offered as u64);
         if room == 0 {
@@ -461,7 +478,17 @@ const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 const ENOBUFS: i32 = 105;
 
+/// Places that are kept of a connection: a close frame is shorter.
+const SHORTS_MAX: usize = 200;
+
 impl Conn {
+    fn is_short(&mut self) {
+        if self.shorts.back() != Some(&self.written) {
+            self.shorts.push_back(self.written);
+            self.shorts.drain(..self.shorts.len().saturating_sub(SHORTS_MAX));
+        }
+    }
+
     fn registered(&self) -> bool {
         self.token.is_some() && !self.server_closed
     }
@@ -625,6 +652,7 @@ impl Listen for FakeListener {
         let holds = matches!(token, Token::Peer(Peer::Client(_))) && net.rng.chance(net.faults.records);
         let records = Records { costly: net.rng.below(4), ..Records::default() };
         let records = holds.then(|| Box::new(records));
+        net.conns[id].records = holds;
         Ok((FakeStream { net: self.net.clone(), id, records }, PeerAddr::Unix))
     }
 }

@@ -36,6 +36,11 @@ pub(crate) struct Reader {
     /// Opcode and payload of the message under way.
     message: Option<(bool, Vec<u8>)>,
     closed: bool,
+    /// Bytes of whole frames that were taken.
+    taken: usize,
+    /// Where the last data frame, or when there is none the stream, and where the last frame began.
+    data_at: usize,
+    last_at: usize,
 }
 
 impl Reader {
@@ -46,6 +51,11 @@ impl Reader {
     /// Whether the bytes so far are whole frames.
     pub(crate) fn is_whole(&self) -> bool {
         self.buffer.is_empty()
+    }
+
+    /// The places of the stream from the beginning of the last data frame to that of the last frame.
+    pub(crate) fn since_last_data(&self) -> std::ops::RangeInclusive<usize> {
+        self.data_at..=self.last_at
     }
 
     /// Whether a fragmented message is under way.
@@ -87,6 +97,11 @@ impl Reader {
         let first = *first;
         let payload = self.buffer[header..header + len].to_vec();
         self.buffer.drain(..header + len);
+        self.last_at = self.taken;
+        if first & 0x08 == 0 {
+            self.data_at = self.taken;
+        }
+        self.taken += header + len;
         Ok(Some((first, payload)))
     }
 
