@@ -439,6 +439,10 @@ impl Backends {
         backend.replies.event_bytes().max(unconfirmed)
     }
 
+    fn drop_later_events(&mut self, key: BackendKey) {
+        self.get(key).replies.drop_later_events();
+    }
+
     /// Tells a worker something that is no event of a client.
     pub(super) fn notify(&mut self, key: BackendKey, format: Format, telling: &Telling<'_>, now: Now) {
         let backend = self.get(key);
@@ -651,6 +655,7 @@ impl Hub {
         self.stats.errors += 1;
         // A response that is cut off has no other end than that of the connection.
         if !self.backends[key].speaks_http() {
+            self.backends.drop_later_events(key); // nothing comes behind an error
             self.backends.reply(key, &Reply::Error);
         }
         self.finish_backend(key);

@@ -98,6 +98,11 @@ impl Replies {
         }
     }
 
+    /// Gives up the events that would come behind the answers that are there.
+    pub(crate) fn drop_later_events(&mut self) {
+        self.events = Vec::new();
+    }
+
     /// Bytes of events that are not out.
     #[inline]
     pub(crate) fn event_bytes(&self) -> usize {

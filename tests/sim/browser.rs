@@ -422,6 +422,7 @@ impl Browser {
             (Some(1000), "bye") => self.said_bye,
             (Some(1001), "going away") => cx.draining,
             (Some(1011), "framesource lost") => cx.locked[self.token],
+            (Some(1013), "no worker") => cx.plan.workers && cx.plan.can.stall,
             (Some(1013), "slow consumer") => self.may_overflow(cx),
             (Some(code), _) if self.misbehaved == Some(code) => true,
             (code, "") => self.sent_close.is_some() && self.sent_close == code,

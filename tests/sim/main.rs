@@ -13,6 +13,7 @@ mod common;
 mod net;
 mod plan;
 mod rng;
+mod worker;
 mod world;
 mod ws;
 

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) can: Can,
     /// Backends send by lists of addresses. By the seed alone, so that what the others draw stays as it was.
     pub(crate) addresses: bool,
+    /// What browsers say is passed to workers too. By the seed alone, for the same reason.
+    pub(crate) workers: bool,
     /// Seconds a fresh login is still good for.
     pub(crate) login_s: i64,
 }
@@ -71,6 +73,7 @@ impl Plan {
             sizes: rng.pick(&[&[10, 20], &[10, 100, 130, 400], &[10, 3000], &[10, 500, 70_000]]),
             can,
             addresses: false,
+            workers: false,
             login_s: if can.expire { rng.between(1, 20) as i64 } else { 80_000 },
         }
     }
@@ -93,6 +96,7 @@ impl Plan {
             sizes: &[10, 3000],
             can,
             addresses: false,
+            workers: false,
             login_s: 80_000,
         }
     }

@@ -6,6 +6,7 @@ use crate::common::{Context, Message, Party};
 use crate::net::{FakeListener, Faults, Net, Shared};
 use crate::plan::Plan;
 use crate::rng::{Rng, begin_trace, trace, trace_hash};
+use crate::worker::{Ledger, Names, POOLS, Worker};
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 use wsson::testing::driver::Driver;
@@ -28,6 +29,13 @@ struct App {
     /// For each broadcast of the application: its number and the browsers that were open.
     broadcasts: Vec<(usize, Vec<usize>)>,
     farewell: bool,
+    /// Workers are told what browsers say.
+    forwards: bool,
+    /// The names under which they hear of connections.
+    names: Names,
+    /// The messages that were taken to be told, for each pool that is known to be there.
+    taken: [Vec<usize>; POOLS.len()],
+    pools_open: [bool; POOLS.len()],
     wrong: Option<String>,
 }
 
@@ -43,6 +51,14 @@ impl App {
         }
         if number != Some(u32::MAX as usize) {
             *last = number;
+        }
+        if self.forwards {
+            if !hub.forward(id, kind, bytes) {
+                return;
+            }
+            let pools = self.taken.iter_mut().zip(self.pools_open).filter(|(_, open)| *open);
+            let number = number.filter(|number| *number != u32::MAX as usize);
+            pools.for_each(|(taken, _)| taken.extend(number));
         }
         match bytes.get(8) {
             Some(b'e') => drop(hub.send_direct(id, kind, bytes)),
@@ -68,6 +84,10 @@ impl Handler for App {
     fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {
         if !hub.is_open(id) || self.open.iter().any(|(open, _)| *open == id) {
             self.wrong = Some("opened and not open, or twice".into());
+        }
+        if self.forwards {
+            let token = hub.token(id).unwrap_or_default().to_owned();
+            self.names.insert(id.to_string(), (self.asks, token));
         }
         self.open.push((id, None));
         self.browsers.push((id, self.asks));
@@ -107,6 +127,14 @@ struct World {
     healing: bool,
     browsers: Vec<Browser>,
     backends: Vec<Backend>,
+    workers: Vec<Worker>,
+    ledgers: [Ledger; POOLS.len()],
+    /// Theirs alone: what the others draw stays as it was.
+    worker_rng: Rng,
+    /// A worker that goes is replaced.
+    supervised: bool,
+    /// When clients could last be kept waiting for workers.
+    held_ms: u64,
     messages: Vec<Message>,
     bytes: usize,
     broadcast_bytes: usize,
@@ -120,6 +148,14 @@ pub(crate) fn run(seed: u64) -> Result<u64, String> {
     let mut rng = Rng::new(seed);
     let mut plan = Plan::new(&mut rng);
     plan.addresses = seed % 7 == 0;
+    if seed % 8 == 5 && !plan.can.quiet {
+        plan.workers = true;
+        let (mut rng, timeouts) = (Rng::new(seed ^ 0x0DD), &mut plan.settings.timeouts);
+        plan.settings.limits.control_outbox_bytes = rng.pick(&[300, 1000, 5000, 1 << 20, 1 << 20]);
+        let mut pick = |short: &[u64]| if plan.can.stall { rng.pick(short) } else { 20_000 };
+        timeouts.worker_ms = pick(&[900, 3000, 30_000]);
+        timeouts.no_worker_ms = pick(&[400, 2000, 10_000]);
+    }
     let mut world = World::new(seed, plan, rng);
     let result = world.play();
     let plan = &world.plan;
@@ -144,13 +180,14 @@ impl World {
         hub.tidy_from(bounds.pick(&[0, 2, 4, 1024]), bounds.pick(&[1, 50, 500]));
         hub.add_listener("unix:///one".into(), None);
         hub.add_listener("unix:///two".into(), Some("ws.example.com".into()));
-        let app = App { farewell: plan.can.farewell, ..App::default() };
+        let app = App { farewell: plan.can.farewell, forwards: plan.workers, ..App::default() };
         let mut driver = Driver::new(hub, app, plan.sockets_max);
         driver.flush_from(bounds.pick(&[1, 2, 3, 64]));
         for (place, of_clients) in [(0, Some(0)), (1, Some(1)), (2, None)] {
             driver.add_listener(FakeListener { net: net.clone(), place }, of_clients);
         }
         let now = Now { ms: 5, unix_s: 1_700_000_000 };
+        let supervised = plan.workers;
         driver.start(now);
         Self {
             executed: BTreeMap::new(),
@@ -167,6 +204,11 @@ impl World {
             healing: false,
             browsers: Vec::new(),
             backends: Vec::new(),
+            workers: Vec::new(),
+            ledgers: Default::default(),
+            worker_rng: Rng::new(seed ^ 0xB0B),
+            supervised,
+            held_ms: 0,
             messages: Vec::new(),
             bytes: 0,
             broadcast_bytes: 0,
@@ -255,7 +297,47 @@ impl World {
             }
         }
         self.upset();
+        if self.plan.workers {
+            self.act_of_workers();
+        }
         self.read()
+    }
+
+    fn split_workers(&mut self) -> (Context<'_>, &mut Vec<Worker>, &mut [Ledger], &Names) {
+        let full = self.is_full();
+        let cx = Context {
+            full,
+            rng: &mut self.worker_rng,
+            net: &self.net,
+            messages: &mut self.messages,
+            plan: &self.plan,
+            now: self.now,
+            step: self.step,
+            jumps: self.jumps,
+            crowd: self.browsers.len(),
+            draining: self.draining.is_some(),
+            bytes: &mut self.bytes,
+            broadcast_bytes: &mut self.broadcast_bytes,
+            executed: &mut self.executed,
+            locked: &mut self.locked,
+            healing: self.healing,
+        };
+        (cx, &mut self.workers, &mut self.ledgers, &self.driver.handler.names)
+    }
+
+    fn act_of_workers(&mut self) {
+        let (mut cx, workers, ledgers, _) = self.split_workers();
+        for _ in 0..cx.rng.below(4) {
+            let active = workers.iter().filter(|worker| worker.is_active()).count();
+            if active < 4 && workers.len() < 16 && cx.rng.chance(20) {
+                let pool = cx.rng.below(POOLS.len());
+                workers.push(Worker::new(workers.len(), pool, &mut cx));
+            } else if !workers.is_empty() {
+                let at = cx.rng.below(workers.len());
+                let pool = workers[at].pool;
+                workers[at].act(&mut cx, &mut ledgers[pool]);
+            }
+        }
     }
 
     /// The acts of the administrator and the clock.
@@ -300,6 +382,21 @@ impl World {
         }
         for backend in backends {
             backend.read(&mut cx)?;
+        }
+        let pools = if self.healing && self.supervised && self.draining.is_none() { POOLS.len() } else { 0 };
+        let (mut cx, workers, ledgers, names) = self.split_workers();
+        // As a supervisor does.
+        for pool in 0..pools {
+            let is_there = workers.iter().any(|worker| worker.pool == pool && worker.is_active());
+            if !is_there && workers.len() < 60 {
+                workers.push(Worker::new(workers.len(), pool, &mut cx));
+            }
+        }
+        for worker in workers {
+            worker.read(&mut cx, names, &mut ledgers[worker.pool])?;
+        }
+        for (open, ledger) in self.driver.handler.pools_open.iter_mut().zip(&self.ledgers) {
+            *open = ledger.open;
         }
         Ok(())
     }
@@ -363,6 +460,9 @@ impl World {
             self.drain();
         }
         self.driver.turn(self.now);
+        if self.driver.hub.audit_holds() {
+            self.held_ms = self.now.ms;
+        }
         self.check()
     }
 
@@ -397,7 +497,8 @@ impl World {
             if !net.is_accepted(conn) || net.server_closed(conn) || net.has_unread_input(conn) {
                 return 0;
             }
-            (self.now.ms - net.conn(conn).last_read_ms).min(self.now.ms - self.went_on_ms)
+            let since_ms = self.went_on_ms.max(self.held_ms);
+            (self.now.ms - net.conn(conn).last_read_ms).min(self.now.ms - since_ms)
         };
         // A backend that takes its replies lives.
         let idle_ms = |conn: usize| silent_ms(conn).min(self.now.ms - net.conn(conn).last_write_ms);
@@ -423,6 +524,7 @@ impl World {
         let (mut cx, browsers, backends) = self.split();
         browsers.iter_mut().for_each(Browser::heal);
         backends.iter_mut().for_each(|backend| backend.heal(&mut cx));
+        self.workers.iter_mut().for_each(Worker::heal);
         // Descriptors that were missing are looked for again after a pause.
         for pause_ms in [0, 110, 110] {
             self.pass(pause_ms)?;
@@ -463,12 +565,35 @@ impl World {
         for backend in backends.iter() {
             backend.judge(&cx)?;
         }
-        let conns = browsers.iter().map(|browser| browser.conn).chain(backends.iter().map(|b| b.conn));
-        let net = cx.net.borrow();
+        let conns: Vec<usize> =
+            browsers.iter().map(|browser| browser.conn).chain(backends.iter().map(|b| b.conn)).collect();
+        self.judge_workers()?;
+        let conns = conns.into_iter().chain(self.workers.iter().map(|worker| worker.conn));
+        let net = self.net.borrow();
         for conn in conns {
             if net.peer_left(conn) && net.is_accepted(conn) && !net.server_closed(conn) {
                 return Err(format!("the peer of connection {conn} has left and the server keeps it"));
             }
+        }
+        Ok(())
+    }
+
+    /// Everybody was told everything, and nobody waits any more.
+    fn judge_workers(&mut self) -> Result<(), String> {
+        let taken = self.driver.handler.taken.clone();
+        let holds = self.driver.hub.audit_holds();
+        let (cx, workers, ledgers, _) = self.split_workers();
+        if cx.draining {
+            return Ok(());
+        }
+        for worker in workers.iter() {
+            worker.judge(&cx)?;
+        }
+        for (pool, ledger) in ledgers.iter().enumerate() {
+            ledger.judge(pool, &taken[pool])?;
+        }
+        if holds {
+            return Err(format!("clients wait for workers that take everything: {workers:?}"));
         }
         Ok(())
     }
@@ -529,11 +654,17 @@ impl World {
         self.plan.can.stall = true;
         self.browsers.iter_mut().for_each(Browser::go_mute);
         self.backends.iter_mut().for_each(Backend::go_mute);
+        self.supervised = false;
+        self.workers.iter_mut().for_each(Worker::go_mute);
         let timeouts = self.plan.settings.timeouts.clone();
         let client_ms = (timeouts.idle_ms + timeouts.pong_ms).max(timeouts.handshake_ms);
         let mut left_ms = client_ms.max(2 * timeouts.control_ms) + timeouts.close_ms + 10 * TICK_MS;
         if self.plan.can.expire || self.plan.can.jump || self.plan.can.reload {
             left_ms += 60_000;
+        }
+        if self.plan.workers {
+            // Clients may have to wait for a worker that confirms nothing, and then for one to come.
+            left_ms += 2 * timeouts.control_ms + timeouts.no_worker_ms + client_ms;
         }
         // A browser that no place was free for comes in when the others are gone.
         left_ms *= 1 + self.waiting_outside() as u64;

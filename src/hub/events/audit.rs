@@ -55,6 +55,12 @@ impl Hub {
         check(events.released.is_empty(), || "clients were let go and not looked at".into())
     }
 
+    /// Whether there are clients that may not be read.
+    #[doc(hidden)]
+    pub fn audit_holds(&self) -> bool {
+        self.events.full > 0
+    }
+
     /// Whether a client that is not read is known to wait, for something that still keeps it waiting.
     pub(crate) fn audit_shelved(&self, key: ClientKey) -> bool {
         let Some(_) = self.awaits(key) else { return false };

@@ -77,6 +77,16 @@ struct Pool {
     alone: Option<Alone>,
 }
 
+/// When an event happened that is told now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Now,
+    /// It was kept; whether another worker was told of it.
+    Before {
+        again: bool,
+    },
+}
+
 /// A worker in its pool.
 #[derive(Clone, Copy, Debug)]
 struct Seat {
@@ -290,7 +300,7 @@ impl Hub {
         while let Some(kept) = kept.pop() {
             let event = kept.event();
             match self.events.pools[at].choose(event.whose, event.kind) {
-                Some(worker) => self.inform(worker, &event, kept.again),
+                Some(worker) => self.inform(worker, &event, Since::Before { again: kept.again }),
                 None if self.events.pools[at].alone.is_some() => drop(self.keep(at, kept)),
                 None => lost += 1, // its workers do not want this kind any more
             }
@@ -309,7 +319,7 @@ impl Hub {
         }
         match pool.choose(event.whose, event.kind) {
             Some(worker) => {
-                self.inform(worker, event, false);
+                self.inform(worker, event, Since::Now);
                 true
             }
             None => self.keep(at, Kept::new(event, false)),
@@ -317,11 +327,16 @@ impl Hub {
     }
 
     #[inline]
-    fn inform(&mut self, key: BackendKey, event: &Event<'_>, again: bool) {
+    fn inform(&mut self, key: BackendKey, event: &Event<'_>, since: Since) {
+        let again = since == Since::Before { again: true };
         self.backends.inform(key, event, again, self.now);
         self.stats.tell(event.kind.index());
         if self.backends.behind_bytes(key) >= self.rules.limits.control_outbox_bytes {
-            self.worker_is_behind(key, event);
+            match since {
+                Since::Now => self.worker_is_behind(key, event),
+                // What others have left to it is no reason to end it, too.
+                Since::Before { .. } => self.worker_is_full(key),
+            }
         }
     }
 
@@ -349,23 +364,28 @@ impl Hub {
 
     // Workers that are behind.
 
-    #[inline(never)]
-    fn worker_is_behind(&mut self, key: BackendKey, event: &Event<'_>) {
+    fn worker_is_full(&mut self, key: BackendKey) {
         let Some(worker) = self.backends.worker(key) else { return };
         if !worker.full {
             (worker.full, worker.excess) = (true, 0);
             self.events.full += 1;
+            self.backends.watch_worker(key);
         }
+        if self.backends.held_bytes() > self.rules.limits.backends_bytes_max() {
+            self.events.swollen = Some(key);
+        }
+    }
+
+    #[inline(never)]
+    fn worker_is_behind(&mut self, key: BackendKey, event: &Event<'_>) {
+        self.worker_is_full(key);
+        let Some(worker) = self.backends.worker(key) else { return };
         if event.kind != EventKind::Message {
             worker.excess += event.telling.len();
         }
         let is_over = worker.watch || worker.excess > self.rules.limits.control_outbox_bytes;
         if is_over && !self.events.ended.contains(&key) {
             self.events.ended.push(key);
-        }
-        self.backends.watch_worker(key);
-        if self.backends.held_bytes() > self.rules.limits.backends_bytes_max() {
-            self.events.swollen = Some(key);
         }
     }
 
