@@ -347,8 +347,8 @@ fn written(reached: Reached, to: &Addresses<'_>, share: &mut usize) -> Written {
     let Reached { connections, away, refused, absent } = reached;
     spend(share, to.len() + connections + away + refused);
     let mut places = absent.into_iter().peekable();
-    let named_nobody = to.iter().enumerate().filter(|(place, _)| places.next_if_eq(place).is_some());
-    let absent = named_nobody.map(|(_, item)| item.text.to_owned()).collect();
+    let named_none = to.iter().enumerate().filter(|(place, _)| places.next_if_eq(place).is_some());
+    let absent = named_none.map(|(_, item)| item.text.to_owned()).collect();
     Written { connections, away, absent, refused }
 }
 

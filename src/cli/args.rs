@@ -110,7 +110,7 @@ const SEND_OPTIONS: &[&Opt] = &[
     &Opt::flag("binary", "as a binary message; otherwise it is text, in UTF-8"),
     &Opt::flag(
         "confirm",
-        "wait for the answer whether somebody is there and the message is queued; not with --all",
+        "wait for the answer whether a client is there and the message is queued; not with --all",
     ),
     &Opt {
         long: "arrived",
@@ -233,7 +233,7 @@ const COMMANDS: &[Command] = &[
             &JSON,
             &Opt::with("reason", "TEXT", "what the page is told; logged out by default"),
         ],
-        details: "The close code is 4001. Whoever still has the cookies can come back.\n",
+        details: "The close code is 4001. A browser that still has the cookies can come back.\n",
         run: who::kick,
     },
     Command {

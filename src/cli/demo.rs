@@ -39,7 +39,7 @@ const NAMES: [&str; 8] = ["anna", "ben", "cleo", "dan", "eve", "finn", "gus", "h
 const NAME_CHARS_MAX: usize = 20;
 /// The one group that the page shows.
 const ROOM: &str = "room";
-/// How soon every page shows that somebody came or left.
+/// How soon every page shows that a user came or left.
 const NEWS: Duration = Duration::from_millis(200);
 /// Characters of the secret and of nonces, hexadecimal: 128 bits.
 const RANDOM_CHARS: usize = 32;
@@ -71,7 +71,7 @@ fn serve(server: &mut Server<Demo>) -> io::Result<Exit> {
     }
 }
 
-/// Whoever came, left, joined: all pages show it, whichever way it happened.
+/// All pages show that a user came, left or joined, whichever way it happened.
 fn tell_news(server: &mut Server<Demo>) {
     let here = who_is_here(server.hub());
     if here != server.handler_mut().here {

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 enum End {
     /// The server closed the connection.
     Server,
-    /// Nobody reads the lines any more.
+    /// The reader of the lines has gone.
     Reader,
 }
 
@@ -140,7 +140,7 @@ fn on_one_line(message: &[u8]) -> String {
     line
 }
 
-/// Whether somebody reads it.
+/// Whether it has a reader.
 fn print(line: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(line).and_then(|()| out.flush()) {

@@ -84,7 +84,7 @@ fn control_is_private(settings: &Settings, reader: &mut Reader<'_>) {
     let public = settings.control.iter().find(|control| is_public(control));
     if let Some(control) = public.filter(|_| keys == 0 && !settings.control_public) {
         let message = format!(
-            "\"control\": {control} can be reached from other hosts, and whoever reaches it may send to \
+            "\"control\": {control} can be reached from other hosts, and a program that reaches it may send to \
              every client; use unix:// or 127.0.0.1, or give control_key_file, a key that every connection must show"
         );
         reader.fail("control", message);
@@ -233,7 +233,7 @@ impl Settings {
         let over_network = |control: &&String| !control.starts_with("unix://");
         if !has_key && self.control.iter().any(|control| is_public(control)) {
             warnings.push(
-                "control_public is set: whoever reaches the control address may send to every client; \
+                "control_public is set: every program that reaches the control address may send to every client; \
                  control_key_file closes it to all that have no key"
                     .into(),
             );

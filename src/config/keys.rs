@@ -244,7 +244,7 @@ section! {
         /// page can make a name of its own lead to your host, but not one of these.
         "control_hosts" => control_hosts: Vec<String> = Vec::new(),
             strings("a host name without a port", |text, _| values::host_name(text)), Reload;
-        /// Whether a control listener without a key may be on an address that is not loopback. Whoever reaches it may send to
+        /// Whether a control listener without a key may be on an address that is not loopback. A program that reaches it may send to
         /// everyone.
         "control_public" => control_public: bool = false, Flag, Restart;
         /// The file that is locked for the life of the process; `""` for none, in a container or under systemd.
@@ -446,7 +446,7 @@ section! {
         /// Backends at a time. 1024: a site's workers and pages; never more than a quarter of the descriptors, which are
         /// for clients. Beyond: `0E`.
         "backends" => backends: usize = 1024, CLIENTS, Reload;
-        /// Groups that have members. 100,000, of some hundred bytes each. Beyond: nobody joins one that is not there.
+        /// Groups that have members. 100,000, of some hundred bytes each. Beyond: a group that is not there cannot be joined.
         "groups" => groups: usize = 100_000, ANY_COUNT, Reload;
         /// Groups of one connection. 64: its end costs as many steps. Beyond: it joins no other.
         "groups_per_connection" => groups_per_connection: usize = 64, Count::from(1, 10_000), Reload;
@@ -529,7 +529,7 @@ section! {
     struct Sockets, SOCKETS at (settings => settings.sockets) "sockets" "sockets." {
         /// Mode of server sockets. The cookies are the authorisation, and the proxy runs as another user.
         "servers_mode" => servers_mode: u32 = 0o666, MODE, Restart;
-        /// Mode of the control socket. Whoever can write to it can send to everyone.
+        /// Mode of the control socket. A user who can write to it can send to every client.
         "control_mode" => control_mode: u32 = 0o660, MODE, Restart;
         /// Owner of both; the process's own when none is given.
         "owner" => owner: Option<String> = None, ACCOUNT, Restart;

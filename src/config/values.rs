@@ -152,7 +152,7 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
         return Err(wrong());
     }
     if mode & 0o200 == 0 {
-        return Err(format!("{text:?} does not let the owner write, so nobody could connect"));
+        return Err(format!("{text:?} does not let the owner write, so no program could connect"));
     }
     Ok(mode)
 }

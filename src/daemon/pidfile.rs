@@ -283,7 +283,7 @@ fn ours_to_write(path: &Path, file: &File, meta: &Metadata) -> Result<(), Failur
     }
     let why = if number { "it has a second name" } else { "it holds something else than a process number" };
     let text = format!("cannot use {} as PID file: {why}", path.display());
-    Err(Failure::new(Exit::Failed, text).or("another `pid`, or remove the file if it is nobody's"))
+    Err(Failure::new(Exit::Failed, text).or("another `pid`, or remove the file if no program needs it"))
 }
 
 fn same_file(path: &Path, file: &File) -> bool {

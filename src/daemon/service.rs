@@ -458,7 +458,7 @@ fn way_out(error: &StartError, kind: Option<ErrorKind>) -> Option<&'static str> 
     let StartError::Bind(bind) = error else { return None };
     match (bind, kind) {
         (BindError::InUse(_), _) => Some("ss -ltnp (or ss -lxp), as root: it shows what listens there"),
-        (BindError::NotASocket(_), _) => Some("another path, or remove the file if it is nobody's"),
+        (BindError::NotASocket(_), _) => Some("another path, or remove the file if no program needs it"),
         (BindError::UnknownOwner(_), _) => {
             Some("a name that `getent passwd` or `getent group` knows, in [sockets]")
         }

@@ -75,7 +75,7 @@ struct Refusal {
     hint: Cow<'static, str>,
     /// A field that the response has besides: the method that the path has, the way to prove who one is.
     field: Option<(&'static str, &'static str)>,
-    /// Where the next request begins is not known, or whoever sends it is none of ours.
+    /// Where the next request begins is not known, or its sender is none of ours.
     ends: bool,
 }
 
@@ -243,7 +243,8 @@ fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, 
     Ok(waits)
 }
 
-/// Who may (docs/http.md): no browser, and over a network nobody who was led here by a name that is not ours.
+/// Which programs may (docs/http.md, "Who may"): no browser, and over a network none that was led here by a name that is
+/// not ours.
 fn check_sender(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
     let of_browsers = |name: &str| {
         ["origin", "referer", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))

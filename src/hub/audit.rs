@@ -86,10 +86,10 @@ impl Hub {
         check(most <= limits.connections_per_token as usize, || format!("{most} connections of one token"))?;
         // The bytes that control frames and responses add are not worth closing a client for.
         let bound = limits.queued_bytes + (1 + roster.len()) * READ_BYTES;
-        let nobody =
+        let none_is_behind =
             !roster.iter().any(|(_, client)| client.accepts_data() && client.mail.waiting_bytes() > 0);
         let bytes = self.floor.queued_bytes();
-        check(bytes <= bound || nobody, || format!("{bytes} bytes are queued"))
+        check(bytes <= bound || none_is_behind, || format!("{bytes} bytes are queued"))
     }
 
     /// The incomplete input of clients is within its bound.

@@ -602,7 +602,7 @@ impl Hub {
             PeerAddr::Unix => None,
         };
         if self.backends.len() - self.backends.refused >= self.rules.limits.backends {
-            // One that has shown no key is in nobody's way.
+            // One that has shown no key is in no other's way.
             if let Some(oldest) = self.backends.oldest_keyless() {
                 self.end_backend(oldest);
             }

@@ -6,7 +6,7 @@
 //! seen it.
 //!
 //! ```text
-//! v --nobody took it--------------------------------------> answered at once
+//! v --no client took it-----------------------------------> answered at once
 //! `--ping behind the message--> waiting --all have answered or gone, or timeouts.arrival--> answered
 //! ```
 //!

@@ -352,7 +352,7 @@ impl Hub {
             return false;
         }
         if !is_said && !kept.again && alone.kept.bytes() >= 2 * limit {
-            return true; // a mass disconnect, and nobody to tell
+            return true; // a mass disconnect, and no worker to tell
         }
         alone.kept.push(kept);
         if !alone.full && !alone.over && alone.kept.bytes() >= limit {

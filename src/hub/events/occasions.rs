@@ -1,6 +1,6 @@
 //! What is told when: a client spoke, came, went; a user came, went.
 //!
-//! It never changes anything about a client, but for closing one that speaks to nobody. Invariant: `open` is told before
+//! It never changes anything about a client, but for closing one that speaks while there is no worker. Invariant: `open` is told before
 //! everything else of a client, and `close` behind everything.
 
 use super::pause::{NO_WORKER, whose};

@@ -130,7 +130,7 @@ impl Hub {
             let name = pool.name.as_deref().unwrap_or("-");
             warn!("no_worker pool={name} clients={} events_lost={lost}", speakers.len() - before);
         }
-        // Nobody waits for a worker that only wanted to know who comes and goes.
+        // No client waits for a worker that only wanted to know who comes and goes.
         pools.retain(|pool| {
             let is_over = pool.alone.as_ref().is_some_and(|alone| alone.over);
             !is_over || pool.ack || pool.kinds.has(EventKind::Message)

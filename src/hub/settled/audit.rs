@@ -53,7 +53,7 @@ impl Floor {
             check(here == holds as usize, || {
                 format!("segment {segment} has {holds} holds and {here} ranges")
             })?;
-            check(holds > 0 || stored == 0, || format!("segment {segment} is kept by nobody"))?;
+            check(holds > 0 || stored == 0, || format!("segment {segment} is kept without a hold"))?;
             bytes += size;
         }
         let behind = spool.bytes() - bytes;
