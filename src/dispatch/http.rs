@@ -9,9 +9,11 @@ use crate::config::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX};
 use crate::hub::{Form, Hub, Judged, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::Origin;
-use crate::peer::exchange::Exchange;
+use crate::peer::exchange::{Batch, Exchange};
 use crate::peer::worker::Format;
-use crate::wire::command::{self, Addresses, Answer, Command, ListRules, Rules, Subscription, Verb};
+use crate::wire::command::{
+    self, Addresses, Answer, Command, ListRules, Planned, Rules, Sends, Subscription, Verb,
+};
 use crate::wire::frame::Kind;
 use crate::wire::http::{self, BodyError, CONTINUE, Framing, HeadError, Request, Response};
 use log::info;
@@ -54,7 +56,7 @@ const fn route(
 }
 
 const ROUTES: &[Route] = &[
-    route("POST", "/send", Deed::Send, 1, &["to", "kind", "arrived"]),
+    route("POST", "/send", Deed::Send, 0, &["to", "kind", "arrived"]),
     route("POST", "/kick", Deed::Command(Verb::Kick), 1, &["who", "reason"]),
     route("POST", "/revoke", Deed::Command(Verb::Revoke), 1, &["who", "reason"]),
     route("POST", "/join", Deed::Command(Verb::Join), 2, &["groups", "who"]),
@@ -206,8 +208,59 @@ fn step(
     if !exchange.read_body(rest)? {
         return Ok(Step::More);
     }
+    if exchange.batch().is_some() {
+        return perform_batch(hub, key, exchange, share);
+    }
     let request = http::parse(exchange.head())?;
+    if find(&request)?.deed == Deed::Send && is_batch(&request)? {
+        let sends = Sends::parse(exchange.message(), list_rules(hub.control_rules()));
+        let sends =
+            sends.map_err(|error| Refusal::new(400, format!("the JSON is not right: {error}"), BATCH))?;
+        exchange.plan(Batch::new(sends));
+        return perform_batch(hub, key, exchange, share);
+    }
     perform(hub, key, &request, exchange.message(), share)
+}
+
+const BATCH: &str =
+    r#"{"to":["u:44"],"text":"Hello"}, or "base64", or a list of such objects; nothing was sent"#;
+
+/// Whether the receivers are in the body, as JSON.
+fn is_batch(request: &Request<'_>) -> Result<bool, Refusal> {
+    Ok(!request.target().contains('?') && content(request)? == Content::Json)
+}
+
+/// Does a share of the sends of a body, each in its turn.
+fn perform_batch(
+    hub: &mut Hub,
+    key: BackendKey,
+    exchange: &mut Exchange,
+    share: &mut usize,
+) -> Result<Step, Refusal> {
+    let rules = list_rules(hub.control_rules());
+    let Some(batch) = exchange.batch() else { return Ok(Step::More) };
+    while let Some(Planned { to, kind, message }) = batch.next() {
+        let to = Addresses::parse(to.as_bytes(), rules);
+        // A reload may have changed the length of tokens since.
+        let to = to.map_err(|error| Refusal::new(400, error.to_string(), ADDRESSES))?;
+        let command = Command::WriteAnswered(*kind, to, message);
+        if *share == 0 || is_burst(&command) && hub.is_throttled(message.len()) {
+            return Ok(Step::Wait(Progress::More));
+        }
+        match hub.wait_for(key, &command, message.len()) {
+            Wait::No => {}
+            Wait::Flush => return Ok(Step::Wait(Progress::More)),
+            Wait::Reader => return Ok(Step::Wait(Progress::Held)),
+        }
+        *share = share.saturating_sub(cost(hub, &command));
+        let answer = ask(hub, command, share).json();
+        batch.answered(&answer);
+    }
+    Ok(Step::Done(200, JSON, batch.body()))
+}
+
+fn list_rules(rules: Rules) -> ListRules {
+    ListRules { token_length: rules.token_length, items_max: rules.addresses_max }
 }
 
 /// What is there of a head that is not whole: refused as soon as it shows that it is none.
@@ -237,8 +290,14 @@ fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, 
         return Err(Refusal::new(411, "the message is missing", hint));
     }
     let values = parameters(request, route)?;
-    if route.deed == Deed::Send && values[1].is_none() {
-        content(request)?;
+    if route.deed == Deed::Send && (values[0].is_some() || !is_batch(request)?) {
+        if values[0].as_deref().is_none_or(str::is_empty) {
+            let hint = "to= in the URL, or \"to\" in a body of application/json";
+            return Err(Refusal::new(400, "to is missing", hint));
+        }
+        if values[1].is_none() {
+            content(request)?;
+        }
     }
     Ok(waits)
 }
@@ -337,9 +396,17 @@ fn find(request: &Request<'_>) -> Result<&'static Route, Refusal> {
     Ok(route)
 }
 
-/// What kind of message the body is, as its Content-Type says. Command-line tools and libraries call a body that they are
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Message(Kind),
+    /// A message as well, where the URL says to whom; else sends.
+    Json,
+}
+
+/// What the body is, as its Content-Type says. Command-line tools and libraries call a body that they are
 /// given a form, so that is text here.
-fn content(request: &Request<'_>) -> Result<Kind, Refusal> {
+fn content(request: &Request<'_>) -> Result<Content, Refusal> {
     let value = String::from_utf8_lossy(request.header("content-type").unwrap_or(b"text/plain"));
     let (name, parameters) = value.split_once(';').unwrap_or((&value, ""));
     let name = name.trim().to_ascii_lowercase();
@@ -347,11 +414,13 @@ fn content(request: &Request<'_>) -> Result<Kind, Refusal> {
     let charset = charset.split_once("charset=").map(|(_, set)| set.trim_matches(|c| "\"' ".contains(c)));
     let is_read = charset.is_none_or(|set| set.starts_with("utf-8") || set.starts_with("us-ascii"));
     match &*name {
-        "application/octet-stream" => Ok(Kind::Binary),
-        "application/x-www-form-urlencoded" if is_read => Ok(Kind::Text),
-        name if name.starts_with("text/") && is_read => Ok(Kind::Text),
+        "application/octet-stream" => Ok(Content::Message(Kind::Binary)),
+        "application/json" if is_read => Ok(Content::Json),
+        "application/x-www-form-urlencoded" if is_read => Ok(Content::Message(Kind::Text)),
+        name if name.starts_with("text/") && is_read => Ok(Content::Message(Kind::Text)),
         _ => {
-            let hint = "text/plain in UTF-8, or application/octet-stream for a binary message";
+            let hint =
+                "text/plain or application/json in UTF-8, or application/octet-stream for a binary message";
             Err(Refusal::new(415, "a body of this type is not sent", hint))
         }
     }
@@ -498,13 +567,15 @@ fn send<'m>(
     rules: Rules,
 ) -> Result<Command<'m>, Refusal> {
     let kind = match values[1].as_deref() {
-        None => content(request)?,
+        None => match content(request)? {
+            Content::Message(kind) => kind,
+            Content::Json => Kind::Text,
+        },
         Some("text") => Kind::Text,
         Some("binary") => Kind::Binary,
         Some(_) => return Err(Refusal::new(400, "there is no such kind", "text or binary")),
     };
-    let list_rules = ListRules { token_length: rules.token_length, items_max: rules.addresses_max };
-    let to = Addresses::parse(values[0].as_deref().unwrap_or_default().as_bytes(), list_rules);
+    let to = Addresses::parse(values[0].as_deref().unwrap_or_default().as_bytes(), list_rules(rules));
     let to = to.map_err(|error| Refusal::new(400, error.to_string(), ADDRESSES))?;
     if !command::is_sendable(kind, message) {
         let hint = "send it with kind=binary, or as application/octet-stream";

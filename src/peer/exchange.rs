@@ -3,6 +3,7 @@
 //! It never judges what is asked for and never answers (`dispatch` does). Invariant: each byte is looked at once, however
 //! small the pieces are, and none behind the request is taken.
 
+use crate::wire::command::{Planned, Sends};
 use crate::wire::http::{self, Body, BodyError, Framing, HeadError, Piece};
 
 /// A head that is not whole grows by this much at most before it is looked at again.
@@ -18,6 +19,51 @@ pub(crate) struct Exchange {
     /// The head is whole and was found to be one that is answered.
     body: Option<Body>,
     message: Vec<u8>,
+    batch: Option<Batch>,
+}
+
+/// The sends that a body asks for, which may take several turns.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Those that are not done, the next one last.
+    left: Vec<Planned>,
+    /// The answers of those that are.
+    answers: Vec<u8>,
+    as_list: bool,
+}
+
+impl Batch {
+    pub(crate) fn new(sends: Sends) -> Self {
+        let Sends { mut list, as_list } = sends;
+        list.reverse();
+        Self { left: list, answers: Vec::new(), as_list }
+    }
+
+    /// The next one to be done.
+    pub(crate) fn next(&self) -> Option<&Planned> {
+        self.left.last()
+    }
+
+    /// It is, with this answer.
+    pub(crate) fn answered(&mut self, answer: &[u8]) {
+        self.left.pop();
+        if !self.answers.is_empty() {
+            self.answers.push(b',');
+        }
+        self.answers.extend_from_slice(answer);
+    }
+
+    /// The body of the response, when all are done.
+    pub(crate) fn body(&mut self) -> Vec<u8> {
+        let answers = std::mem::take(&mut self.answers);
+        if self.as_list { [b"[", &answers[..], b"]"].concat() } else { answers }
+    }
+
+    /// Memory that is held.
+    fn held_bytes(&self) -> usize {
+        let one = |planned: &Planned| size_of::<Planned>() + planned.to.len() + planned.message.len();
+        self.answers.capacity() + self.left.iter().map(one).sum::<usize>()
+    }
 }
 
 impl Exchange {
@@ -85,9 +131,20 @@ impl Exchange {
         &self.message
     }
 
+    /// The body was read as sends: it is not needed any more.
+    pub(crate) fn plan(&mut self, batch: Batch) {
+        self.message = Vec::new();
+        self.batch = Some(batch);
+    }
+
+    /// The sends that are under way.
+    pub(crate) fn batch(&mut self) -> Option<&mut Batch> {
+        self.batch.as_mut()
+    }
+
     /// The request is answered: the next one may come.
     pub(crate) fn clear(&mut self) {
-        (self.scanned, self.body) = (0, None);
+        (self.scanned, self.body, self.batch) = (0, None, None);
         for buffer in [&mut self.head, &mut self.message] {
             buffer.clear();
             buffer.shrink_to(BYTES_KEPT);
@@ -96,6 +153,6 @@ impl Exchange {
 
     /// Memory that is held.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.head.capacity() + self.message.capacity()
+        self.head.capacity() + self.message.capacity() + self.batch.as_ref().map_or(0, Batch::held_bytes)
     }
 }

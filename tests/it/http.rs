@@ -143,6 +143,7 @@ fn what_is_not_done_is_told_in_json_and_the_connection_goes_on() {
         ("POST", "/metrics", 405, "GET"),
         ("GET", "/metrics?x=1", 400, "there is no parameter x"),
         ("POST", "/send", 400, "to is missing"),
+        ("POST", "/send?kind=text", 400, "to is missing"),
         ("POST", "/send?to=", 400, "to is missing"),
         ("POST", "/send?to=x:1", 400, "addresses"),
         ("POST", "/send?to=*&to=*", 400, "to is there twice"),
@@ -466,4 +467,99 @@ fn a_response_waits_for_the_browsers() {
         let answer = caller.ask("POST", &format!("/send?to=u:1&arrived={wrong}"), "", "hello");
         assert!(answer.status == 400 && answer.body.contains("arrived is not a time"), "{wrong}: {answer:?}");
     }
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[test]
+fn sends_come_in_json_too() {
+    let server = Setup::new().start();
+    let mut client = Client::connect(&server);
+    let mut caller = Caller::connect(&server);
+    let one = format!(r#"{{"to":["t:{}","u:9"],"text":"Hell\u00f6"}}"#, client.token);
+    let answer = r#"{"connections":1,"away":0,"absent":["u:9"],"refused":0}"#;
+    check(&caller.ask("POST", "/send", JSON, &one), 200, answer);
+    client.expect_text("Hellö");
+    let binary = r#"{"to":"*","base64":"AP8="}"#;
+    let all = r#"{"connections":1,"away":0,"absent":[],"refused":0}"#;
+    let fields = "Content-Type: Application/JSON; charset=utf-8\r\n";
+    check(
+        &caller.ask("POST", "/send", fields, &format!("[{one}, {binary}]")),
+        200,
+        &format!("[{answer},{all}]"),
+    );
+    client.expect_text("Hellö");
+    client.expect(&Frame::binary(b"\x00\xff"));
+    check(&caller.ask("POST", "/send", JSON, "[]"), 200, "[]");
+    // Where the URL says to whom, the JSON is the message.
+    check(&caller.ask("POST", "/send?to=*", JSON, &one), 200, all);
+    client.expect_text(&one);
+    client.expect_nothing();
+}
+
+/// Thousands of sends in one body: in order, in several turns, and what is asked meanwhile is answered.
+#[test]
+fn a_long_list_of_sends_takes_its_turns() {
+    let server = Setup::new().limit("outbox = \"4 MiB\"").start();
+    let mut client = Client::connect(&server);
+    let mut caller = Caller::connect(&server);
+    let list: Vec<String> = (0..9_000).map(|n| format!(r#"{{"to":["*"],"text":"{n}"}}"#)).collect();
+    let mut writer = caller.backend.socket.duplicate();
+    let body = request("POST", "/send", JSON, &format!("[{}]", list.join(",")))
+        + &request("GET", "/healthz", "", "");
+    let writing = std::thread::spawn(move || writer.send(body.as_bytes()));
+    let mut other = Caller::connect(&server);
+    assert_eq!(other.ask("GET", "/healthz", "", "").status, 200);
+    for n in 0..9_000 {
+        client.expect_text(&n.to_string());
+    }
+    let answer = caller.receive();
+    assert_eq!((answer.status, answer.body.matches(r#""connections":1"#).count()), (200, 9_000));
+    assert_eq!(caller.receive().body, "ok\n", "the next request on the same connection");
+    writing.join().expect("everything was read");
+    let many: Vec<&str> = (0..10_001).map(|_| r#"{"to":["*"],"text":"EVIL"}"#).collect();
+    let answer = caller.ask("POST", "/send", JSON, &format!("[{}]", many.join(",")));
+    assert!(answer.status == 400 && answer.body.contains("more than 10000 addresses"), "{answer:?}");
+    client.expect_nothing();
+}
+
+/// Nothing of a body with a fault anywhere is sent; the fault is told with its place, and the connection goes on.
+#[test]
+fn bad_json_sends_nothing() {
+    let server = Setup::new().limit("control_payload = \"16 MiB\"").start();
+    let mut client = Client::connect(&server);
+    let mut caller = Caller::connect(&server);
+    let good = r#"{"to":["*"],"text":"EVIL"}"#;
+    let deep = "[".repeat(10_000);
+    let deep_value = format!(r#"{{"to":["*"],"text":{deep}"#);
+    let long = format!(r#"[{good},{{"to":["*"],"text":"{}"#, "x".repeat(10_000_000));
+    for (body, words) in [
+        ("", "line 1, column 0"),
+        ("EVIL", "line 1, column 1"),
+        (good.replace("EVIL", "\\ud800").as_str(), "line 1, column 27"),
+        (r#"{"to":["*"],"text":NaN}"#, "line 1, column 20"),
+        (r#"{"to":["*"],"text":"EVIL","to":["*"]}"#, "is there twice"),
+        (r#"{"to":["*"],"text":"EVIL","text":"EVIL"}"#, "two messages"),
+        (r#"{"to":["*"],"text":"EVIL","when":"now"}"#, "there is no member"),
+        (&format!("[{good},\n{{\"to\":[\"x:1\"],\"text\":\"EVIL\"}}]"), "line 2, column"),
+        (&format!("[{good},{good}"), "line 1, column"),
+        (&format!("[{good},{good}]]"), "line 1, column"),
+        (&format!("{good}{good}"), "trailing characters"),
+        (&deep, "invalid type"),
+        (&deep_value, "invalid type"),
+        (&long, "line 1, column 10000"),
+    ] {
+        let answer = caller.ask("POST", "/send", JSON, body);
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(
+            answer.body.contains("the JSON is not right") && answer.body.contains(words),
+            "{words}: {answer:?}"
+        );
+    }
+    for (target, fields, status) in
+        [("/send?kind=text", JSON, 400), ("/send", "Content-Type: application/json; charset=utf-16\r\n", 415)]
+    {
+        assert_eq!(Caller::connect(&server).ask("POST", target, fields, good).status, status);
+    }
+    client.expect_nothing();
 }

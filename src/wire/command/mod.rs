@@ -11,6 +11,7 @@ mod answer;
 mod event;
 mod letters;
 mod reply;
+mod sends;
 
 use crate::wire::frame::Kind;
 pub use address::{AddressError, Addresses, Fault, Groups, Item, ListRules, Name, Target};
@@ -19,6 +20,7 @@ pub use event::{EventKind, Kinds, Member, Number, Subscription, Telling, object}
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
 use letters::{Meaning, meaning};
 pub use reply::Reply;
+pub use sends::{Planned, Sends, SendsError};
 
 /// Digits of a length. Seven would do for any limit; leading zeros are allowed.
 const DIGITS_MAX: usize = 8;
