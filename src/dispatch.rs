@@ -6,10 +6,11 @@
 //! commands that are not executed stay in the backend's `input`, and end-of-file is acted on only when no complete
 //! frame is left there.
 
+pub(crate) mod bus;
 mod http;
 
 use crate::auth::Whose;
-use crate::hub::{Form, Hub, Judged, Parting, Reached, Wait};
+use crate::hub::{Back, Form, Hub, Judged, Parting, Reached, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::{Speech, State};
 use crate::peer::worker::Format;
@@ -209,6 +210,16 @@ fn is_burst(command: &Command<'_>) -> bool {
 /// Executes a command and answers it, and takes its cost beyond [`cost`] off the share.
 #[inline(always)]
 fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usize) -> Result<(), Error> {
+    if hub.has_bus() {
+        match bus::execute(hub, key, &command, Back::Frame, share) {
+            bus::Spread::Here => {}
+            bus::Spread::Done => return Ok(()),
+            bus::Spread::Answered(answer) => {
+                hub.backends.reply(key, &Reply::Answer(Box::new(answer)));
+                return Ok(());
+            }
+        }
+    }
     let reply = match command {
         Command::Broadcast(kind, message) => {
             check_text(kind, message)?;

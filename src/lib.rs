@@ -43,7 +43,7 @@
 //! **0: bytes and values.** Pure. They mention no peer, socket, file, thread, clock or randomness.
 //!
 //! * `wire`: bytes to values and back: `frame` (RFC 6455), `http` (a request head becomes a [`Request`]),
-//!   `command` (the control protocol), `json`.
+//!   `command` (the control protocol), `json`, `resp` and `envelope` (the bus).
 //! * `auth`: cookies, JWTs and digests to an [`Identity`]; tickets for groups, revocations, origins.
 //! * `config`: the settings, their defaults, and the reason of every limit.
 //! * `delivery`: the spool of encoded frames that all outboxes share, one client's outbox of ranges in it, flush queues.
@@ -55,7 +55,8 @@
 //! * `rule`: the rules that a connection breaks which does not become a client; names for log, counters and documentation.
 //! * `stats`: counters, the status as JSON, the same as metrics.
 //!
-//! **1: peers.** Pure state machines. `peer::client` is one browser connection, `peer::backend` one control connection.
+//! **1: peers.** Pure state machines. `peer::client` is one browser connection, `peer::backend` one control connection,
+//! `peer::node` one connection to a broker of the bus.
 //!
 //! **2: the hub.** `roster` has the clients that are here, with their names and deadlines. `hub` is the server: the floor (roster
 //! and delivery, changed through a `Settled` alone), the backends, the rules in force. `dispatch` executes a backend's
@@ -156,6 +157,10 @@ pub mod testing {
     }
     pub mod client {
         pub use crate::wire::http::forwarded::PeerAddr;
+    }
+    pub mod bus {
+        pub use crate::dispatch::bus::{open, receive};
+        pub use crate::wire::{envelope, resp};
     }
     pub mod config {
         pub use crate::config::*;

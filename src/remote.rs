@@ -3,9 +3,12 @@
 //! It never touches the hub; the reactor empties the channel in its turn. Invariant: a message that was
 //! accepted here is handed to the hub or the server ends first.
 
+use crate::config::Redis;
+use crate::key::NodeKey;
 use crate::wire::frame::Kind;
 use mio::Waker;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -18,6 +21,16 @@ pub(crate) enum Message {
     Broadcast(Kind, Vec<u8>),
     Direct(String, Kind, Vec<u8>),
     Drain,
+    /// The instance of the bus behind a name.
+    Found(Found),
+}
+
+/// The addresses of an instance whose name was looked up for a connection, or the reason why there are none.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) key: NodeKey,
+    pub(crate) redis: Redis,
+    pub(crate) addresses: Result<Vec<SocketAddr>, String>,
 }
 
 /// Sends to the clients of a server from any thread. Clones share one channel.
@@ -75,6 +88,11 @@ impl Remote {
     /// When it is gone already, or too many messages wait.
     pub fn drain(&self) -> Result<(), RemoteError> {
         self.send(Message::Drain)
+    }
+
+    /// Reports a look-up.
+    pub(crate) fn found(&self, found: Found) -> Result<(), RemoteError> {
+        self.send(Message::Found(found))
     }
 
     fn send(&self, message: Message) -> Result<(), RemoteError> {

@@ -30,6 +30,8 @@ mod jwt;
 mod proxy;
 #[path = "fuzz_bodies/query.rs"]
 mod query;
+#[path = "fuzz_bodies/resp.rs"]
+mod resp;
 #[path = "fuzz_bodies/server.rs"]
 mod server;
 #[path = "fuzz_bodies/ticket.rs"]
@@ -93,6 +95,11 @@ fn proxy() {
 #[test]
 fn query() {
     replay("query", query::body);
+}
+
+#[test]
+fn resp() {
+    replay("resp", resp::body);
 }
 
 #[test]

@@ -39,6 +39,7 @@ const PARTS: &[Part] = &[
     Part("peer::client", 1, &[], &[]),
     Part("peer::replies", 1, &[], &[]),
     Part("peer::exchange", 1, &[], &[]),
+    Part("peer::node", 1, &[], &[]),
     Part("peer::worker", 1, &["peer::client"], &[]), // whose event it is
     Part("peer::backend", 1, &["peer::client", "peer::exchange", "peer::replies", "peer::worker"], &[]), // the ids of the clients that it locks
     // 2: the hub. Its parts are below it, and it is below the two that drive it.

@@ -118,6 +118,12 @@ fn read_all(
         }
         (Err(failure), _) => return Err(failure),
     }
+    settings.bus.password = match (&settings.bus.password_file, running) {
+        // What the bus is made of holds until a restart.
+        (_, Some(running)) => running.bus.password.clone(),
+        (Some(file), None) => Some(read_password(file, args.allow_weak())?),
+        (None, None) => None,
+    };
     Ok((settings, kept))
 }
 
@@ -251,6 +257,20 @@ struct Kind {
 
 static SECRET: Kind = Kind { name: "secret", weakness: secret_weakness };
 static CONTROL_KEY: Kind = Kind { name: "control key", weakness: key_weakness };
+
+/// The password for the bus, without the newline at the end.
+fn read_password(path: &Path, allow_open: bool) -> Result<Secret, Failure> {
+    let what = format!("cannot read bus.password_file {}", path.display());
+    let (bytes, meta) = read(path, SECRET_BYTES_MAX).map_err(|error| unreadable(&what, &error))?;
+    if !allow_open {
+        refuse_open(path, &meta, true)?;
+    }
+    let password = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    match password.strip_suffix(b"\r").unwrap_or(password) {
+        b"" => Err(not_configured(format!("the password in {} is empty", path.display()))),
+        password => Ok(Secret::new(password)),
+    }
+}
 
 /// One newline at the end, which editors and `openssl rand` leave, does not belong to the secret.
 fn read_secret(

@@ -54,7 +54,8 @@ fn files(settings: &Settings) -> Vec<(&'static str, &Path)> {
     let tls = settings.tls.iter().filter(|_| settings.speaks_tls()).flat_map(|files| {
         [("certificate", files.certificate.as_path()), ("key of the certificate", files.key.as_path())]
     });
-    secrets.chain(keys).chain(tls).collect()
+    let password = settings.bus.password_file.iter().map(|path| ("password of the bus", path.as_path()));
+    secrets.chain(keys).chain(tls).chain(password).collect()
 }
 
 fn denied(user: User, path: &Path) -> Option<String> {

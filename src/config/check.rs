@@ -9,6 +9,9 @@ use core::net::SocketAddr;
 /// The longest header that a frame of ours can have, plus the mask that a careful reader adds (RFC 6455 section 5.2).
 const FRAME_HEADER_BYTES_MAX: usize = 14;
 
+/// More than any site has; each costs two connections of every node.
+const INSTANCES_MAX: usize = 32;
+
 /// Reports every contradiction at the value that is easiest to change.
 pub(super) fn together(settings: &Settings, reader: &mut Reader<'_>) {
     addresses(settings, reader);
@@ -19,6 +22,7 @@ pub(super) fn together(settings: &Settings, reader: &mut Reader<'_>) {
     limits(settings, reader);
     tls(settings, reader);
     proxies(settings, reader);
+    bus(settings, reader);
 }
 
 fn proxies(settings: &Settings, reader: &mut Reader<'_>) {
@@ -196,6 +200,27 @@ fn tls(settings: &Settings, reader: &mut Reader<'_>) {
             }
         }
         None => {}
+    }
+}
+
+fn bus(settings: &Settings, reader: &mut Reader<'_>) {
+    let bus = &settings.bus;
+    if bus.redis.iter().any(|redis| redis.tls) && !cfg!(feature = "tls") {
+        reader.fail("bus.redis", "\"bus.redis\": this wsson was built without TLS, which rediss:// needs");
+    }
+    for (place, redis) in bus.redis.iter().enumerate() {
+        if bus.redis[..place].contains(redis) {
+            reader.fail("bus.redis", format!("\"bus.redis\" has {redis} twice"));
+        }
+    }
+    if bus.redis.len() > INSTANCES_MAX {
+        reader.fail("bus.redis", format!("\"bus.redis\" has more than {INSTANCES_MAX} instances"));
+    }
+    if bus.user.is_some() && bus.password_file.is_none() {
+        reader.fail("bus.user", "\"bus.user\" needs \"bus.password_file\", the file that holds its password");
+    }
+    if bus.redis.is_empty() && (bus.user.is_some() || bus.password_file.is_some()) {
+        reader.fail("bus.user", "[bus] needs \"redis\", the list of the instances");
     }
 }
 

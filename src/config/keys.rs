@@ -11,7 +11,7 @@ use super::shape::{
     Choice, Count, CountOr, Describe, Flag, List, Seconds, Shape, Shown, Size, StickyFlag, Text,
 };
 use super::values;
-use super::{LogTarget, OnMessage, TlsFiles};
+use super::{LogTarget, OnMessage, Redis, TlsFiles};
 use crate::auth::{Digests, IdentityKind, Rules, Scheme, Secret};
 use std::path::{Path, PathBuf};
 use toml_span::value::Value;
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Key {
 
 /// Every key, those of a section in a row.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    let tables: [&[Key]; 8] = [SECRETS, TOP, CONTROL_KEY, AUTH, LIMITS, TIMEOUTS, TLS, SOCKETS];
+    let tables: [&[Key]; 9] = [SECRETS, TOP, CONTROL_KEY, AUTH, LIMITS, TIMEOUTS, TLS, SOCKETS, BUS];
     tables.into_iter().flatten()
 }
 
@@ -305,7 +305,7 @@ section! {
         /// `send-proxy` and load balancers of layer 4 do. It is required of them then, and refused from all others.
         "proxy_protocol" => proxy_protocol: bool = false, Flag, Reload;
         /// Whether TCP listeners set `SO_REUSEPORT`, for several processes on one port. Each then knows its own clients
-        /// only.
+        /// only, unless `[bus]` connects them.
         "reuseport" => reuseport: bool = false, Flag, Restart;
     } beside {
         /// How a login is proved.
@@ -322,6 +322,8 @@ section! {
         control_key_files: Vec<PathBuf>,
         /// What is in them.
         control_keys: Vec<Secret>,
+        /// Other nodes.
+        bus: Bus,
     }
 }
 
@@ -488,6 +490,44 @@ section! {
         "no_worker" => no_worker_ms: u64 = 10_000, TIMEOUT, Reload;
         /// From SIGTERM to the end of the process. 5: well below the 10 of `docker stop`, the 90 of systemd.
         "drain" => drain_ms: u64 = 5_000, TIMEOUT, Reload;
+    }
+}
+
+section! {
+    /// The way to other nodes of the site: a Redis or Valkey, or several.
+    struct Bus, BUS at (settings => settings.bus) "bus" "bus." {
+        /// The instances that connect the nodes of a site, `redis://10.0.0.5:6379`, or `rediss://` for TLS: the same list, in
+        /// the same order, on every node. Several are independent of each other and share the work. None: this node is
+        /// alone.
+        "redis" => redis: Vec<Redis> = Vec::new(), List {
+            about: "an instance: redis://HOST:PORT or rediss://HOST:PORT",
+            read: values::redis,
+            show: |list| Some(list.iter().map(ToString::to_string).collect()),
+        }, Restart;
+        /// The user that logs in at the instances, where they have users.
+        "user" => user: Option<String> = None, Text {
+            about: "a user of the Redis",
+            read: |text, _| values::redis_user(text).map(Some),
+            show: Clone::clone,
+        }, Restart;
+        /// The file that holds the password for the instances, readable by wsson only.
+        "password_file" => password_file: Option<PathBuf> = None, Text {
+            about: "a path",
+            read: |text, base_dir| values::path(text, base_dir).map(Some),
+            show: |path| path.as_deref().map(|path| path.display().to_string()),
+        }, Restart;
+        /// The name of the site at the instances, before each channel. Sites that share a Redis differ here.
+        "name" => name: String = "wsson".into(), Text {
+            about: "1 to 32 letters, digits, or _ - .",
+            read: |text, _| values::bus_name(text),
+            show: |name| Some(name.clone()),
+        }, Restart;
+        /// How long a backend's command waits for the answers of other nodes. 1: a node that takes longer is busy or away.
+        /// Beyond: the answer is that of the others, and says so.
+        "timeout" => timeout_ms: u64 = 1_000, Seconds { min_ms: 10, max_ms: 60_000 }, Restart;
+    } beside {
+        /// What `bus.password_file` holds.
+        password: Option<Secret>,
     }
 }
 

@@ -15,7 +15,7 @@ mod shape;
 mod values;
 
 pub(crate) use keys::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX, MESSAGE_BYTES_DEFAULT};
-pub use keys::{Effect, Key, Limits, Settings, Sockets, Timeouts, find, keys, sections};
+pub use keys::{Bus, Effect, Key, Limits, Settings, Sockets, Timeouts, find, keys, sections};
 pub use shape::Shown;
 
 use std::fmt;
@@ -56,6 +56,29 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// An instance of the bus's broker.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Redis {
+    /// A name or an address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether TLS is spoken to it.
+    pub tls: bool,
+}
+
+impl fmt::Display for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, tls } = self;
+        let scheme = if *tls { "rediss" } else { "redis" };
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}")
+        }
+    }
 }
 
 /// One mistake in a configuration, and where it is.

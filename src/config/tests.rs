@@ -432,6 +432,32 @@ fn the_shipped_file_has_every_key_in_its_section() {
     assert_eq!(shown, known);
 }
 
+#[test]
+fn the_instances_of_a_bus_have_one_form() {
+    let settings = good("[bus]\nredis=['redis://Redis.internal/','redis://10.0.0.5:7000','redis://[::1]']");
+    let list: Vec<String> = settings.bus.redis.iter().map(ToString::to_string).collect();
+    assert_eq!(list, ["redis://redis.internal:6379", "redis://10.0.0.5:7000", "redis://[::1]:6379"]);
+    for (text, words) in [
+        ("redis='10.0.0.5:6379'", "like redis://"),
+        ("redis='http://a'", "like redis://"),
+        ("redis='redis://'", "like redis://"),
+        ("redis='redis://a:0'", "like redis://"),
+        ("redis='redis://a:b'", "like redis://"),
+        ("redis='redis://::1'", "like redis://"),
+        ("redis='redis://a/1'", "like redis://"),
+        ("redis='redis://me:hush@a'", "bus.password_file"),
+        ("redis=['redis://a','redis://a:6379']", "twice"),
+        ("redis='redis://a'\nuser='me'", "password_file"),
+        ("password_file='p'", "the list of the instances"),
+        ("name=''", "1 to 32"),
+        ("name='a:b'", "1 to 32"),
+        ("timeout=0", "unlimited"),
+    ] {
+        let errors = show(&parse(&format!("[bus]\n{text}\n")).unwrap_err());
+        assert!(errors.contains(words) && !errors.contains("hush"), "{text}: {errors}");
+    }
+}
+
 /// Every row says its purpose, and has bounds that its own default keeps.
 #[test]
 fn every_key_is_documented_and_its_default_is_valid() {
@@ -455,7 +481,8 @@ fn what_is_rendered_is_read_back() {
         secret_file=['a','b']\norigins=['http://a','file://']\non_message='echo'\nuser='u'\ngroup='g'\n\
         trusted_proxies=['10.0.0.0/8','::1','unix']\ncontrol_hosts=['push.internal']\nproxy_protocol=true\nreuseport=true\n[auth]\nidentity='user'\ndigest='hmac-sha256'\n\
         [limits]\nclients=7\nunauthenticated=3\nhead=1000\n[timeouts]\nidle=0.25\n[tls]\ncertificate='c'\nkey='k'\n\
-        [sockets]\ncontrol_mode='0600'\nowner='o'";
+        [sockets]\ncontrol_mode='0600'\nowner='o'\n\
+        [bus]\nredis=['redis://a','redis://[::1]:7']\nuser='u'\npassword_file='p'\nname='shop'\ntimeout=0.5";
     let text = if cfg!(feature = "tls") { text.to_owned() } else { text.replace("tls://", "tcp://") };
     let settings = good(&text);
     assert_eq!((settings.auth.identity, settings.auth.digest), (IdentityKind::User, Digests::HmacSha256));

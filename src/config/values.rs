@@ -3,7 +3,7 @@
 //! Each function takes the text between the quotes and gives it back checked and in one form, or a sentence that says
 //! the right form. `core::net` is used for the shape of addresses only; nothing here opens or resolves anything.
 
-use super::LogTarget;
+use super::{LogTarget, Redis};
 use crate::auth::{Rules, parse_origin};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,61 @@ fn unix(rest: &str, base_dir: &Path) -> Result<String, String> {
         return Err(format!("the path has {} bytes; a Unix socket allows {UNIX_PATH_BYTES_MAX}", path.len()));
     }
     Ok(format!("unix://{path}"))
+}
+
+/// Where a Redis is. `core` cannot look a name up, and nothing here does.
+pub(super) fn redis(text: &str, _: &Path) -> Result<Redis, String> {
+    let like = "an instance is like redis://10.0.0.5:6379, or rediss://redis.internal:6379 for TLS";
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("{text:?}: {like}"))?;
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        _ => return Err(format!("{text:?}: {like}")),
+    };
+    // What stands before the @ is not shown.
+    if rest.contains('@') {
+        return Err(
+            "a user and a password do not stand in bus.redis: use bus.user and bus.password_file".into()
+        );
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !rest.ends_with(']') => {
+            (host, port.parse().map_err(|_| format!("{text:?}: {like}"))?)
+        }
+        _ => (rest, REDIS_PORT),
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bare {
+        Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
+        None => !host.contains(':') && host_name(host).is_ok(),
+    };
+    if !is_host || port == 0 {
+        return Err(format!("{text:?}: {like}"));
+    }
+    Ok(Redis { host: bare.unwrap_or(host).to_ascii_lowercase(), port, tls })
+}
+
+/// Where a Redis listens unless it is told otherwise.
+const REDIS_PORT: u16 = 6379;
+
+/// A user of a Redis: its ACLs have names without blanks.
+pub(super) fn redis_user(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(format!("{text:?} is not a user of a Redis: 1 to 64 printable characters without blanks"))
+        }
+    }
+}
+
+/// The beginning of the names of channels.
+pub(super) fn bus_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    match (1..=32).contains(&text.len()) && text.bytes().all(fits) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} must be 1 to 32 letters, digits, or _ - .")),
+    }
 }
 
 /// A path, taken from `base_dir` when it is relative; `.` is dropped so that equal paths are equal strings.

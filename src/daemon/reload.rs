@@ -122,6 +122,7 @@ mod tests {
             "\"0777\"",
             "\"10.0.0.1\"",
             "\"a long enough secret\"",
+            "\"redis://127.0.0.1\"",
         ];
         let texts = candidates.map(|value| match key.section {
             "" => format!("{} = {value}\n", key.word()),

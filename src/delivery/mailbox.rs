@@ -2,7 +2,7 @@
 //! flush.
 //!
 //! It never judges a limit. Invariant: nothing is held back unless a lock is on; a mailbox that is not behind, has no
-//! pong to send and has no lock owns no box.
+//! pong to send, has no lock and is not withheld owns no box.
 
 use super::lines::Line;
 use super::outbox::Outbox;
@@ -32,11 +32,17 @@ struct Rare {
     /// The segment that messages for it alone are written to while it is behind.
     own: Option<Own>,
     rank: Option<Rank>,
+    /// Nothing of it goes out yet.
+    withheld: bool,
 }
 
 impl Rare {
     fn is_behind(&self) -> bool {
         self.stalled.is_some() || self.hold.is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.is_behind() && self.own.is_none() && self.owed_pong.is_none() && !self.withheld
     }
 }
 
@@ -152,10 +158,15 @@ impl Mailbox {
         let Some(rare) = &mut self.rare else { return (None, None) };
         let rank = (rare.is_behind() && waiting > 0).then(|| Rank::new(self.standing, waiting));
         let old = std::mem::replace(&mut rare.rank, rank);
-        if !rare.is_behind() && rare.own.is_none() && rare.owed_pong.is_none() {
+        self.give_back();
+        (old, rank)
+    }
+
+    /// The box, when nothing is in it.
+    fn give_back(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
             self.rare = None;
         }
-        (old, rank)
     }
 
     /// From now on no message is queued behind those that wait.
@@ -182,6 +193,17 @@ impl Mailbox {
         std::mem::take(&mut self.queued[line as usize])
     }
 
+    /// From now on nothing goes out, or all that waits.
+    pub(crate) fn withhold(&mut self, withheld: bool) {
+        self.rare.get_or_insert_default().withheld = withheld;
+        self.give_back();
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.withheld)
+    }
+
     pub(crate) fn is_queued(&self, line: Line) -> bool {
         self.queued[line as usize]
     }
@@ -200,9 +222,7 @@ impl Mailbox {
     /// Whether it has a box, and a reason for it.
     pub(crate) fn audit_box(&self) -> Result<(), &'static str> {
         match &self.rare {
-            Some(rare) if !rare.is_behind() && rare.own.is_none() && rare.owed_pong.is_none() => {
-                Err("an empty box is kept")
-            }
+            Some(rare) if rare.is_empty() => Err("an empty box is kept"),
             _ => Ok(()),
         }
     }

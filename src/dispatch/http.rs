@@ -4,9 +4,10 @@
 //! whatever could be read in two ways nothing is executed: it is answered, and the connection ends.
 //! design: docs/http.md.
 
+use super::bus::{self, Spread};
 use super::{COMMAND_COST, Progress, SHARE, ask, cost, is_burst, prove};
 use crate::config::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX};
-use crate::hub::{Form, Hub, Judged, Wait};
+use crate::hub::{Back, Form, Hub, Judged, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::Origin;
 use crate::peer::exchange::{Batch, Exchange};
@@ -499,6 +500,25 @@ fn perform(
     *share = share.saturating_sub(cost(hub, &command));
     if let Command::Status = command {
         return Ok(Step::Done(200, JSON, hub.report_json().into_bytes()));
+    }
+    if hub.has_bus() {
+        let (ends, is_head) = (!request.keeps_alive(), request.method() == "HEAD");
+        match bus::execute(hub, key, &command, Back::Http { ends, is_head }, share) {
+            Spread::Here => {}
+            Spread::Done => {
+                if ends {
+                    hub.finish_backend(key);
+                }
+                return Ok(Step::Later);
+            }
+            Spread::Answered(Answer::Refused(refused)) => {
+                return Err(Refusal::new(503, refused.error, "the log has more"));
+            }
+            Spread::Answered(Answer::ProofRefused { error, .. }) => {
+                return Err(Refusal::new(501, error, "without arrived= it is sent to all nodes"));
+            }
+            Spread::Answered(answer) => return Ok(Step::Done(200, JSON, answer.json())),
+        }
     }
     if let Command::WriteProved(kind, id, to, message) = command {
         let within_ms = arrival_ms(&values)?.unwrap_or(hub.rules.timeouts.arrival_ms);

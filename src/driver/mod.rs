@@ -318,7 +318,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     #[inline]
     fn deadline_ms(&self) -> u64 {
         let drain_until_ms = self.drain_until_ms.unwrap_or(u64::MAX);
-        self.hub.next_deadline_ms().min(self.nodes.next_deadline_ms()).min(drain_until_ms)
+        self.hub.next_deadline_ms().min(self.nodes.next_deadline_ms(&self.hub)).min(drain_until_ms)
     }
 
     /// Deadlines that have come.
@@ -347,7 +347,8 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     /// Whether work is left for the next turn, also without an event.
     fn has_work(&self) -> bool {
         let runs = !self.run.is_empty() || !self.later.is_empty();
-        let flushes = self.hub.floor.has_flush() || self.hub.backends.has_flush() || self.nodes.has_flush();
+        let flushes =
+            self.hub.floor.has_flush() || self.hub.backends.has_flush() || self.nodes.has_flush(&self.hub);
         self.overdue || runs || flushes
     }
 
@@ -387,7 +388,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             self.flush_one(key, Line::Urgent);
         }
         for _ in 0..NODES_MAX {
-            let Some(key) = self.nodes.next_flush() else { break };
+            let Some(key) = self.nodes.next_flush(&mut self.hub) else { break };
             self.flush_one(key, Line::Urgent);
         }
     }

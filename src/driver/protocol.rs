@@ -451,7 +451,14 @@ impl Protocol for NodeKey {
     }
 
     fn gate<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: Spoke) -> Gate {
-        if peers.nodes.is_full(self) { Gate::Full } else { Gate::Open }
+        if peers.nodes.is_full(peers.hub, self) {
+            Gate::Full
+        } else if peers.hub.is_throttled(SCRATCH_BYTES) {
+            // What it broadcasts is offered to all before more of it is read, as with backends.
+            Gate::Throttled
+        } else {
+            Gate::Open
+        }
     }
 
     fn feed<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, input: &mut [u8]) -> (Progress, Spoke) {
@@ -460,7 +467,7 @@ impl Protocol for NodeKey {
     }
 
     fn end<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>) -> Progress {
-        peers.nodes.end(self);
+        peers.nodes.end(peers.hub, self);
         Progress::Waiting
     }
 
@@ -469,11 +476,11 @@ impl Protocol for NodeKey {
     }
 
     fn break_off<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, error: &io::Error) {
-        peers.nodes.lose(self, Some(error));
+        peers.nodes.lose(peers.hub, self, Some(error));
     }
 
     fn queue<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: Line) {
-        peers.nodes.queue(self);
+        peers.nodes.queue(peers.hub, self);
     }
 
     fn flush<S: Stream, H: Handler, N: Nodes>(
@@ -482,13 +489,18 @@ impl Protocol for NodeKey {
         _: Line,
         slot: &mut Slot<S>,
     ) -> io::Result<(bool, After)> {
-        let Written { sent, all } = offer(slot, |stream| write_one(stream, peers.nodes.chunk(self)))?;
-        peers.nodes.sent(self, sent);
+        let Written { sent, all } =
+            offer(slot, |stream| write_one(stream, peers.nodes.chunk(peers.hub, self)))?;
+        peers.nodes.sent(peers.hub, self, sent);
         Ok((all, self.after_flush(peers, slot.read)))
     }
 
     fn after_flush<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: Read) -> After {
-        if peers.nodes.chunk(self).is_empty() { peers.nodes.after_flush(self) } else { After::More }
+        if peers.nodes.chunk(peers.hub, self).is_empty() {
+            peers.nodes.after_flush(peers.hub, self)
+        } else {
+            After::More
+        }
     }
 
     fn deafen<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: Read, error: &io::Error) -> After {
@@ -499,26 +511,26 @@ impl Protocol for NodeKey {
     fn block<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>) {}
 
     fn may_go_on<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, read: Read) -> bool {
-        read.is_ready() && !peers.nodes.is_full(self)
+        read.is_ready() && !peers.nodes.is_full(peers.hub, self)
     }
 
     fn lose<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>) {
-        peers.nodes.lose(self, None);
+        peers.nodes.lose(peers.hub, self, None);
     }
 
     fn next_gone<H: Handler, N: Nodes>(peers: &mut Peers<'_, H, N>) -> Option<Self> {
-        peers.nodes.next_gone()
+        peers.nodes.next_gone(peers.hub)
     }
 
     fn remove<H: Handler, N: Nodes>(self, _: &mut Peers<'_, H, N>) {}
 
-    fn keys<N: Nodes>(_: &Hub, nodes: &N) -> Vec<Self> {
-        nodes.keys()
+    fn keys<N: Nodes>(hub: &Hub, nodes: &N) -> Vec<Self> {
+        nodes.keys(hub)
     }
 
-    fn view<N: Nodes>(self, _: &Hub, nodes: &N) -> View {
-        let waits = !nodes.chunk(self).is_empty();
-        let flush = Flush { waits, queued: nodes.has_flush(), owes_pong: false, lingers: false };
-        View { flush, has_work: false, is_held: nodes.is_full(self) }
+    fn view<N: Nodes>(self, hub: &Hub, nodes: &N) -> View {
+        let waits = !nodes.chunk(hub, self).is_empty();
+        let flush = Flush { waits, queued: nodes.has_flush(hub), owes_pong: false, lingers: false };
+        View { flush, has_work: false, is_held: nodes.is_full(hub, self) }
     }
 }

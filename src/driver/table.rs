@@ -157,7 +157,10 @@ impl<K: Protocol, S> Row<K, S> {
 
     /// The connection ends with its slot.
     pub(super) fn remove(&mut self, key: K) {
-        self.slots[key.index()] = None;
+        // A connection that could not be opened never had one.
+        if let Some(slot) = self.slots.get_mut(key.index()) {
+            *slot = None;
+        }
     }
 
     /// Gives back the memory behind this many slots.

@@ -92,50 +92,50 @@ impl Nodes for Double {
         self.heard.extend_from_slice(input);
         self.waiting.extend_from_slice(input);
         hub.send_broadcast(crate::wire::frame::Kind::Text, input); // it has the hub, as a bus needs it
-        self.queue(key);
+        self.queue(hub, key);
     }
 
-    fn end(&mut self, key: NodeKey) {
+    fn end(&mut self, hub: &mut Hub, key: NodeKey) {
         self.ending = true;
-        self.queue(key);
+        self.queue(hub, key);
     }
 
-    fn lose(&mut self, _: NodeKey, error: Option<&io::Error>) {
+    fn lose(&mut self, _: &mut Hub, _: NodeKey, error: Option<&io::Error>) {
         (self.error, self.gone) = (error.map(io::Error::kind), true);
     }
 
-    fn chunk(&self, _: NodeKey) -> &[u8] {
+    fn chunk<'a>(&'a self, _: &'a Hub, _: NodeKey) -> &'a [u8] {
         &self.waiting
     }
 
-    fn sent(&mut self, _: NodeKey, bytes: usize) {
+    fn sent(&mut self, _: &mut Hub, _: NodeKey, bytes: usize) {
         self.waiting.drain(..bytes);
     }
 
-    fn after_flush(&mut self, _: NodeKey) -> After {
+    fn after_flush(&mut self, _: &mut Hub, _: NodeKey) -> After {
         if self.ending { After::ShutDown } else { After::Idle }
     }
 
-    fn is_full(&self, _: NodeKey) -> bool {
+    fn is_full(&self, _: &Hub, _: NodeKey) -> bool {
         self.waiting.len() > 4
     }
 
-    fn queue(&mut self, _: NodeKey) {
+    fn queue(&mut self, _: &mut Hub, _: NodeKey) {
         if !std::mem::replace(&mut self.greeted, true) {
             self.waiting.extend_from_slice(b"hi");
         }
         self.queued = true;
     }
 
-    fn next_flush(&mut self) -> Option<NodeKey> {
+    fn next_flush(&mut self, _: &mut Hub) -> Option<NodeKey> {
         (std::mem::take(&mut self.queued) && !self.gone).then(node)
     }
 
-    fn has_flush(&self) -> bool {
+    fn has_flush(&self, _: &Hub) -> bool {
         self.queued
     }
 
-    fn next_gone(&mut self) -> Option<NodeKey> {
+    fn next_gone(&mut self, _: &mut Hub) -> Option<NodeKey> {
         (self.gone && std::mem::take(&mut self.here)).then(node)
     }
 
@@ -145,11 +145,11 @@ impl Nodes for Double {
         }
     }
 
-    fn next_deadline_ms(&self) -> u64 {
+    fn next_deadline_ms(&self, _: &Hub) -> u64 {
         self.due_ms.unwrap_or(u64::MAX)
     }
 
-    fn keys(&self) -> Vec<NodeKey> {
+    fn keys(&self, _: &Hub) -> Vec<NodeKey> {
         self.here.then(node).into_iter().collect()
     }
 }
@@ -218,7 +218,8 @@ impl World {
 #[test]
 fn a_connection_that_is_opened_outwards_is_written_to_when_it_stands() {
     let mut world = World::connecting();
-    world.driver.nodes.queue(node());
+    let Driver { hub, nodes, .. } = &mut world.driver;
+    nodes.queue(hub, node());
     world.turn();
     assert_eq!(world.output(), "", "it is not open yet");
     world.wire.borrow_mut().room = usize::MAX;

@@ -147,7 +147,7 @@ impl Hub {
 
     fn write_to_all(&mut self, kind: Kind, message: &[u8]) -> Reached {
         let connections =
-            if message.is_empty() { self.clients() } else { self.send_broadcast(kind, message) };
+            if message.is_empty() { self.clients() } else { self.broadcast_here(kind, message) };
         let absent = if connections == 0 { vec![0] } else { Vec::new() };
         Reached { connections, away: 0, refused: 0, absent }
     }

@@ -44,6 +44,7 @@ impl Hub {
         self.audit_inputs()?;
         self.audit_backends()?;
         self.audit_events()?;
+        self.audit_bus()?;
         for (key, backend) in self.backends.iter() {
             self.audit_backend(key, backend).map_err(|what| format!("backend {key}: {what}: {backend:?}"))?;
         }

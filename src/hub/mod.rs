@@ -22,6 +22,7 @@
 //! | `lock` | fragmented messages from backends |
 //! | `time` | deadlines and the drain |
 //! | `events` | what clients do and say, for workers |
+//! | `bus` | other nodes, reached through a broker |
 //! | `backends` | the control connections, their deadlines and their end |
 //! | `door` | the control key |
 //! | `wait` | backends that send faster than a client takes it |
@@ -32,6 +33,7 @@ mod arrival;
 mod audience;
 mod audit;
 mod backends;
+mod bus;
 mod door;
 mod events;
 mod input;
@@ -63,6 +65,8 @@ use std::hash::RandomState;
 pub(crate) use arrival::Head;
 pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
+use bus::Bus;
+pub(crate) use bus::{Back, Incoming, Route, Sum, letter};
 pub(crate) use door::Judged;
 pub(crate) use events::{Parting, Shelf};
 pub(crate) use proof::Form;
@@ -88,6 +92,8 @@ pub struct Hub {
     draining: bool,
     /// How long clients that broadcast may still wait for others.
     patience: wait::Patience,
+    /// Other nodes; none without `[bus]`.
+    bus: Option<Box<Bus>>,
     tidy: tidy::Tidy,
     /// For the status only.
     reload: Reload,
@@ -122,6 +128,7 @@ impl Hub {
             floor: Floor::new(roster, settings.limits.outbox_bytes),
             backends: Backends::new(&settings.timeouts),
             rules: HubRules::from(settings),
+            bus: (!settings.bus.redis.is_empty()).then(|| Box::new(Bus::new(&settings.bus, hasher.clone()))),
             proofs: proof::Proofs::new(),
             revocations: Revocations::new(hasher.clone()),
             events: Events::new(hasher.clone()),
@@ -231,8 +238,16 @@ impl Hub {
         self.settled().deliver_to_token(token, kind.opcode(), message)
     }
 
-    /// Queues a message for every open client; returns how many these are.
+    /// Queues a message for every open client; returns how many these are on this node.
     pub fn send_broadcast(&mut self, kind: Kind, message: &[u8]) -> usize {
+        if self.has_bus() {
+            self.spread(Route::All, letter(kind, b'b'), &[message]);
+        }
+        self.broadcast_here(kind, message)
+    }
+
+    /// The same, for the clients of this node alone.
+    pub(crate) fn broadcast_here(&mut self, kind: Kind, message: &[u8]) -> usize {
         self.stats.broadcasts += 1;
         let open = self.clients();
         if open > 0 {
@@ -309,6 +324,7 @@ impl Hub {
             revoked: self.revoked() as u64,
             reload: Some(&self.reload),
             outside: self.outside,
+            cluster: self.cluster(),
         }
     }
 }

@@ -62,6 +62,10 @@ impl Hub {
     /// Whether the next command of a backend, which has this many bytes, waits for its receivers.
     #[inline(always)]
     pub(crate) fn wait_for(&mut self, key: BackendKey, command: &Command<'_>, len: usize) -> Wait {
+        if self.has_bus() && self.bus_is_behind() {
+            self.backends.let_wait(key, self.now);
+            return Wait::Reader;
+        }
         // No client can have more bytes to come than all of them together, and no message is longer than its command.
         if self.floor.queued_bytes() + len + HEADER_BYTES_MAX <= self.rules.limits.outbox_bytes as usize {
             return Wait::No;

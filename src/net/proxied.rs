@@ -74,7 +74,9 @@ impl Proxied {
         match self.socket.as_ref().expect("it is taken with the header, and this with it") {
             Transport::Tcp(stream) => stream.as_fd(),
             Transport::Unix(stream) => stream.as_fd(),
-            Transport::Tls(_) | Transport::Proxied(_) => unreachable!("it was accepted"),
+            Transport::Tls(_) | Transport::Proxied(_) | Transport::Outward(_) => {
+                unreachable!("it was accepted")
+            }
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The connections of both units: TCP, Unix, TLS behind one type.
 
 use super::proxied::{Heard, Proxied};
-use super::tls::{self, Session};
+use super::tls::{self, Outward, Session};
 use crate::driver::{ReadError, Stream};
 use crate::sys;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, IoSlice, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 
 /// One connection.
@@ -22,6 +22,8 @@ pub(crate) enum Transport {
     Tls(Box<Session>),
     /// Any of these behind a proxy that has not named the visitor yet.
     Proxied(Box<Proxied>),
+    /// TLS over TCP that this side has opened.
+    Outward(Box<Outward>),
 }
 
 // One of these per connection, idle or not. (mio adds its own checks to debug builds.)
@@ -37,6 +39,26 @@ impl Transport {
         }
     }
 
+    /// Begins to open a connection to another server, registered under this token; to one of this name with TLS.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        tls_name: Option<&str>,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Self, String> {
+        let stream = TcpStream::connect(address).map_err(|error| sys::describe(&error))?;
+        let _ = sys::set_tcp_nodelay(stream.as_fd()); // it is as good as without
+        let mut transport = match tls_name {
+            None => Self::Tcp(stream),
+            Some(name) => Self::Outward(Box::new(Outward::new(stream, name)?)),
+        };
+        transport.register(registry, token).map_err(|error| sys::describe(&error))?;
+        Ok(transport)
+    }
+
     /// Registers it once and for all, for both directions, edge-triggered.
     ///
     /// # Errors
@@ -48,6 +70,7 @@ impl Transport {
             Self::Unix(stream) => stream.register(registry, token, interest),
             Self::Tls(session) => session.socket().register(registry, token, interest),
             Self::Proxied(proxied) => proxied.socket().register(registry, token),
+            Self::Outward(session) => session.socket().register(registry, token, interest),
         }
     }
 }
@@ -66,6 +89,7 @@ impl Stream for Transport {
                     Err(ReadError::Introduced(visitor))
                 }
             },
+            Self::Outward(session) => session.read(buffer),
         }
     }
 
@@ -76,6 +100,7 @@ impl Stream for Transport {
             Self::Unix(stream) => sys::send(stream.as_fd(), bytes),
             Self::Tls(session) => session.write(&[IoSlice::new(bytes)]),
             Self::Proxied(proxied) => proxied.socket().send(bytes),
+            Self::Outward(session) => session.write(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -85,6 +110,7 @@ impl Stream for Transport {
             Self::Unix(stream) => send(stream, slices),
             Self::Tls(session) => session.write(slices),
             Self::Proxied(proxied) => proxied.socket().write(slices),
+            Self::Outward(session) => session.write(slices),
         }
     }
 
@@ -95,17 +121,22 @@ impl Stream for Transport {
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Tls(session) => return session.shut_down(),
             Self::Proxied(proxied) => return proxied.socket().shut_down(),
+            Self::Outward(session) => return session.shut_down(),
         };
     }
 
     #[inline(always)]
     fn is_direct(&self) -> bool {
-        !matches!(self, Self::Tls(_))
+        !matches!(self, Self::Tls(_) | Self::Outward(_))
     }
 
     #[inline(always)]
     fn has_more(&self) -> bool {
-        matches!(self, Self::Tls(session) if session.has_more())
+        match self {
+            Self::Tls(session) => session.has_more(),
+            Self::Outward(session) => session.has_more(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) => false,
+        }
     }
 
     #[inline(always)]
@@ -117,18 +148,23 @@ impl Stream for Transport {
     fn held_bytes(&self) -> usize {
         match self {
             Self::Tls(session) => session.held_bytes(),
-            Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) => 0,
+            Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) | Self::Outward(_) => 0,
         }
     }
 
     #[inline(always)]
     fn has_unsent(&self) -> bool {
-        matches!(self, Self::Tls(session) if session.has_unsent())
+        match self {
+            Self::Tls(session) => session.has_unsent(),
+            Self::Outward(session) => session.has_unsent(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) => false,
+        }
     }
 
     fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tls(session) => session.flush(),
+            Self::Outward(session) => session.flush(),
             Self::Tcp(_) | Self::Unix(_) | Self::Proxied(_) => Ok(true),
         }
     }

@@ -3,5 +3,6 @@
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod exchange;
+pub(crate) mod node;
 pub(crate) mod replies;
 pub(crate) mod worker;

@@ -300,11 +300,11 @@ impl Roster {
     }
 
     /// The mailbox and the state of a client that is in this line, which it leaves. None for a key that an earlier user
-    /// of the slot left behind.
+    /// of the slot left behind, and for a client whose messages are withheld.
     #[inline(always)]
     pub(crate) fn unqueue(&mut self, key: ClientKey, line: Line) -> Option<(&mut Mailbox, &State)> {
         let (mail, state) = self.clients.get_mut(key.index())?.parts();
-        let is_queued = mail.unmark(line) && !matches!(state, State::Gone);
+        let is_queued = mail.unmark(line) && !mail.is_withheld() && !matches!(state, State::Gone);
         is_queued.then_some((mail, state))
     }
 

@@ -3,6 +3,8 @@
 //! It holds no protocol bytes and makes no decision about a peer: events are translated, time is taken
 //! once a turn, the driver does the rest. Invariant: between two polls [`Driver::turn`] ran once.
 
+mod bus;
+
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::delivery::SEGMENT_BYTES;
@@ -36,7 +38,7 @@ const DESCRIPTORS_MIN: u64 = 32;
 
 /// A server that is bound and not yet, or still, running.
 pub struct Server<H> {
-    driver: Driver<Listener, H>,
+    driver: Driver<Listener, H, bus::Bus>,
     poll: Poll,
     events: Events,
     signals: Option<Signals>,
@@ -51,6 +53,8 @@ pub struct Server<H> {
     tick: Option<Ticker>,
     /// The client limit of the settings, before the descriptors were counted.
     capacity: Capacity,
+    /// Connections of the bus that were opened: which of several addresses is next.
+    attempts: usize,
 }
 
 impl<H> fmt::Debug for Server<H> {
@@ -215,7 +219,7 @@ impl<H: Handler> Server<H> {
         hub.set_now(clock.now);
         hub.outside.started_unix_s = u64::try_from(clock.now.unix_s).unwrap_or_default();
         let sockets_max = capacity.sockets(&settings);
-        let mut driver = Driver::new(hub, handler, sockets_max);
+        let mut driver = Driver::with_nodes(hub, handler, bus::Bus, sockets_max);
         driver.set_give_back(sys::return_freed_memory);
         let mut server = Self {
             driver,
@@ -231,6 +235,7 @@ impl<H: Handler> Server<H> {
             arrived: VecDeque::new(),
             tick: None,
             capacity,
+            attempts: 0,
         };
         server.listen(&settings, inherited)?;
         Ok(server)
@@ -386,6 +391,9 @@ impl<H: Handler> Server<H> {
         }
         self.read_inbox(now);
         self.driver.turn(now);
+        if self.driver.hub.has_bus() {
+            self.open_links();
+        }
         self.driver.hub.note_turn(self.clock.passed_us());
         Ok(())
     }
@@ -429,6 +437,7 @@ impl<H: Handler> Server<H> {
                     self.driver.hub.send_to_token(token.as_bytes(), kind, &message);
                 }
                 Ok(Message::Drain) => self.drain(),
+                Ok(Message::Found(found)) => self.found(found),
                 Err(_) => return,
             }
         }

@@ -41,7 +41,7 @@ fn append(out: &mut String, row: &Row, value: &Value<'_>) {
             writeln!(out, "{name}{{{}=\"{}\"}} {count}", row.label, escape(text, true))
         }),
         Value::Times(times) => append_times(out, name, times),
-        Value::Listeners(_) | Value::Groups(_) | Value::Reload(_) | Value::Absent => {
+        Value::Listeners(_) | Value::Groups(_) | Value::Reload(_) | Value::Cluster(_) | Value::Absent => {
             unreachable!("{name} has a value that is no metric")
         }
     };

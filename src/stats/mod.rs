@@ -87,6 +87,8 @@ pub enum Value<'r> {
     Groups(&'r [(&'r str, usize)]),
     /// The outcome of the last reload.
     Reload(&'r Reload),
+    /// The other nodes, and the way to them.
+    Cluster(&'r ClusterReport),
     /// Nothing is known, and the status leaves it out.
     Absent,
 }
@@ -121,6 +123,8 @@ macro_rules! rows {
             pub reload: Option<&'s Reload>,
             /// The facts from around the hub.
             pub outside: Outside,
+            /// Other nodes; none without `[bus]`.
+            pub cluster: Option<ClusterReport>,
         }
 
         /// Every member of the status, in its order.
@@ -215,6 +219,23 @@ rows! {
     counter subprotocols "wsson_subprotocols_total" "Handshakes that asked for a subprotocol: there is none, and such a page's browser drops the connection.";
     counter overflows "wsson_overflows_total" "Clients closed with 1013, since they did not read what waited for them.";
     counter errors "wsson_errors_total" "Protocol errors of backends, and system calls that failed.";
+    Fact cluster "" ""
+        "With `[bus]`: this `node`, whether it is `degraded`, the `instances` with their `state` and `reason`, the other `nodes` heard of, the `names` it is subscribed to, the `requests` that wait for answers." =>
+        |report| report.cluster.as_ref().map_or(Value::Absent, Value::Cluster);
+    Gauge bus_away "wsson_bus_instances_away" "" "With `[bus]`: instances that are away." =>
+        |report| report.cluster.as_ref().map_or(Value::Absent, |cluster| Value::Number(cluster.away()));
+    Counter bus_published "wsson_bus_published_total" "" "With `[bus]`: messages to other nodes, heartbeats and answers included." =>
+        |report| of_bus(report, |counts| counts.published);
+    Counter bus_received "wsson_bus_received_total" "" "With `[bus]`: messages of other nodes." =>
+        |report| of_bus(report, |counts| counts.received);
+    Counter bus_ignored "wsson_bus_ignored_total" "" "With `[bus]`: messages that are of another version, malformed, or too late." =>
+        |report| of_bus(report, |counts| counts.ignored);
+    Counter bus_lost "wsson_bus_lost_total" "" "With `[bus]`: messages that could not be sent, as their instance was away or took nothing." =>
+        |report| of_bus(report, |counts| counts.lost);
+    Counter bus_incomplete "wsson_bus_incomplete_total" "" "With `[bus]`: answers to backends in which a node is missing." =>
+        |report| of_bus(report, |counts| counts.incomplete);
+    Counter bus_degraded "wsson_bus_degraded_total" "" "With `[bus]`: connections that were opened although other nodes could not reach them yet." =>
+        |report| of_bus(report, |counts| counts.degraded);
     Gauge rss_bytes "process_resident_memory_bytes" "" "Resident memory." => |report| Value::Number(report.process.rss_bytes);
     Gauge virtual_bytes "process_virtual_memory_bytes" "" "Address space." => |report| Value::Number(report.process.virtual_bytes);
     Counter cpu_ms "process_cpu_seconds_total" "" "Processor time so far, user and system; in the status in milliseconds." =>
@@ -228,6 +249,10 @@ rows! {
     Gauge certificate_expiry "wsson_certificate_expiry_seconds" ""
         "When the certificate of `tls://` servers ends, in seconds since 1970; left out where there is none." =>
         |report| report.outside.certificate_expiry_unix_s.map_or(Value::Absent, Value::Number);
+}
+
+fn of_bus(report: &Report<'_>, count: fn(&BusCounts) -> u64) -> Value<'static> {
+    report.cluster.as_ref().map_or(Value::Absent, |cluster| Value::Number(count(&cluster.counts)))
 }
 
 /// One counter for each rule, at its place.
@@ -337,6 +362,66 @@ pub struct Reload {
     pub error: Option<String>,
 }
 
+/// What the bus has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BusCounts {
+    /// Messages to other nodes.
+    pub published: u64,
+    /// Messages of other nodes.
+    pub received: u64,
+    /// Those of another version, malformed or late.
+    pub ignored: u64,
+    /// Messages that could not be sent.
+    pub lost: u64,
+    /// Answers in which a node is missing.
+    pub incomplete: u64,
+    /// Connections that were opened although they could not be reached yet.
+    pub degraded: u64,
+}
+
+/// The other nodes, and the way to them.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterReport {
+    /// This node's number.
+    pub node: String,
+    /// An instance is away.
+    pub degraded: bool,
+    /// The instances of the broker.
+    pub instances: Vec<InstanceReport>,
+    /// The other nodes that were heard of.
+    pub nodes: Vec<NodeReport>,
+    /// Names that this node is subscribed to.
+    pub names: u64,
+    /// Requests whose answers are awaited.
+    pub requests: u64,
+    /// The counters.
+    pub counts: BusCounts,
+}
+
+/// One instance's line.
+#[derive(Clone, Debug, Default)]
+pub struct InstanceReport {
+    /// Where it is.
+    pub address: String,
+    /// `up` or `away`.
+    pub state: &'static str,
+    /// Why it is away.
+    pub reason: Option<String>,
+}
+
+/// Another node's line.
+#[derive(Clone, Debug, Default)]
+pub struct NodeReport {
+    /// Its number.
+    pub node: String,
+    /// Its open connections.
+    pub clients: u64,
+    /// Since it was heard of.
+    pub age_ms: u64,
+    /// Whether it has the same list of instances.
+    pub same_instances: bool,
+}
+
 /// One listener's line.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerReport {
@@ -371,6 +456,7 @@ impl Serialize for Report<'_> {
                 Value::Listeners(listeners) => members.serialize_entry(row.name, listeners)?,
                 Value::Groups(groups) => members.serialize_entry(row.name, &Groups(groups))?,
                 Value::Reload(reload) => members.serialize_entry(row.name, reload)?,
+                Value::Cluster(cluster) => members.serialize_entry(row.name, cluster)?,
                 Value::Absent => {}
             }
         }
@@ -420,6 +506,46 @@ impl Serialize for Reload {
         members.serialize_entry("applied", &self.applied)?;
         members.serialize_entry("restart", &self.restart)?;
         members.serialize_entry("kept", &self.kept)?;
+        members.end()
+    }
+}
+
+impl ClusterReport {
+    fn away(&self) -> u64 {
+        self.instances.iter().filter(|instance| instance.state != "up").count() as u64
+    }
+}
+
+impl Serialize for ClusterReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(6))?;
+        members.serialize_entry("node", &self.node)?;
+        members.serialize_entry("degraded", &self.degraded)?;
+        members.serialize_entry("instances", &self.instances)?;
+        members.serialize_entry("nodes", &self.nodes)?;
+        members.serialize_entry("names", &self.names)?;
+        members.serialize_entry("requests", &self.requests)?;
+        members.end()
+    }
+}
+
+impl Serialize for InstanceReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(3))?;
+        members.serialize_entry("address", &self.address)?;
+        members.serialize_entry("state", self.state)?;
+        members.serialize_entry("reason", &self.reason)?;
+        members.end()
+    }
+}
+
+impl Serialize for NodeReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(4))?;
+        members.serialize_entry("node", &self.node)?;
+        members.serialize_entry("clients", &self.clients)?;
+        members.serialize_entry("age_ms", &self.age_ms)?;
+        members.serialize_entry("same_instances", &self.same_instances)?;
         members.end()
     }
 }

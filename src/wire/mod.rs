@@ -4,7 +4,9 @@
 //! socket or a clock. Invariant: no part keeps bytes between two calls unless its caller gave it the place.
 
 pub(crate) mod command;
+pub mod envelope;
 pub(crate) mod frame;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod proxy;
+pub mod resp;

@@ -9,6 +9,7 @@ mod rig;
 
 mod backend;
 mod client;
+mod redis;
 #[cfg(feature = "tls")]
 mod secure;
 mod server;
@@ -17,6 +18,7 @@ mod addresses;
 mod arrival;
 mod asked;
 mod auth;
+mod bus;
 mod commands;
 mod control;
 mod crowds;

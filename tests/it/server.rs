@@ -127,6 +127,12 @@ impl Setup {
         }
     }
 
+    /// A line of the section of the bus.
+    pub(crate) fn bus(mut self, line: &str) -> Self {
+        self.tables.push(("bus", line.to_owned()));
+        self
+    }
+
     pub(crate) fn timeout(mut self, line: &str) -> Self {
         self.tables.push(("timeouts", line.to_owned()));
         self
@@ -223,7 +229,7 @@ impl Setup {
         for line in &self.top {
             text += &format!("{line}\n");
         }
-        for table in ["auth", "limits", "timeouts", "tls"] {
+        for table in ["auth", "limits", "timeouts", "tls", "bus"] {
             let lines: Vec<&String> =
                 self.tables.iter().filter(|(name, _)| *name == table).map(|(_, line)| line).collect();
             if !lines.is_empty() {

@@ -138,7 +138,7 @@ impl Floor {
     pub(crate) fn audit_flush(&self, key: ClientKey) -> Option<Flush> {
         let client = self.roster.get(key)?;
         Some(Flush {
-            waits: !client.mail.outbox().is_empty(),
+            waits: !client.mail.outbox().is_empty() && !client.mail.is_withheld(),
             queued: client.mail.is_queued(Line::Urgent) || client.mail.is_queued(Line::Bulk),
             owes_pong: client.mail.owes_pong(),
             lingers: matches!(client.state(), State::Lingering { .. }),

@@ -76,6 +76,7 @@ impl Settled<'_> {
         self.hub.tell_open(id);
         let open = self.hub.floor.roster.counts().open as u64;
         self.hub.stats.clients_peak = self.hub.stats.clients_peak.max(open);
+        self.hub.await_reach(id);
         debug!("opened peer={} token={:.8}", self.hub.floor.roster.peer(id.key), identity.token);
     }
 
@@ -83,6 +84,7 @@ impl Settled<'_> {
     pub(crate) fn leave(&mut self, key: ClientKey, how: Leave<'_>) {
         self.log(key, how);
         self.hub.arrives_no_more(key);
+        self.forget_names(key);
         self.hub.stats.close(how.counted());
         self.hub.tell_close(key, how.counted());
         self.hub.release(key);
@@ -100,6 +102,16 @@ impl Settled<'_> {
                 delivery.close(key, mail, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
             }
             Leave::Lost => delivery.drop_all(key, mail, self.hub.now.tick()),
+        }
+    }
+
+    /// Other nodes may reach nobody here by its names any more.
+    #[inline]
+    fn forget_names(&mut self, key: ClientKey) {
+        if self.hub.has_bus() {
+            if let Some(id) = self.hub.client_id(key) {
+                self.hub.touch_names(id);
+            }
         }
     }
 

@@ -325,12 +325,16 @@ impl Settled<'_> {
     /// # Errors
     /// The bound that is in the way.
     pub(crate) fn join(&mut self, key: ClientKey, group: &str, bounds: Bounds) -> Result<bool, TooMany> {
-        self.hub.floor.roster.join(key, group, bounds)
+        let joined = self.hub.floor.roster.join(key, group, bounds);
+        self.hub.touch_group(group);
+        joined
     }
 
     /// Takes a client out of a group. Whether it was in it.
     pub(crate) fn leave_group(&mut self, key: ClientKey, group: &str) -> bool {
-        self.hub.floor.roster.leave_group(key, group)
+        let left = self.hub.floor.roster.leave_group(key, group);
+        self.hub.touch_group(group);
+        left
     }
 
     // Locks.

@@ -226,6 +226,27 @@ impl Floor {
         After::Idle
     }
 
+    /// Nothing goes out to a client that is open, its 101 neither, before it is [released](Self::release).
+    pub(crate) fn hold(&mut self, id: ClientId) {
+        if self.roster.find(id).is_none() {
+            return;
+        }
+        if let Some(mail) = self.roster.mail(id.key) {
+            mail.withhold(true);
+        }
+    }
+
+    /// All that waits for a client may go out.
+    pub(crate) fn release(&mut self, id: ClientId) {
+        if self.roster.find(id).is_none() {
+            return;
+        }
+        if let Some(mail) = self.roster.mail(id.key) {
+            mail.withhold(false);
+            self.delivery.queue(Line::Urgent, id.key, mail);
+        }
+    }
+
     /// Whether bytes wait that end the conversation: they go out although the peer says no more.
     pub(crate) fn has_last_words(&self, id: ClientId) -> bool {
         self.roster.find(id).is_some_and(|client: &Client| {

@@ -1,7 +1,8 @@
-//! The other side of TLS, for the one command that visits a server as a browser does (`wsson doctor`).
+//! The other side of TLS: for the one command that visits a server as a browser does (`wsson doctor`), and for the
+//! connections of the bus.
 //!
 //! It trusts the authorities that this host trusts: the certificates of the file that `SSL_CERT_FILE` names, or of the
-//! system. It is never used by a server.
+//! system.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -38,22 +39,26 @@ impl Encrypted for StreamOwned<ClientConnection, TcpStream> {
 /// # Errors
 /// A sentence that names the fault of the server's certificate or of TLS.
 pub(crate) fn connect(mut socket: TcpStream, name: &str) -> Result<Box<dyn Encrypted>, String> {
-    let server = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no host name"))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("cannot set TLS up: {error}"))?
-        .with_root_certificates(roots()?)
-        .with_no_client_auth();
-    let mut connection =
-        ClientConnection::new(Arc::new(config), server).map_err(|error| error.to_string())?;
+    let mut connection = connection(name)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket).map_err(|error| explain(&error))?;
     }
     Ok(Box::new(StreamOwned::new(connection, socket)))
 }
 
+/// The state of a connection to a server of this name, before its first byte.
+pub(super) fn connection(name: &str) -> Result<ClientConnection, String> {
+    let server = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no host name"))?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("cannot set TLS up: {error}"))?
+        .with_root_certificates(roots()?)
+        .with_no_client_auth();
+    ClientConnection::new(Arc::new(config), server).map_err(|error| error.to_string())
+}
+
 /// The commonest mistakes in words; the rest as rustls and the system say it.
-fn explain(error: &io::Error) -> String {
+pub(super) fn explain(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidMessage(_)) => "what answers there speaks no TLS: ws:// would be right".into(),
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {

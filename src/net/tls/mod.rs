@@ -9,6 +9,7 @@ mod client;
 #[cfg(test)]
 mod files;
 mod load;
+mod outward;
 mod pem;
 mod session;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod x509;
 
 pub(crate) use client::{Encrypted, connect};
 pub(crate) use load::load;
+pub(crate) use outward::Outward;
 pub(crate) use session::Session;
 
 use crate::date;

@@ -27,6 +27,8 @@ pub enum Answer {
     Online(Vec<(String, usize)>),
     /// `H`: a page of the users, or tokens, that are here.
     Here(Here),
+    /// An answer to which a node of the bus has not contributed.
+    Incomplete(Box<Self>),
     /// A command that is answered could not be understood; the conversation goes on.
     Refused(Refused),
 }
@@ -96,12 +98,20 @@ impl Answer {
             Self::Moved(..) => b'J',
             Self::Online(_) => b'O',
             Self::Here(_) => b'H',
+            Self::Incomplete(answer) => answer.letter(),
             Self::Refused(refused) => refused.verb.reply(),
         }
     }
 
     /// The JSON object.
     pub fn json(&self) -> Vec<u8> {
+        if let Self::Incomplete(answer) = self {
+            let mut json = answer.json();
+            json.pop();
+            json.extend_from_slice(if json.len() > 1 { b"," } else { b"" });
+            json.extend_from_slice(b"\"incomplete\":true}");
+            return json;
+        }
         serde_json::to_vec(self).expect("memory can be written to, and every key is text")
     }
 }
@@ -151,6 +161,7 @@ impl Serialize for Answer {
                 }
                 map.end()
             }
+            Self::Incomplete(answer) => answer.serialize(to),
             Self::Refused(refused) => to.collect_map([("error", &refused.error)]),
         }
     }
@@ -218,6 +229,9 @@ mod tests {
         let refused = Answer::ProofRefused { id: "a".into(), error: "byte 0".into() };
         check(refused, b'V', r#"{"id":"a","error":"byte 0"}"#);
         check(Answer::Closed(3), b'K', r#"{"connections":3}"#);
+        let incomplete = |answer| Answer::Incomplete(Box::new(answer));
+        check(incomplete(Answer::Closed(3)), b'K', r#"{"connections":3,"incomplete":true}"#);
+        check(incomplete(Answer::Online(vec![])), b'O', r#"{"incomplete":true}"#);
         check(Answer::Moved(3, None), b'J', r#"{"connections":3}"#);
         check(Answer::Moved(3, Some("full".into())), b'J', r#"{"connections":3,"error":"full"}"#);
         let items = vec![("u:44".to_owned(), 2), ("g:room".to_owned(), 17)];

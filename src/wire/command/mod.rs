@@ -273,6 +273,20 @@ pub fn from_parts(verb: Verb, payload: &[u8], rules: Rules) -> Result<Command<'_
     addressed(Meaning { verb, kind: Kind::Text, payload: verb.row().payload }, payload, rules)
 }
 
+/// A command that came in another form than a frame: its letter, and the payload.
+///
+/// # Errors
+/// As [`decode`]; a list that is malformed may be in the command.
+pub fn from_letter(letter: u8, payload: &[u8], rules: Rules) -> Result<Command<'_>, Error> {
+    let meaning = meaning(letter).ok_or(Error::of(letter))?;
+    match meaning.payload {
+        _ if payload.len() > rules.payload_bytes_max => Err(Error::TooLong),
+        Payload::TokenMessage if payload.len() < rules.token_length => Err(Error::NoToken),
+        Payload::Token if payload.len() != rules.token_length => Err(Error::NotOneToken),
+        _ => command(meaning, payload, rules),
+    }
+}
+
 /// Whether a frame, or the line end before one, can begin with this byte.
 pub fn may_begin(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'\r' | b'\n')
