@@ -753,6 +753,11 @@ fn check_knows_who_may_write_where() {
             "control = \"unix:///etc/wsson.sock\"",
             "cannot make the socket /etc/wsson.sock: the folder /etc: permission denied",
         ),
+        (
+            "revoked_file = \"/etc/wsson-revoked\"",
+            "cannot make revoked_file /etc/wsson-revoked: the folder /etc: permission denied",
+        ),
+        ("revoked_file = \"/etc/passwd\"", "cannot use /etc/passwd for revoked_file: permission denied"),
     ] {
         let site = Site::with(top).given_to(NOBODY);
         let Some(check) = as_nobody(&site, "check") else {
@@ -766,6 +771,19 @@ fn check_knows_who_may_write_where() {
     fs::create_dir(site.path("own")).expect("ours");
     site.run(&["check"]).with(1).says("cannot make the log").says("/own: permission denied");
     site.run(&["start"]).with(4).says("cannot open the log");
+    chown(site.path("own"), Some(NOBODY), Some(NOBODY)).expect("root may give files away");
+    site.run(&["check"]).with(0);
+    site.run(&["start"]).with(0);
+    // So is the file of revoked logins, and its folder, in which it is replaced.
+    let site = Site::with("user = \"nobody\"\nrevoked_file = \"own/revoked\"").given_to(NOBODY);
+    site.run(&["check"]).with(0);
+    fs::create_dir(site.path("own")).expect("ours");
+    let folder = "cannot make revoked_file";
+    site.run(&["check"]).with(1).says(folder).says("/own: permission denied");
+    site.run(&["start"]).with(4).says("cannot use revoked_file");
+    site.write("own/revoked", "", 0o600);
+    chown(site.path("own/revoked"), Some(NOBODY), Some(NOBODY)).expect("root may give files away");
+    site.run(&["check"]).with(1).says(folder);
     chown(site.path("own"), Some(NOBODY), Some(NOBODY)).expect("root may give files away");
     site.run(&["check"]).with(0);
     site.run(&["start"]).with(0);

@@ -115,6 +115,9 @@ pub(super) fn wrong(settings: &Settings, account: Option<&Account>) -> Vec<Strin
     if let LogTarget::File(log) = &settings.log {
         wrong.extend(bad_log(settings, log));
     }
+    if let Some(revoked) = &settings.revoked_file {
+        wrong.extend(bad_revoked(settings, account, revoked));
+    }
     let accounts = bad_accounts(settings);
     if accounts.is_empty() {
         wrong.extend(bad_gift(settings, account));
@@ -134,6 +137,32 @@ fn bad_log(settings: &Settings, log: &Path) -> Option<String> {
         true => bad_file("the log", log, user, Access::Write),
         false => unusable_folder("the log", log, log.parent()?, user),
     }
+}
+
+/// Revoked logins are kept by the user that the server becomes, whose file is replaced by another one in its folder.
+fn bad_revoked(settings: &Settings, account: Option<&Account>, file: &Path) -> Option<String> {
+    const WHAT: &str = "revoked_file";
+    if let Some(why) = account.and_then(|account| account.forbids(file)) {
+        return Some(format!("cannot use {} for {WHAT}: {why}", file.display()));
+    }
+    let (name, group) = match account {
+        Some(account) => {
+            (Some(&account.user[..]), Some(&account.group[..]).filter(|group| !group.is_empty()))
+        }
+        None => (settings.user.as_deref(), settings.group.as_deref()),
+    };
+    let user = privileges::find(name, group).ok().flatten();
+    let folder = file.parent()?;
+    // Made at the start, for the server's user.
+    let made =
+        !folder.exists() && (account.is_some_and(|account| account.gets(folder)) || crate::sys::is_root());
+    if made {
+        return folder
+            .parent()
+            .filter(|above| !above.is_dir())
+            .and_then(|above| unusable_folder(WHAT, file, above, None));
+    }
+    bad_file(WHAT, file, user, Access::ReadWrite).or_else(|| unusable_folder(WHAT, file, folder, user))
 }
 
 /// The folder of a file that will be made. A server that starts as root makes the last folder itself, since /run is

@@ -14,7 +14,7 @@ use super::{CONFIG_DEFAULT, Exit, Failure};
 use crate::sys;
 use std::fmt;
 use std::fs::read_to_string;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The unit that conf/systemd installs.
@@ -42,6 +42,30 @@ pub(crate) struct Account {
     pub group: String,
     /// `SupplementaryGroups=`.
     pub groups: Vec<String>,
+    /// The only places that its server may write to, where the unit takes all others away (`ProtectSystem=strict`).
+    pub writable: Option<Vec<PathBuf>>,
+}
+
+impl Account {
+    /// Why the unit does not let its server write there.
+    pub(crate) fn forbids(&self, path: &Path) -> Option<String> {
+        let places = self.writable.as_ref()?;
+        if places.iter().any(|place| path.starts_with(place)) {
+            return None;
+        }
+        let shown: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+        let folder = path.parent().unwrap_or(path).display();
+        Some(format!(
+            "{NAME} lets the server write to {} only; put it there, or add ReadWritePaths={folder} to the unit \
+             (systemctl edit wsson)",
+            shown.join(", ")
+        ))
+    }
+
+    /// Whether systemd makes this folder when it starts the unit.
+    pub(crate) fn gets(&self, folder: &Path) -> bool {
+        self.writable.iter().flatten().any(|place| place == folder)
+    }
 }
 
 impl Unit {
@@ -78,6 +102,10 @@ impl Unit {
             user: unit.show("User").filter(|user| !user.is_empty())?,
             group: unit.show("Group").unwrap_or_default(),
             groups: groups.split_whitespace().map(str::to_owned).collect(),
+            writable: unit
+                .show("ProtectSystem")
+                .filter(|protects| protects == "strict")
+                .map(|_| writable(|property| unit.show(property).unwrap_or_default())),
         })
     }
 
@@ -192,6 +220,26 @@ fn names(line: &str, config: &Path) -> bool {
     words.iter().any(|word| *word == "run" || *word == "start") && named.map(Path::new) == Some(config)
 }
 
+/// The places that the properties of a unit leave to its server.
+fn writable(property: impl Fn(&str) -> String) -> Vec<PathBuf> {
+    let roots = [
+        ("StateDirectory", "/var/lib"),
+        ("LogsDirectory", "/var/log"),
+        ("CacheDirectory", "/var/cache"),
+        ("RuntimeDirectory", "/run"),
+        ("ReadWritePaths", "/"),
+    ];
+    let mut places = Vec::new();
+    for (name, root) in roots {
+        let text = property(name);
+        // A path may say that it need not be there.
+        places.extend(
+            text.split_whitespace().map(|place| Path::new(root).join(place.trim_start_matches(['-', '+']))),
+        );
+    }
+    places
+}
+
 /// `LoadCredential`, `SetCredential`, `ImportCredential`, `LoadCredentialEncrypted`, `SetCredentialEncrypted`.
 fn is_credential(key: &str) -> bool {
     let key = key.strip_suffix("Encrypted").unwrap_or(key);
@@ -271,6 +319,25 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "WSSON_SECRET_FILE=/etc/x\n").unwrap();
         assert!(names_secret(&format!("EnvironmentFile=-{}", file.path().display())));
+    }
+
+    #[test]
+    fn a_sandbox_leaves_some_places_to_write_to() {
+        let places = writable(|property| match property {
+            "StateDirectory" => "wsson".into(),
+            "RuntimeDirectory" => "wsson other".into(),
+            "ReadWritePaths" => "/srv/wsson -/srv/may".into(),
+            _ => String::new(),
+        });
+        let account = Account { writable: Some(places), ..Account::default() };
+        for path in ["/var/lib/wsson/revoked", "/run/other/x", "/srv/wsson/a/b", "/srv/may/x"] {
+            assert_eq!(account.forbids(Path::new(path)), None, "{path}");
+        }
+        let said = account.forbids(Path::new("/var/lib/wssonx/revoked")).expect("it is none of them");
+        assert!(said.contains("/var/lib/wsson, /run/wsson, /run/other, /srv/wsson, /srv/may only"), "{said}");
+        assert!(said.contains("ReadWritePaths=/var/lib/wssonx"), "{said}");
+        assert_eq!(Account::default().forbids(Path::new("/x")), None, "all places, as far as the unit goes");
+        assert!(account.gets(Path::new("/var/lib/wsson")) && !account.gets(Path::new("/var/lib")));
     }
 
     #[test]
