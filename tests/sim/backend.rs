@@ -1,7 +1,7 @@
 //! A model backend: it sends commands in an encoding of its own and expects exactly the replies that the
 //! protocol promises, in order.
 
-use crate::common::{Context, Fate, Party, Target};
+use crate::common::{Context, Fate, Party, Revoked, Target};
 use crate::rng::{hash_bytes, trace};
 use std::collections::VecDeque;
 
@@ -22,6 +22,10 @@ enum Expect {
         message: Option<usize>,
         refuse: bool,
         last: bool,
+    },
+    /// To `r`.
+    Revoked {
+        token: usize,
     },
     /// To `x`.
     Written {
@@ -140,6 +144,9 @@ impl Backend {
             return;
         }
         let can = cx.plan.can;
+        if cx.plan.revoke && cx.rng.chance(3) {
+            return self.revoke(cx);
+        }
         match cx.rng.below(100) {
             _ if can.quiet => self.flood(cx),
             0..=24 if can.broadcast => self.broadcast(cx),
@@ -212,6 +219,19 @@ impl Backend {
         if confirmed {
             self.expects.push_back(Expect::Written { message: number });
         }
+    }
+
+    /// Ends a login, alone or with another one that there is not.
+    fn revoke(&mut self, cx: &mut Context<'_>) {
+        let token = cx.rng.below(cx.plan.tokens);
+        let name = cx.plan.token(token);
+        let payload =
+            if cx.rng.chance(50) { format!("t:{name} gone") } else { format!("t:nobody-x,t:{name} gone") };
+        self.command(cx, b'r', payload.as_bytes());
+        if cx.revoked[token] == Revoked::No {
+            cx.revoked[token] = Revoked::Perhaps;
+        }
+        self.expects.push_back(Expect::Revoked { token });
     }
 
     /// An empty message, and one of text that is none.
@@ -396,6 +416,11 @@ impl Backend {
                 }
                 matches!(letter, b'A' | b'N') && payload == cx.plan.token(token).as_bytes()
             }
+            Expect::Revoked { token } => {
+                trace("revoked", self.me, token as u64);
+                cx.revoked[token] = Revoked::Yes;
+                letter == b'K' && payload.starts_with(b"{\"connections\":")
+            }
             Expect::Written { message } => {
                 let taken = payload.strip_prefix(b"{\"connections\":").filter(|_| letter == b'X');
                 let some = taken.is_some_and(|rest| rest[0] != b'0');
@@ -539,7 +564,7 @@ fn next_reply(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, String> {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| format!("not a reply: {:x?}", &buffer[..buffer.len().min(40)]))?;
-    if !b"ANanMTpPEX".contains(&letter) {
+    if !b"ANanMTpPEXK".contains(&letter) {
         return Err(format!("the letter {letter:x}"));
     }
     if buffer.len() < digits + 1 + len {

@@ -1,6 +1,6 @@
 //! A model browser: it asks for a WebSocket, talks, reads, and judges every byte that it gets.
 
-use crate::common::{Context, Message, Party, Target};
+use crate::common::{Context, Message, Party, Revoked, Target};
 use crate::plan::ORIGIN;
 use crate::rng::{hash_bytes, trace};
 use crate::ws::{self, Incoming, Reader};
@@ -365,7 +365,7 @@ impl Browser {
             (Ask::Bad(expected), status) if status == expected => true,
             (Ask::Good, 429) => (limits.connections_per_token as usize) < cx.crowd,
             (Ask::Good, 503) if limits.clients.is_some_and(|max| max < cx.crowd) => true,
-            (Ask::Good, 403) => cx.jumps > 0 || cx.plan.can.expire,
+            (Ask::Good, 403) => cx.jumps > 0 || cx.plan.can.expire || cx.revoked[self.token] != Revoked::No,
             (_, 408) => cx.plan.can.stall,
             (_, 503) => cx.draining,
             _ => false,
@@ -423,6 +423,7 @@ impl Browser {
             (Some(1001), "going away") => cx.draining,
             (Some(1011), "framesource lost") => cx.locked[self.token],
             (Some(1013), "no worker") => cx.plan.workers && cx.plan.can.stall,
+            (Some(4001), "gone") => cx.revoked[self.token] != Revoked::No,
             (Some(1013), "slow consumer") => self.may_overflow(cx),
             (Some(code), _) if self.misbehaved == Some(code) => true,
             (code, "") => self.sent_close.is_some() && self.sent_close == code,

@@ -21,6 +21,15 @@ pub(crate) enum Target {
     Browser(usize),
 }
 
+/// Whether a login is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Revoked {
+    No,
+    /// A backend has asked for it, and has no answer yet.
+    Perhaps,
+    Yes,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Unknown,
@@ -77,6 +86,8 @@ pub(crate) struct Context<'w> {
     pub(crate) executed: &'w mut BTreeMap<Party, usize>,
     /// Tokens that were ever locked.
     pub(crate) locked: &'w mut [bool],
+    /// How far the revocation of each token has come.
+    pub(crate) revoked: &'w mut [Revoked],
     /// The faults are over: nothing new is begun.
     pub(crate) healing: bool,
 }

@@ -24,6 +24,9 @@ pub(crate) struct Plan {
     pub(crate) addresses: bool,
     /// What browsers say is passed to workers too. By the seed alone, for the same reason.
     pub(crate) workers: bool,
+    /// They revoke logins too. By the seed alone, for the same reason, and never where the clock jumps: a login that was
+    /// over, and with it its revocation, would be good again.
+    pub(crate) revoke: bool,
     /// Seconds a fresh login is still good for.
     pub(crate) login_s: i64,
 }
@@ -74,6 +77,7 @@ impl Plan {
             can,
             addresses: false,
             workers: false,
+            revoke: false,
             login_s: if can.expire { rng.between(1, 20) as i64 } else { 80_000 },
         }
     }
@@ -97,6 +101,7 @@ impl Plan {
             can,
             addresses: false,
             workers: false,
+            revoke: false,
             login_s: 80_000,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::browser::{Browser, number};
-use crate::common::{Context, Message, Party};
+use crate::common::{Context, Message, Party, Revoked};
 use crate::net::{FakeListener, Faults, Net, Shared};
 use crate::plan::Plan;
 use crate::rng::{Rng, begin_trace, trace, trace_hash};
@@ -140,6 +140,7 @@ struct World {
     broadcast_bytes: usize,
     executed: BTreeMap<Party, usize>,
     locked: Vec<bool>,
+    revoked: Vec<Revoked>,
 }
 
 /// Runs one seed to its end; returns the hash of its trace.
@@ -156,6 +157,7 @@ pub(crate) fn run(seed: u64) -> Result<u64, String> {
         timeouts.worker_ms = pick(&[900, 3000, 30_000]);
         timeouts.no_worker_ms = pick(&[400, 2000, 10_000]);
     }
+    plan.revoke = seed % 21 == 0 && !plan.can.jump;
     let mut world = World::new(seed, plan, rng);
     let result = world.play();
     let plan = &world.plan;
@@ -192,6 +194,7 @@ impl World {
         Self {
             executed: BTreeMap::new(),
             locked: vec![false; plan.tokens],
+            revoked: vec![Revoked::No; plan.tokens],
             plan,
             rng,
             net,
@@ -260,6 +263,7 @@ impl World {
             broadcast_bytes: &mut self.broadcast_bytes,
             executed: &mut self.executed,
             locked: &mut self.locked,
+            revoked: &mut self.revoked,
             healing: self.healing,
         };
         (cx, &mut self.browsers, &mut self.backends)
@@ -472,6 +476,7 @@ impl World {
             Some(wrong) => return Err(wrong),
             None => self.check_silence()?,
         }
+        self.check_revoked()?;
         let open = self.driver.handler.open.len();
         if open < self.driver.hub.clients() {
             return Err(format!("{} are open, the application knows {open}", self.driver.hub.clients()));
@@ -481,6 +486,16 @@ impl World {
             return Err("the drain does not end".into());
         }
         Ok(())
+    }
+
+    /// A login whose revocation was answered is never open again.
+    fn check_revoked(&self) -> Result<(), String> {
+        let mut gone = (0..self.plan.tokens).filter(|token| self.revoked[*token] == Revoked::Yes);
+        let hub = &self.driver.hub;
+        match gone.find(|token| hub.clients_of(self.plan.token(*token).as_bytes()).next().is_some()) {
+            Some(token) => Err(format!("token {token} was revoked, and is open")),
+            None => Ok(()),
+        }
     }
 
     /// A silent peer is gone in time.
