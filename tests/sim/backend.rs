@@ -23,6 +23,8 @@ enum Expect {
         refuse: bool,
         last: bool,
     },
+    /// To a command that is answered by a JSON object.
+    Object(u8),
     /// To `r`.
     Revoked {
         token: usize,
@@ -42,6 +44,9 @@ struct Held {
     /// The rest of a character that was cut.
     carry: Vec<u8>,
 }
+
+/// The group that messages go to; there is another one, which is as often joined.
+pub(crate) const ROOM: &str = "room";
 
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -147,6 +152,9 @@ impl Backend {
         if cx.plan.revoke && cx.rng.chance(3) {
             return self.revoke(cx);
         }
+        if cx.plan.groups && cx.rng.chance(30) {
+            return self.group(cx);
+        }
         match cx.rng.below(100) {
             _ if can.quiet => self.flood(cx),
             0..=24 if can.broadcast => self.broadcast(cx),
@@ -217,6 +225,44 @@ impl Backend {
         let letter = if message.text { letter } else { letter.to_ascii_uppercase() };
         self.command(cx, letter, &payload);
         if confirmed {
+            self.expects.push_back(Expect::Written { message: number });
+        }
+    }
+
+    /// Who is in the group, messages to it and to all but one, questions, and now and then a kick.
+    fn group(&mut self, cx: &mut Context<'_>) {
+        let token = cx.rng.below(cx.plan.tokens);
+        let name = cx.plan.token(token);
+        let (letter, payload) = match cx.rng.below(12) {
+            0..=2 => {
+                cx.joined[token] = true;
+                (b'j', format!("{ROOM},other t:{name}"))
+            }
+            3 => (b'J', format!("{ROOM} t:{name},g:{ROOM}")),
+            4 => (b'J', format!("other,{ROOM} t:{name}")),
+            5..=7 => return self.write(cx, Target::Group, &format!("t:nobody-x,g:{ROOM},g:{ROOM} ")),
+            8 => return self.write(cx, Target::AllBut(token), &format!("-t:{name},*,g:other ")),
+            9 => (b'o', format!("*,g:{ROOM},t:{name},g:none")),
+            10 => (b'h', cx.rng.pick(&["*", "g:room", "g:none"]).into()),
+            _ if cx.rng.chance(20) => {
+                cx.kicked[token] = true;
+                (b'k', format!("t:{name},-t:nobody-x out"))
+            }
+            _ => return,
+        };
+        self.command(cx, letter, payload.as_bytes());
+        self.expects.push_back(Expect::Object(letter.to_ascii_uppercase()));
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, target: Target, list: &str) {
+        let (text, len) = (cx.rng.chance(70), cx.size());
+        let number = cx.compose(Party::Backend(self.me), target, b'n', text, len);
+        let payload = [list.as_bytes(), &cx.messages[number].bytes].concat();
+        *cx.broadcast_bytes += payload.len() + 14;
+        // An answer counts those that took it; that all others did too nobody promises.
+        let letter = if target == Target::Group && cx.rng.chance(50) { b'x' } else { b'w' };
+        self.command(cx, if text { letter } else { letter.to_ascii_uppercase() }, &payload);
+        if letter == b'x' {
             self.expects.push_back(Expect::Written { message: number });
         }
     }
@@ -416,6 +462,12 @@ impl Backend {
                 }
                 matches!(letter, b'A' | b'N') && payload == cx.plan.token(token).as_bytes()
             }
+            Expect::Object(expected) => {
+                letter == expected
+                    && payload.starts_with(b"{\"")
+                    && payload.ends_with(b"}")
+                    && !payload.starts_with(b"{\"error\"")
+            }
             Expect::Revoked { token } => {
                 trace("revoked", self.me, token as u64);
                 cx.revoked[token] = Revoked::Yes;
@@ -564,7 +616,7 @@ fn next_reply(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, String> {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| format!("not a reply: {:x?}", &buffer[..buffer.len().min(40)]))?;
-    if !b"ANanMTpPEXK".contains(&letter) {
+    if !b"ANanMTpPEXKJOH".contains(&letter) {
         return Err(format!("the letter {letter:x}"));
     }
     if buffer.len() < digits + 1 + len {

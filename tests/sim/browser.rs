@@ -399,7 +399,7 @@ impl Browser {
         let number = number.ok_or_else(|| format!("a message of nobody: {bytes:x?}"))?;
         let message: &Message = &cx.messages[number];
         trace("gets", self.me, number as u64);
-        if !self.is_for_me(message) || message.text != text || message.bytes != bytes || !message.whole {
+        if !self.is_for_me(message, cx) || message.text != text || message.bytes != bytes || !message.whole {
             return Err(format!("message {number} is not what was sent: {message:?}, {bytes:x?}"));
         }
         let from = message.from;
@@ -423,6 +423,7 @@ impl Browser {
             (Some(1001), "going away") => cx.draining,
             (Some(1011), "framesource lost") => cx.locked[self.token],
             (Some(1013), "no worker") => cx.plan.workers && cx.plan.can.stall,
+            (Some(4001), "out") => cx.kicked[self.token],
             (Some(4001), "gone") => cx.revoked[self.token] != Revoked::No,
             (Some(1013), "slow consumer") => self.may_overflow(cx),
             (Some(code), _) if self.misbehaved == Some(code) => true,
@@ -439,11 +440,13 @@ impl Browser {
         Ok(())
     }
 
-    fn is_for_me(&self, message: &Message) -> bool {
+    fn is_for_me(&self, message: &Message, cx: &Context<'_>) -> bool {
         match message.target {
             Target::All => true,
             Target::Token(token) => token == self.token,
             Target::Browser(me) => me == self.me,
+            Target::AllBut(token) => token != self.token,
+            Target::Group => cx.joined[self.token],
         }
     }
 
@@ -457,7 +460,7 @@ impl Browser {
         let held_back = |message: &Message| quiet && message.target == Target::All;
         let missed = cx.messages.iter().enumerate().filter(|(number, message)| {
             self.before.get(&message.from).is_none_or(|last| number > last)
-                && self.is_for_me(message)
+                && self.is_for_me(message, cx)
                 && !held_back(message)
                 && !self.got.contains(number)
         });
@@ -581,6 +584,9 @@ impl Browser {
                 Target::All => message.step > opened,
                 Target::Token(token) => token == self.token && message.step > opened,
                 Target::Browser(me) => me == self.me && op == Some(&b'e'),
+                Target::AllBut(token) => token != self.token && message.step > opened,
+                // Whether it was in the group at that moment only the server knows.
+                Target::Group => false,
             };
             let taken = match message.fate {
                 crate::common::Fate::Acked => true,

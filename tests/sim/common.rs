@@ -19,6 +19,9 @@ pub(crate) enum Target {
     All,
     Token(usize),
     Browser(usize),
+    AllBut(usize),
+    /// The one group that there is.
+    Group,
 }
 
 /// Whether a login is good.
@@ -88,6 +91,9 @@ pub(crate) struct Context<'w> {
     pub(crate) locked: &'w mut [bool],
     /// How far the revocation of each token has come.
     pub(crate) revoked: &'w mut [Revoked],
+    /// Tokens that a backend has ever put into the group, and those that it has kicked.
+    pub(crate) joined: &'w mut [bool],
+    pub(crate) kicked: &'w mut [bool],
     /// The faults are over: nothing new is begun.
     pub(crate) healing: bool,
 }

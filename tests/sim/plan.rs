@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) addresses: bool,
     /// What browsers say is passed to workers too. By the seed alone, for the same reason.
     pub(crate) workers: bool,
+    /// They use groups, exceptions, questions and kicks. By the seed alone.
+    pub(crate) groups: bool,
     /// They revoke logins too. By the seed alone, for the same reason, and never where the clock jumps: a login that was
     /// over, and with it its revocation, would be good again.
     pub(crate) revoke: bool,
@@ -77,6 +79,7 @@ impl Plan {
             can,
             addresses: false,
             workers: false,
+            groups: false,
             revoke: false,
             login_s: if can.expire { rng.between(1, 20) as i64 } else { 80_000 },
         }
@@ -101,6 +104,7 @@ impl Plan {
             can,
             addresses: false,
             workers: false,
+            groups: false,
             revoke: false,
             login_s: 80_000,
         }

@@ -1,6 +1,6 @@
 //! One world: the real driver and hub, the fake network, the models, and virtual time.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ROOM};
 use crate::browser::{Browser, number};
 use crate::common::{Context, Message, Party, Revoked};
 use crate::net::{FakeListener, Faults, Net, Shared};
@@ -13,7 +13,7 @@ use wsson::testing::driver::Driver;
 use wsson::testing::frame::{CloseCode, Kind};
 use wsson::testing::stats::Process;
 use wsson::testing::timers::{Now, TICK_MS};
-use wsson::{ClientId, Handler, Hub, Identity, Refusal, Request};
+use wsson::{Address, ClientId, Handler, Hub, Identity, Refusal, Request};
 
 /// Turns, one after the other, before the world counts as never at rest.
 const ROUNDS_MAX: usize = 20_000;
@@ -141,6 +141,8 @@ struct World {
     executed: BTreeMap<Party, usize>,
     locked: Vec<bool>,
     revoked: Vec<Revoked>,
+    joined: Vec<bool>,
+    kicked: Vec<bool>,
 }
 
 /// Runs one seed to its end; returns the hash of its trace.
@@ -157,6 +159,7 @@ pub(crate) fn run(seed: u64) -> Result<u64, String> {
         timeouts.worker_ms = pick(&[900, 3000, 30_000]);
         timeouts.no_worker_ms = pick(&[400, 2000, 10_000]);
     }
+    plan.groups = seed % 7 == 3 && !plan.can.quiet;
     plan.revoke = seed % 21 == 0 && !plan.can.jump;
     let mut world = World::new(seed, plan, rng);
     let result = world.play();
@@ -195,6 +198,8 @@ impl World {
             executed: BTreeMap::new(),
             locked: vec![false; plan.tokens],
             revoked: vec![Revoked::No; plan.tokens],
+            joined: vec![false; plan.tokens],
+            kicked: vec![false; plan.tokens],
             plan,
             rng,
             net,
@@ -264,6 +269,8 @@ impl World {
             executed: &mut self.executed,
             locked: &mut self.locked,
             revoked: &mut self.revoked,
+            joined: &mut self.joined,
+            kicked: &mut self.kicked,
             healing: self.healing,
         };
         (cx, &mut self.browsers, &mut self.backends)
@@ -477,6 +484,7 @@ impl World {
             None => self.check_silence()?,
         }
         self.check_revoked()?;
+        self.check_members()?;
         let open = self.driver.handler.open.len();
         if open < self.driver.hub.clients() {
             return Err(format!("{} are open, the application knows {open}", self.driver.hub.clients()));
@@ -495,6 +503,21 @@ impl World {
         match gone.find(|token| hub.clients_of(self.plan.token(*token).as_bytes()).next().is_some()) {
             Some(token) => Err(format!("token {token} was revoked, and is open")),
             None => Ok(()),
+        }
+    }
+
+    /// A group has no members but connections of tokens that were put into it; that the roster's own books agree is for
+    /// the audit.
+    fn check_members(&self) -> Result<(), String> {
+        let hub = &self.driver.hub;
+        let members = hub.members(Address::Group(ROOM));
+        let fits = |id: &ClientId| {
+            let token = hub.token(*id).and_then(|token| token.strip_prefix("token-")?.parse::<usize>().ok());
+            token.is_some_and(|token| self.joined[token])
+        };
+        match members.iter().all(fits) {
+            true => Ok(()),
+            false => Err(format!("{members:?} are in the group, and only {:?} were put in", self.joined)),
         }
     }
 
