@@ -159,7 +159,7 @@ pub(crate) fn run(seed: u64) -> Result<u64, String> {
         timeouts.worker_ms = pick(&[900, 3000, 30_000]);
         timeouts.no_worker_ms = pick(&[400, 2000, 10_000]);
     }
-    plan.groups = seed % 7 == 3 && !plan.can.quiet;
+    plan.groups = seed % 7 == 3 && !plan.can.quiet && !plan.workers;
     plan.revoke = seed % 21 == 0 && !plan.can.jump;
     let mut world = World::new(seed, plan, rng);
     let result = world.play();
@@ -331,6 +331,9 @@ impl World {
             broadcast_bytes: &mut self.broadcast_bytes,
             executed: &mut self.executed,
             locked: &mut self.locked,
+            revoked: &mut self.revoked,
+            joined: &mut self.joined,
+            kicked: &mut self.kicked,
             healing: self.healing,
         };
         (cx, &mut self.workers, &mut self.ledgers, &self.driver.handler.names)
