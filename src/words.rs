@@ -59,6 +59,14 @@ pub(crate) fn find_byte(bytes: &[u8], at: usize, wanted: u8) -> Option<usize> {
     find(bytes, at, |word| equal(word, wanted), |byte| byte == wanted)
 }
 
+/// Whether `text` is `known`, in any case. `known` is lower-case letters, and hyphens where `text` has no control
+/// characters: of these no other byte becomes one with its sixth bit set.
+#[inline(always)]
+pub(crate) fn is_same<const N: usize>(text: &[u8], known: &[u8; N]) -> bool {
+    let Ok(text) = <&[u8; N]>::try_from(text) else { return false };
+    text.iter().zip(known).fold(0, |others, (byte, known)| others | ((byte | 0x20) ^ known)) == 0
+}
+
 /// The lowest top bit that `marks` leaves set gives the byte; those above it may be wrong.
 #[inline(always)]
 fn find(
@@ -100,6 +108,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_name_is_the_same_in_any_case() {
+        for byte in 0..=255 {
+            for known in b'a'..=b'z' {
+                let same = byte == known || byte == known.to_ascii_uppercase();
+                assert_eq!(is_same(&[byte], &[known]), same, "{byte} {known}");
+            }
+            assert_eq!(is_same(&[byte], b"-"), matches!(byte, b'-' | b'\r'), "{byte}");
+        }
+    }
+
     proptest! {
         #[test]
         fn finds_what_a_search_by_bytes_finds(
@@ -114,6 +133,12 @@ mod tests {
             let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
             prop_assert!(letters - count_letters(&bytes) < 8, "{letters}");
             prop_assert_eq!(count_letters(&[&bytes[..], b"        "].concat()), letters);
+            if let Some(name) = bytes.get(..4).filter(|name| !name.contains(&b'\r')) {
+                for known in [b"host", b"a-b-", b"----", b"zzzz"] {
+                    prop_assert_eq!(is_same(name, known), name.eq_ignore_ascii_case(known));
+                }
+                prop_assert!(!is_same(name, b"hos") && !is_same(name, b"hosts"));
+            }
             prop_assert_eq!(find_byte(&bytes, at, b' '), plain(|byte| byte == b' '));
             prop_assert_eq!(find_stop(&bytes, at), plain(|byte| byte == 0 || byte == b'\n'));
         }

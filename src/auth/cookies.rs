@@ -27,20 +27,22 @@ impl<'h> Cookies<'h> {
     pub(super) fn find(rules: &Rules, values: impl Iterator<Item = &'h [u8]>) -> Result<Self, Denied> {
         let wants_user = rules.identity == IdentityKind::User;
         let (mut token_found, mut time_found, mut digest_found, mut user_found) = (None, None, None, None);
-        for (name, value) in values.flat_map(pairs) {
-            let (slot, denied) = if name == rules.cookie_token.as_bytes() {
-                (&mut token_found, Denied::DuplicateToken)
-            } else if name == rules.cookie_time.as_bytes() {
-                (&mut time_found, Denied::DuplicateTime)
-            } else if name == rules.cookie_digest.as_bytes() {
-                (&mut digest_found, Denied::DuplicateDigest)
-            } else if wants_user && name == rules.cookie_user.as_bytes() {
-                (&mut user_found, Denied::DuplicateUser)
-            } else {
-                continue;
-            };
-            if slot.replace(value).is_some() {
-                return Err(denied);
+        for field in values {
+            for (name, value) in pairs(field) {
+                let (slot, denied) = if name == rules.cookie_token.as_bytes() {
+                    (&mut token_found, Denied::DuplicateToken)
+                } else if name == rules.cookie_time.as_bytes() {
+                    (&mut time_found, Denied::DuplicateTime)
+                } else if name == rules.cookie_digest.as_bytes() {
+                    (&mut digest_found, Denied::DuplicateDigest)
+                } else if wants_user && name == rules.cookie_user.as_bytes() {
+                    (&mut user_found, Denied::DuplicateUser)
+                } else {
+                    continue;
+                };
+                if slot.replace(value).is_some() {
+                    return Err(denied);
+                }
             }
         }
         let found = token_found.ok_or(Denied::MissingToken)?;
@@ -79,18 +81,30 @@ pub(super) fn only_token<'h>(
 
 /// The pairs of one Cookie field. RFC 6265 section 4.2.1 puts "; " between them; blanks before a name are skipped,
 /// those behind a value belong to it (and make a wanted one invalid). A text without `=` is no pair.
-fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = Some(field);
-    let parts = std::iter::from_fn(move || {
-        let field = rest?;
-        let semicolon = find_byte(field, 0, b';');
-        rest = semicolon.map(|at| &field[at + 1..]);
-        Some(&field[..semicolon.unwrap_or(field.len())])
-    });
-    parts.filter_map(|pair| {
-        let equals = pair.iter().position(|&byte| byte == b'=')?;
-        Some((pair[..equals].trim_ascii_start(), &pair[equals + 1..]))
-    })
+fn pairs(field: &[u8]) -> Pairs<'_> {
+    Pairs { rest: Some(field) }
+}
+
+struct Pairs<'h> {
+    /// None behind the last one.
+    rest: Option<&'h [u8]>,
+}
+
+impl<'h> Iterator for Pairs<'h> {
+    type Item = (&'h [u8], &'h [u8]);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let field = self.rest?;
+            let semicolon = find_byte(field, 0, b';');
+            self.rest = semicolon.map(|at| &field[at + 1..]);
+            let pair = &field[..semicolon.unwrap_or(field.len())];
+            if let Some(equals) = pair.iter().position(|&byte| byte == b'=') {
+                return Some((pair[..equals].trim_ascii_start(), &pair[equals + 1..]));
+            }
+        }
+    }
 }
 
 /// The value, or its decoded form, if that is in the grammar. No grammar has a quote or a percent sign, so

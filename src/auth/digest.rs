@@ -159,13 +159,20 @@ pub fn is_one_of(secrets: &[Secret], given: &[u8]) -> bool {
 /// The bytes of hex digits whose grammar was checked.
 pub(super) fn from_hex(digits: &[u8]) -> Raw {
     let mut raw = [0; 32];
-    for (byte, pair) in raw.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
+    for (bytes, digits) in raw.chunks_exact_mut(4).zip(digits.chunks_exact(8)) {
+        let digits = u64::from_le_bytes(digits.try_into().expect("eight digits"));
+        bytes.copy_from_slice(&four_bytes(digits).to_le_bytes());
     }
     raw
 }
 
-/// ASCII letters have bit 6 and `a` ends in 1, so a letter is worth nine more than its low bits.
-fn nibble(digit: u8) -> u8 {
-    (digit & 15) + 9 * (digit >> 6)
+/// The bytes of eight digits, the first in the lowest byte. ASCII letters have bit 6 and `a` ends in 1, so a letter is
+/// worth nine more than its low bits.
+fn four_bytes(digits: u64) -> u32 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let nibbles = (digits & (ONES * 15)) + 9 * (digits >> 6 & ONES);
+    // Two digits to a byte, then the bytes together.
+    let bytes = (nibbles << 4 | nibbles >> 8) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    (pairs | pairs >> 16) as u32
 }

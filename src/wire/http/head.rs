@@ -10,7 +10,7 @@
 
 use super::query::{QueryError, Wishes};
 use super::scan;
-use crate::words::{count_letters, find_control, find_invisible};
+use crate::words::{count_letters, find_control, find_invisible, is_same};
 
 /// Header fields of one head. 64: browsers send about 20, and beyond it lies only abuse.
 pub(super) const HEADERS_MAX: usize = 64;
@@ -281,7 +281,7 @@ enum Line<'h> {
 }
 
 /// The line that begins at `at`. RFC 9112 section 5, without folding and without blanks before the colon.
-#[inline]
+#[inline(always)] // its parts are used where they are
 fn field(bytes: &[u8], at: usize) -> Result<Line<'_>, HeadError> {
     let rest = &bytes[at..];
     // Names are letters and hyphens but for a few; the byte that ends those is found one by one.
@@ -303,7 +303,7 @@ fn field(bytes: &[u8], at: usize) -> Result<Line<'_>, HeadError> {
 }
 
 /// Where the line that goes on at `from` ends, and where the next one begins.
-#[inline]
+#[inline(always)]
 fn line_end(bytes: &[u8], from: usize, bad: HeadError) -> Result<Option<(usize, usize)>, HeadError> {
     let Some(end) = find_control(bytes, from) else { return Ok(None) };
     match bytes[end..] {
@@ -374,29 +374,33 @@ impl<'h> Known<'h> {
     /// A field that must be there once at most is refused when it comes again.
     #[inline]
     fn note(&mut self, name: &[u8], value: &'h [u8]) -> Result<(), HeadError> {
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        // A name is a token, without control characters.
         let (slot, again) = match name.len() {
-            4 if is(b"host") => (&mut self.host, HeadError::DuplicateHost),
-            6 if is(b"cookie") => {
+            4 if is_same(name, b"host") => (&mut self.host, HeadError::DuplicateHost),
+            6 if is_same(name, b"cookie") => {
                 self.note_cookies(value);
                 return Ok(());
             }
-            6 if is(b"origin") => (&mut self.origin, HeadError::DuplicateOrigin),
-            7 if is(b"upgrade") => (&mut self.upgrade, HeadError::DuplicateUpgrade),
-            10 if is(b"connection") => {
+            6 if is_same(name, b"origin") => (&mut self.origin, HeadError::DuplicateOrigin),
+            7 if is_same(name, b"upgrade") => (&mut self.upgrade, HeadError::DuplicateUpgrade),
+            10 if is_same(name, b"connection") => {
+                if is_same(value, b"upgrade") {
+                    self.connection_upgrade = true; // as browsers other than Firefox write it
+                    return Ok(());
+                }
                 self.connection_upgrade |= has_token(value, b"upgrade");
                 self.connection_close |= has_token(value, b"close");
                 return Ok(());
             }
-            14 if is(b"content-length") => return self.note_length(value),
-            15 if is(b"x-forwarded-for") => {
+            14 if is_same(name, b"content-length") => return self.note_length(value),
+            15 if is_same(name, b"x-forwarded-for") => {
                 self.forwarded = true;
                 return Ok(());
             }
-            17 if is(b"sec-websocket-key") => (&mut self.key, HeadError::DuplicateKey),
-            17 if is(b"transfer-encoding") => return self.note_encoding(value),
-            21 if is(b"sec-websocket-version") => (&mut self.version, HeadError::DuplicateVersion),
-            22 if is(b"sec-websocket-protocol") => {
+            17 if is_same(name, b"sec-websocket-key") => (&mut self.key, HeadError::DuplicateKey),
+            17 if is_same(name, b"transfer-encoding") => return self.note_encoding(value),
+            21 if is_same(name, b"sec-websocket-version") => (&mut self.version, HeadError::DuplicateVersion),
+            22 if is_same(name, b"sec-websocket-protocol") => {
                 self.protocol = true;
                 return Ok(());
             }
@@ -454,13 +458,23 @@ impl<'h> Known<'h> {
 }
 
 /// Whether a comma-separated list has this token, in any case. Empty elements are none (RFC 9110 section 5.6.1).
-pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|&byte| byte == b',').any(|item| trim_blanks(item).eq_ignore_ascii_case(token))
+pub(super) fn has_token<const N: usize>(list: &[u8], token: &[u8; N]) -> bool {
+    // Most lists are one token.
+    is_same(list, token) || list.split(|&byte| byte == b',').any(|item| is_same(trim_blanks(item), token))
 }
 
 /// RFC 9110 section 5.6.3: spaces and tabs.
 #[inline]
-fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
+fn trim_blanks(bytes: &[u8]) -> &[u8] {
+    let is_blank = |byte: u8| matches!(byte, b' ' | b'\t');
+    match bytes {
+        // As nearly every field is written.
+        [b' ', first, .., last] if !is_blank(*first) && !is_blank(*last) => &bytes[1..],
+        _ => trim_all_blanks(bytes),
+    }
+}
+
+fn trim_all_blanks(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }
