@@ -42,7 +42,7 @@ impl Class {
     }
 
     /// How many of these bytes are, before the first that is not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(self, bytes: &[u8]) -> usize {
         bytes.iter().position(|&byte| !self.has(byte)).unwrap_or(bytes.len())
     }

@@ -28,7 +28,7 @@ const PARTS: &[Part] = &[
     Part("wire", 0, &[], &[]),
     Part("wire::frame", 0, &[], &[]),
     Part("wire::http", 0, &["words"], &[]),
-    Part("wire::command", 0, &["wire::frame", "names"], &[]), // the kind of a message
+    Part("wire::command", 0, &["wire::frame", "words", "names"], &[]), // the kind of a message
     Part("auth", 0, &["words", "names"], &[]),
     Part("config", 0, &["auth"], &["toml_span"]),
     Part("delivery", 0, &["delivery::outbox", "delivery::spool", "wire::frame", "clock", "key"], &[]),

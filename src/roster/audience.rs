@@ -7,7 +7,7 @@ use super::groups::Space;
 use super::page::Page;
 use crate::key::{ClientKey, Key};
 use crate::peer::client::ClientId;
-use crate::wire::command::{Addresses, Target};
+use crate::wire::command::{Addresses, Target, Targets};
 
 /// The receivers of a message or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +39,22 @@ impl<'a> From<Target<'a>> for Address<'a> {
 }
 
 /// The items of a list as a backend wrote it.
-pub(crate) fn items<'a>(list: &Addresses<'a>) -> impl Iterator<Item = (Sign, Address<'a>)> + Clone + use<'a> {
-    let sign = |except| if except { Sign::Without } else { Sign::With };
-    list.iter().map(move |item| (sign(item.except), item.target.into()))
+pub(crate) fn items<'a>(list: &Addresses<'a>) -> Items<'a> {
+    Items(list.targets())
+}
+
+/// See [`items`].
+#[derive(Clone, Debug)]
+pub(crate) struct Items<'a>(Targets<'a>);
+
+impl<'a> Iterator for Items<'a> {
+    type Item = (Sign, Address<'a>);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (except, target) = self.0.next()?;
+        Some((if except { Sign::Without } else { Sign::With }, target.into()))
+    }
 }
 
 /// Whether an item adds connections to a list's selection, or takes them away.

@@ -4,6 +4,7 @@
 //! connections behind an address. Invariant: [`Addresses`] and [`Groups`] hold text that fits their grammar.
 
 use crate::names::{CONNECTION_BYTES_MAX, Class, GROUP_BYTES_MAX, USER_BYTES_MAX};
+use crate::words::find_byte;
 use std::fmt;
 
 /// The name in an item of a list, as it is written: whether there is such a connection is for the hub to know.
@@ -90,19 +91,61 @@ impl<'a> Addresses<'a> {
 
     /// The items in their order.
     pub fn iter(&self) -> impl Iterator<Item = Item<'a>> + Clone + use<'a> {
-        let Self { text, token_length, .. } = *self;
-        let mut at = Some(0);
-        std::iter::from_fn(move || {
-            let bounds = bounds(text.as_bytes(), at?, token_length.into()).expect("the list was checked");
-            at = bounds.next;
-            Some(bounds.item(text))
+        let text = self.text;
+        self.all_bounds().map(move |bounds| Item {
+            text: &text[bounds.begin..bounds.end],
+            except: bounds.except,
+            target: bounds.target(text),
         })
+    }
+
+    /// The names in them, each with whether it is an exception.
+    pub fn targets(&self) -> Targets<'a> {
+        Targets(self.all_bounds())
+    }
+
+    fn all_bounds(&self) -> AllBounds<'a> {
+        AllBounds { text: self.text, token_length: self.token_length.into(), at: Some(0) }
     }
 
     /// How many items there are: one or more.
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
         self.len as usize
+    }
+}
+
+/// See [`Addresses::targets`].
+#[derive(Clone, Debug)]
+pub struct Targets<'a>(AllBounds<'a>);
+
+impl<'a> Iterator for Targets<'a> {
+    type Item = (bool, Target<'a>);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let bounds = self.0.next()?;
+        Some((bounds.except, bounds.target(self.0.text)))
+    }
+}
+
+/// Where the items of a list that was checked are.
+#[derive(Clone, Debug)]
+struct AllBounds<'a> {
+    text: &'a str,
+    token_length: usize,
+    /// Where the next one begins.
+    at: Option<usize>,
+}
+
+impl Iterator for AllBounds<'_> {
+    type Item = Bounds;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Bounds> {
+        let bounds = checked(self.text.as_bytes(), self.at?, self.token_length);
+        self.at = bounds.next;
+        Some(bounds)
     }
 }
 
@@ -118,8 +161,7 @@ impl<'a> Groups<'a> {
     pub fn parse(text: &'a [u8], items_max: usize) -> Result<Self, AddressError> {
         let (mut at, mut len) = (0, 0);
         loop {
-            let end =
-                name(text, at, GROUP_BYTES_MAX, Class::GROUP).map_err(|(at, why)| why.of(at, Name::Group))?;
+            let end = name(text, at, Name::Group)?;
             len += 1;
             if len > items_max {
                 return Err(AddressError { at, fault: Fault::TooMany(items_max) });
@@ -155,39 +197,48 @@ struct Bounds {
 }
 
 impl Bounds {
-    #[inline]
-    fn item(self, list: &str) -> Item<'_> {
-        let text = &list[self.begin..self.end];
-        let target = match self.which {
+    #[inline(always)]
+    fn target(self, list: &str) -> Target<'_> {
+        // `*` has no name.
+        let name = list.get(self.begin + 2..self.end).unwrap_or_default();
+        match self.which {
             b'*' => Target::All,
-            b't' => Target::Token(&text.as_bytes()[2..]),
-            b'u' => Target::User(&text[2..]),
-            b'g' => Target::Group(&text[2..]),
-            _ => Target::Connection(&text[2..]),
-        };
-        Item { text, except: self.except, target }
+            b't' => Target::Token(name.as_bytes()),
+            b'u' => Target::User(name),
+            b'g' => Target::Group(name),
+            _ => Target::Connection(name),
+        }
     }
 }
 
 /// The item that begins at `at`.
-#[inline]
+#[inline(always)]
 fn bounds(text: &[u8], at: usize, token_length: usize) -> Result<Bounds, AddressError> {
     let except = text.get(at) == Some(&b'-');
     let begin = at + usize::from(except);
-    let rest = &text[begin..];
     let value = begin + 2;
-    let of = |which: Name| move |(at, why): (usize, Wrong)| why.of(at, which);
-    let end = match rest {
-        [b'*', ..] => begin + 1,
-        [b't', b':', ..] => token(text, value, token_length)?,
-        [b'u', b':', ..] => name(text, value, USER_BYTES_MAX, Class::USER).map_err(of(Name::User))?,
-        [b'g', b':', ..] => name(text, value, GROUP_BYTES_MAX, Class::GROUP).map_err(of(Name::Group))?,
-        [b'c', b':', ..] => {
-            name(text, value, CONNECTION_BYTES_MAX, Class::CONNECTION).map_err(of(Name::Connection))?
-        }
+    let (which, end) = match text[begin..] {
+        [which @ b'*', ..] => (which, begin + 1),
+        [which @ b't', b':', ..] => (which, token(text, value, token_length)?),
+        [which @ b'u', b':', ..] => (which, name(text, value, Name::User)?),
+        [which @ b'g', b':', ..] => (which, name(text, value, Name::Group)?),
+        [which @ b'c', b':', ..] => (which, name(text, value, Name::Connection)?),
         _ => return Err(AddressError { at: begin, fault: Fault::NoAddress }),
     };
-    Ok(Bounds { which: rest[0], except, begin, end, next: behind(text, end)? })
+    Ok(Bounds { which, except, begin, end, next: behind(text, end)? })
+}
+
+/// The same in a list that was checked: only a token has a comma in it that ends nothing.
+#[inline(always)]
+fn checked(text: &[u8], at: usize, token_length: usize) -> Bounds {
+    let except = text[at] == b'-';
+    let begin = at + usize::from(except);
+    let which = text[begin];
+    let end = match which {
+        b't' => begin + 2 + token_length,
+        _ => find_byte(text, begin, b',').unwrap_or(text.len()),
+    };
+    Bounds { which, except, begin, end, next: (end < text.len()).then_some(end + 1) }
 }
 
 /// Where the item behind a comma begins; none at the end of the list.
@@ -211,34 +262,23 @@ fn token(text: &[u8], at: usize, length: usize) -> Result<usize, AddressError> {
     }
 }
 
-enum Wrong {
-    Empty,
-    TooLong,
-    Character,
-}
-
-impl Wrong {
-    fn of(self, at: usize, name: Name) -> AddressError {
-        let fault = match self {
-            Self::Empty => Fault::Empty(name),
-            Self::TooLong => Fault::TooLong(name),
-            Self::Character => Fault::Character(name),
-        };
-        AddressError { at, fault }
-    }
-}
-
 /// The end of a name, which is a comma or the end of the list.
-#[inline]
-fn name(text: &[u8], at: usize, bytes_max: usize, class: Class) -> Result<usize, (usize, Wrong)> {
+#[inline(always)]
+fn name(text: &[u8], at: usize, kind: Name) -> Result<usize, AddressError> {
+    let (class, bytes_max) = match kind {
+        Name::Token => (Class::TOKEN, 0), // has no end of its own
+        Name::User => (Class::USER, USER_BYTES_MAX),
+        Name::Group => (Class::GROUP, GROUP_BYTES_MAX),
+        Name::Connection => (Class::CONNECTION, CONNECTION_BYTES_MAX),
+    };
     let rest = text.get(at..).unwrap_or_default();
     // One byte more than allowed shows that it is too long.
     let len = class.count(&rest[..rest.len().min(bytes_max + 1)]);
     match rest.get(len) {
-        _ if len > bytes_max => Err((at, Wrong::TooLong)),
-        None | Some(b',') if len == 0 => Err((at, Wrong::Empty)),
+        _ if len > bytes_max => Err(AddressError { at, fault: Fault::TooLong(kind) }),
+        None | Some(b',') if len == 0 => Err(AddressError { at, fault: Fault::Empty(kind) }),
         None | Some(b',') => Ok(at + len),
-        Some(_) => Err((at + len, Wrong::Character)),
+        Some(_) => Err(AddressError { at: at + len, fault: Fault::Character(kind) }),
     }
 }
 

@@ -14,7 +14,8 @@ mod reply;
 mod sends;
 
 use crate::wire::frame::Kind;
-pub use address::{AddressError, Addresses, Fault, Groups, Item, ListRules, Name, Target};
+use crate::words::find_byte;
+pub use address::{AddressError, Addresses, Fault, Groups, Item, ListRules, Name, Target, Targets};
 pub use answer::{Answer, Here, Proved, Refused, Who, Written};
 pub use event::{EventKind, Kinds, Member, Number, Subscription, Telling, object};
 pub use letters::{Capital, LETTERS, Letter, Payload, Verb};
@@ -296,7 +297,10 @@ pub fn may_begin(byte: u8) -> bool {
 #[inline]
 pub fn blank(input: &[u8]) -> usize {
     // Few backends send any.
-    if input.first().is_some_and(|byte| *byte > b'\r') { 0 } else { blanks(input) }
+    match input.first() {
+        Some(b'\r' | b'\n') => blanks(input),
+        _ => 0,
+    }
 }
 
 #[inline(never)]
@@ -428,7 +432,7 @@ pub fn is_sendable(kind: Kind, message: &[u8]) -> bool {
 
 /// A payload at its first space, which no address has.
 fn split(payload: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match payload.iter().position(|byte| *byte == b' ') {
+    match find_byte(payload, 0, b' ') {
         Some(space) => (&payload[..space], Some(&payload[space + 1..])),
         None => (payload, None),
     }
