@@ -10,7 +10,7 @@ use crate::hub::{Head, Hub, Refusal};
 use crate::peer::client::ClientId;
 use crate::roster::Heard;
 use crate::rule::Rule;
-use crate::wire::frame::Event;
+use crate::wire::frame::{Event, Kind};
 use crate::wire::http::{self, Request, UpgradeError};
 use crate::wire::proxy;
 
@@ -42,6 +42,18 @@ pub trait Handler {
 
     /// A client is open: messages queued for it follow its 101.
     fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {}
+
+    /// A client sent a message; text is UTF-8. Default: one of the next two. An application that treats both kinds alike
+    /// has this one instead of them.
+    fn on_message(&mut self, hub: &mut Hub, id: ClientId, kind: Kind, message: &[u8]) {
+        match kind {
+            Kind::Text => {
+                let text = std::str::from_utf8(message).expect("the decoder has checked it");
+                self.on_text_message(hub, id, text);
+            }
+            Kind::Binary => self.on_binary_message(hub, id, message),
+        }
+    }
 
     /// A client sent a text message.
     fn on_text_message(&mut self, hub: &mut Hub, id: ClientId, text: &str) {}
@@ -112,8 +124,8 @@ fn messages<H: Handler>(hub: &mut Hub, handler: &mut H, id: ClientId, mut input:
     while let Some(event) = hub.receive(id, &mut input) {
         spoke = Spoke::Privately;
         match event {
-            Event::Text(text) => handler.on_text_message(hub, id, &text),
-            Event::Binary(data) => handler.on_binary_message(hub, id, &data),
+            Event::Text(text) => handler.on_message(hub, id, Kind::Text, &text),
+            Event::Binary(data) => handler.on_message(hub, id, Kind::Binary, &data),
             Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
                 unreachable!("the hub answers control frames itself")
             }

@@ -15,9 +15,9 @@ pub struct Messages {
     pub on_message: OnMessage,
 }
 
-impl Messages {
+impl Handler for Messages {
     #[inline(always)]
-    fn message(&self, hub: &mut Hub, id: ClientId, kind: Kind, message: &[u8]) {
+    fn on_message(&mut self, hub: &mut Hub, id: ClientId, kind: Kind, message: &[u8]) {
         match self.on_message {
             OnMessage::Drop => {}
             OnMessage::Echo => drop(hub.send_direct(id, kind, message)),
@@ -31,15 +31,5 @@ impl Messages {
                 );
             }
         }
-    }
-}
-
-impl Handler for Messages {
-    fn on_text_message(&mut self, hub: &mut Hub, id: ClientId, text: &str) {
-        self.message(hub, id, Kind::Text, text.as_bytes());
-    }
-
-    fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {
-        self.message(hub, id, Kind::Binary, data);
     }
 }

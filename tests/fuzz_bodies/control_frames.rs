@@ -97,7 +97,7 @@ fn hear_inside(frame: &[u8], expected: &Option<Event<'static>>) {
     if matches!(expected, Event::Close(_)) {
         assert_eq!(heard.as_ref().map(|events| events.first()), Ok(Some(expected)));
     } else {
-        assert_eq!(heard, Ok(vec![expected.clone(), Event::Text("onetwo".into())]));
+        assert_eq!(heard, Ok(vec![expected.clone(), Event::Text(b"onetwo".into())]));
     }
 }
 

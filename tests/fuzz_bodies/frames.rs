@@ -50,7 +50,7 @@ fn record(heard: &mut Vec<u8>, event: &Event<'_>, message_bytes_max: usize) {
         append_frame(heard, true, opcode, payload);
     };
     match event {
-        Event::Text(text) => append(Kind::Text.opcode(), text.as_bytes(), message_bytes_max),
+        Event::Text(text) => append(Kind::Text.opcode(), text, message_bytes_max),
         Event::Binary(bytes) => append(Kind::Binary.opcode(), bytes, message_bytes_max),
         Event::Ping(payload) => append(Opcode::Ping, payload, CONTROL_PAYLOAD_BYTES_MAX),
         Event::Pong(payload) => append(Opcode::Pong, payload, CONTROL_PAYLOAD_BYTES_MAX),

@@ -123,8 +123,8 @@ impl fmt::Display for CloseCode {
 /// gathered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'b> {
-    /// A whole text message.
-    Text(Cow<'b, str>),
+    /// A whole text message, which was found to be UTF-8.
+    Text(Cow<'b, [u8]>),
     /// A whole binary message.
     Binary(Cow<'b, [u8]>),
     /// A ping with the payload its pong has to repeat, at most [`CONTROL_PAYLOAD_BYTES_MAX`] bytes.

@@ -41,7 +41,7 @@ fn owned(event: Event<'_>) -> Event<'static> {
 }
 
 fn text_event(text: &str) -> Event<'_> {
-    Event::Text(Cow::Borrowed(text))
+    Event::Text(Cow::Borrowed(text.as_bytes()))
 }
 
 fn binary_event(bytes: &[u8]) -> Event<'_> {
@@ -238,7 +238,7 @@ fn one_whole_frame_is_borrowed() {
             matches!(
                 event,
                 Ok(Some(
-                    Event::Text(Cow::Borrowed("text"))
+                    Event::Text(Cow::Borrowed(b"text"))
                         | Event::Binary(Cow::Borrowed(b"data"))
                         | Event::Ping(Cow::Borrowed(b"ping"))
                 ))
@@ -324,7 +324,7 @@ fn said() -> impl Strategy<Value = (Vec<Vec<u8>>, Event<'static>)> {
     prop_oneof![
         (text, cuts(), any::<[u8; 4]>()).prop_map(|(text, cuts, key)| (
             fragments(1, text.as_bytes(), &cuts, key),
-            Event::Text(text.into())
+            Event::Text(text.into_bytes().into())
         )),
         (bytes, cuts(), any::<[u8; 4]>())
             .prop_map(|(bytes, cuts, key)| (fragments(2, &bytes, &cuts, key), Event::Binary(bytes.into()))),
