@@ -93,7 +93,7 @@ fn run(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
 /// Executes a share of the frames in `input`; returns how many bytes they were.
 fn run_frames(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress) {
     let rules = hub.control_rules();
-    let (mut used, mut share) = (0, SHARE);
+    let (mut used, mut share, mut effect) = (0, SHARE, Effect::OnBackend);
     if !hub.backends[key].is_proven() {
         match let_in(hub, key, input, rules) {
             Ok(Some(key_bytes)) => used = key_bytes,
@@ -109,7 +109,12 @@ fn run_frames(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress)
         }
     }
     let progress = loop {
-        if hub.owes_replies(key) {
+        // As nearly every read ends.
+        if used == input.len() {
+            hub.all_executed(key);
+            return (used, Progress::Waiting);
+        }
+        if effect == Effect::OnBackend && hub.owes_replies(key) {
             break Progress::Waiting; // the flush of the replies brings it back
         }
         let (len, command) = match command::decode(&input[used..], rules) {
@@ -133,10 +138,11 @@ fn run_frames(hub: &mut Hub, key: BackendKey, input: &[u8]) -> (usize, Progress)
             Wait::Reader => break Progress::Held,
         }
         share = share.saturating_sub(cost(hub, &command));
-        if let Err(error) = execute(hub, key, command, &mut share) {
+        effect = execute(hub, key, command, &mut share).unwrap_or_else(|error| {
             hub.fail_backend(key, error);
-        }
-        if hub.backends[key].state != State::Open {
+            Effect::OnBackend
+        });
+        if effect == Effect::OnBackend && hub.backends[key].state != State::Open {
             break Progress::Waiting;
         }
         if share == 0 {
@@ -207,31 +213,59 @@ fn is_burst(command: &Command<'_>) -> bool {
     }
 }
 
+/// Whether a command may have changed how its own backend stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Clients may have been sent something, no more.
+    OnClients,
+    /// It was answered, or its conversation is over.
+    OnBackend,
+}
+
 /// Executes a command and answers it, and takes its cost beyond [`cost`] off the share.
 #[inline(always)]
-fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usize) -> Result<(), Error> {
-    if hub.has_bus() {
-        match bus::execute(hub, key, &command, Back::Frame, share) {
-            bus::Spread::Here => {}
-            bus::Spread::Done => return Ok(()),
-            bus::Spread::Answered(answer) => {
-                hub.backends.reply(key, &Reply::Answer(Box::new(answer)));
-                return Ok(());
-            }
-        }
+fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usize) -> Result<Effect, Error> {
+    match hub.has_bus() {
+        true => execute_with_bus(hub, key, command, share),
+        false => execute_here(hub, key, command, share),
     }
+}
+
+/// Out of line, so that a command without a bus is executed from where it was decoded.
+#[inline(never)]
+fn execute_with_bus(
+    hub: &mut Hub,
+    key: BackendKey,
+    command: Command<'_>,
+    share: &mut usize,
+) -> Result<Effect, Error> {
+    match bus::execute(hub, key, &command, Back::Frame, share) {
+        bus::Spread::Here => return execute_here(hub, key, command, share),
+        bus::Spread::Done => {}
+        bus::Spread::Answered(answer) => hub.backends.reply(key, &Reply::Answer(Box::new(answer))),
+    }
+    Ok(Effect::OnBackend)
+}
+
+#[inline(always)]
+fn execute_here(
+    hub: &mut Hub,
+    key: BackendKey,
+    command: Command<'_>,
+    share: &mut usize,
+) -> Result<Effect, Error> {
     let reply = match command {
         Command::Broadcast(kind, message) => {
             check_text(kind, message)?;
             hub.send_broadcast(kind, message);
-            return Ok(());
+            return Ok(Effect::OnClients);
         }
         Command::Direct(kind, token, message) => {
             check_text(kind, message)?;
             if !message.is_empty() {
                 hub.send_to_token(token, kind, message);
             }
-            return Ok(());
+            return Ok(Effect::OnClients);
         }
         // Most answers go out from here, where it is known that they own nothing.
         Command::Confirmed(kind, token, message) => {
@@ -239,7 +273,7 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
                 true => hub.backends.reply(key, &Reply::Ack(token)),
                 false => hub.backends.reply(key, &Reply::Nack(token)),
             }
-            return Ok(());
+            return Ok(Effect::OnBackend);
         }
         Command::Lock(token) => match hub.lock(key, token) {
             true => Reply::Ack(token),
@@ -257,25 +291,31 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
             Judged::Right => Reply::Keyed,
             Judged::Wrong | Judged::TooMany => return Err(Error::NoKey),
         },
-        Command::Pong => return Ok(()),
-        Command::Subscribe(wish) => return hub.subscribe(key, &wish, Format::Frames),
-        Command::Done(n) => return hub.confirm(key, n),
+        Command::Pong => return Ok(Effect::OnClients),
+        Command::Subscribe(wish) => {
+            hub.subscribe(key, &wish, Format::Frames)?;
+            return Ok(Effect::OnBackend);
+        }
+        Command::Done(n) => {
+            hub.confirm(key, n)?;
+            return Ok(Effect::OnBackend);
+        }
         Command::Quit => {
             hub.unsubscribe(key, Parting::Quit);
             hub.finish_backend(key);
-            return Ok(());
+            return Ok(Effect::OnBackend);
         }
         Command::Write(kind, to, message) => {
             if !message.is_empty() {
                 let Reached { connections, refused, .. } = hub.write(items(&to), kind, message);
                 spend(share, to.len() + connections + refused);
             }
-            return Ok(());
+            return Ok(Effect::OnClients);
         }
         Command::WriteProved(kind, id, to, message) => {
             let within_ms = hub.rules.timeouts.arrival_ms;
             prove(hub, key, (kind, id, &to, message), Form::Frame, within_ms, share);
-            return Ok(());
+            return Ok(Effect::OnBackend);
         }
         Command::WriteAnswered(..)
         | Command::Kick(..)
@@ -288,7 +328,7 @@ fn execute(hub: &mut Hub, key: BackendKey, command: Command<'_>, share: &mut usi
         | Command::ProofRefused(..) => Reply::Answer(Box::new(ask(hub, command, share))),
     };
     hub.backends.reply(key, &reply);
-    Ok(())
+    Ok(Effect::OnBackend)
 }
 
 /// The same for a command of an application, which is no backend.

@@ -40,7 +40,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// The client is to be flushed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn join(&mut self, line: Line, key: ClientKey, mail: &mut Mailbox) {
         if !mail.mark(line) {
             self.queues[line as usize].push(key);

@@ -44,6 +44,14 @@ pub(crate) struct Written {
     pub(crate) all: bool,
 }
 
+/// The place where the bytes of a client go. A trait and not a function that is passed, which would not be inlined.
+pub(crate) trait Sink {
+    type Error;
+
+    /// Offers these bytes. None, and nothing happened, when it is not a sink for bytes as they are.
+    fn write(&mut self, chunk: &[u8]) -> Option<Result<Written, Self::Error>>;
+}
+
 /// Broadcasts that were encoded and not yet handed out: consecutive ones are one range.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -495,7 +503,7 @@ impl Delivery {
 
     /// All that waits for a client that is behind in nothing, if that is one chunk and no more than a turn's share.
     #[inline(always)]
-    pub(crate) fn only_chunk(&self, mail: &Mailbox) -> Option<&[u8]> {
+    fn only_chunk(&self, mail: &Mailbox) -> Option<&[u8]> {
         if !mail.is_plain() {
             return None;
         }
@@ -503,10 +511,30 @@ impl Delivery {
         (chunk.len() <= FLUSH_BYTES).then_some(chunk)
     }
 
-    /// The kernel took `sent` bytes of that.
+    /// Offers that to the sink, and takes note of the bytes that it took; with them comes whether these were all. None, and
+    /// nothing happened, when something else waits or the sink is none for it.
     #[inline(always)]
-    pub(crate) fn took(&mut self, mail: &mut Mailbox, sent: usize) {
-        mail.outbox.consume(sent as u32, &mut self.spool);
+    pub(crate) fn flush_only<S: Sink>(
+        &mut self,
+        mail: &mut Mailbox,
+        line: Line,
+        sink: &mut S,
+    ) -> Option<Result<(Written, bool), S::Error>> {
+        let chunk = self.only_chunk(mail)?;
+        let offered = chunk.len();
+        let written = sink.write(chunk)?;
+        mail.unmark(line);
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => return Some(Err(error)),
+        };
+        let is_out = written.sent == offered;
+        if is_out {
+            mail.outbox.end_only(&mut self.spool);
+        } else {
+            mail.outbox.consume(written.sent as u32, &mut self.spool);
+        }
+        Some(Ok((written, is_out)))
     }
 
     #[inline(never)]

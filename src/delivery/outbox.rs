@@ -150,6 +150,14 @@ impl Outbox {
         Some(plain(Range { start: self.first.start + self.cut, ..self.first }))
     }
 
+    /// The peer took all of the only range.
+    #[inline(always)]
+    pub(super) fn end_only(&mut self, spool: &mut Spool) {
+        debug_assert!(self.only_range().is_some(), "there is one range");
+        spool.release(plain(self.first).segment);
+        (self.first, self.cut, self.bytes) = (NOTHING, 0, 0);
+    }
+
     /// The waiting bytes, in order, as slices of the spool.
     pub(crate) fn chunks<'s>(&'s self, spool: &'s Spool) -> impl Iterator<Item = &'s [u8]> {
         let start = self.first.start + self.cut;

@@ -104,6 +104,13 @@ impl Segment {
     fn size(&self) -> usize {
         if self.home == Home::Own { self.bytes.capacity() } else { self.bytes.len() }
     }
+
+    /// Where its last `len` bytes are; it has this number.
+    #[inline(always)]
+    fn last(&self, segment: u32, len: usize) -> Range {
+        let end = self.bytes.len() as u32;
+        Range { segment, start: end - len as u32, end }
+    }
 }
 
 /// The segments. See the module's head.
@@ -158,34 +165,34 @@ impl Spool {
     #[inline(always)]
     fn append(&mut self, lane: Lane, fin: bool, opcode: Opcode, payload: &[u8], holds: u32) -> Range {
         let len = frame_len(payload);
-        self.put(lane, len, holds, |bytes| encode::append_frame(bytes, fin, opcode, payload))
+        let (segment, slot) = self.room_for(lane, len);
+        slot.holds += holds;
+        encode::append_frame(&mut slot.bytes, fin, opcode, payload);
+        slot.last(segment, len)
     }
 
     /// Encodes a message and a ping behind it, as one range.
     pub(crate) fn append_with_ping(&mut self, opcode: Opcode, payload: &[u8], ping: &[u8]) -> Range {
-        self.put(Lane::Private, frame_len(payload) + frame_len(ping), 0, |bytes| {
-            encode::append_frame(bytes, true, opcode, payload);
-            encode::append_frame(bytes, true, Opcode::Ping, ping);
-        })
+        let len = frame_len(payload) + frame_len(ping);
+        let (segment, slot) = self.room_for(Lane::Private, len);
+        encode::append_frame(&mut slot.bytes, true, opcode, payload);
+        encode::append_frame(&mut slot.bytes, true, Opcode::Ping, ping);
+        slot.last(segment, len)
     }
 
     /// Stores bytes that are already encoded.
     pub(crate) fn append_bytes(&mut self, lane: Lane, encoded: &[u8]) -> Range {
-        self.put(lane, encoded.len(), 0, |bytes| bytes.extend_from_slice(encoded))
+        let (segment, slot) = self.room_for(lane, encoded.len());
+        slot.bytes.extend_from_slice(encoded);
+        slot.last(segment, encoded.len())
     }
 
-    /// `write` appends `len` bytes to a segment, which is held `holds` times more.
+    /// The segment that this many bytes are to be appended to, which are counted.
     #[inline(always)]
-    fn put(&mut self, lane: Lane, len: usize, holds: u32, write: impl FnOnce(&mut Vec<u8>)) -> Range {
+    fn room_for(&mut self, lane: Lane, len: usize) -> (u32, &mut Segment) {
         let segment = self.segment_for(lane, len);
-        let slot = &mut self.segments[segment as usize];
-        slot.holds += holds;
-        let start = slot.bytes.len() as u32;
-        write(&mut slot.bytes);
         self.bytes += len;
-        let range = Range { segment, start, end: slot.bytes.len() as u32 };
-        debug_assert_eq!(range.len() as usize, len, "the announced length is what is written");
-        range
+        (segment, &mut self.segments[segment as usize])
     }
 
     /// Holds a range for itself.

@@ -49,7 +49,7 @@ use late::Lateness;
 use protocol::{Gate, Peers, Protocol, gate};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use stream::{would_block, write_direct};
+use stream::{Direct, would_block};
 use table::{Place, Read, Slot, Table, Write};
 
 /// Events taken from the kernel at once: enough to make the poll cheap, few enough that urgent replies
@@ -427,11 +427,10 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     #[inline(always)]
     fn flush_plain(&mut self, key: ClientKey, line: Line) -> bool {
         let Some(slot) = self.table.clients.get_mut(key) else { return true };
-        if !slot.stream.is_direct() || slot.write != Write::Ready {
+        if slot.write != Write::Ready {
             return false;
         }
-        // A function and not a closure, which would not be inlined.
-        match self.hub.flush_plain(key, line, &mut slot.stream, write_direct) {
+        match self.hub.flush_plain(key, line, &mut Direct(&mut slot.stream)) {
             None => return false,
             Some(Ok((true, After::Idle))) => {}
             Some(flushed) => flush_stopped(key, peers!(self), line, slot, flushed),

@@ -371,7 +371,9 @@ impl Protocol for BackendKey {
     ) -> io::Result<(bool, After)> {
         let chunk = peers.hub.backends[self].replies.chunk();
         let Written { sent, all } = offer(slot, |stream| write_one(stream, chunk))?;
-        peers.hub.backends.sent(self, sent, peers.hub.now);
+        if peers.hub.backends.sent(self, sent, peers.hub.now) {
+            return Ok((all, After::Idle));
+        }
         if peers.hub.backends[self].is_full_worker() {
             peers.hub.worker_took(self);
         }

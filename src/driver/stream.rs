@@ -2,7 +2,7 @@
 //!
 //! It never blocks and never keeps bytes. Invariant: a stream is offered at most one turn's share at a time.
 
-use crate::delivery::{FLUSH_BYTES, Outbox, Spool, Written};
+use crate::delivery::{FLUSH_BYTES, Outbox, Sink, Spool, Written};
 use crate::key::{BackendKey, ClientKey, NodeKey};
 use crate::rule::Rule;
 use crate::wire::http::forwarded::PeerAddr;
@@ -160,12 +160,25 @@ pub(super) fn would_block(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock
 }
 
-/// Offers a chunk of at most one turn's share to a stream that holds no bytes.
-#[inline(always)]
-pub(super) fn write_direct<S: Stream>(stream: &mut S, chunk: &[u8]) -> io::Result<Written> {
-    let sent = stream.send(chunk);
-    debug_assert!(!stream.has_unsent() && stream.held_bytes() == 0, "it is direct");
-    written(stream, sent, chunk.len())
+/// A stream as far as it holds no bytes.
+pub(super) struct Direct<'s, S>(pub(super) &'s mut S);
+
+impl<S: Stream> Sink for Direct<'_, S> {
+    type Error = io::Error;
+
+    #[inline(always)]
+    fn write(&mut self, chunk: &[u8]) -> Option<io::Result<Written>> {
+        if !self.0.is_direct() {
+            return None;
+        }
+        let sent = self.0.send(chunk);
+        debug_assert!(!self.0.has_unsent() && self.0.held_bytes() == 0, "it is direct");
+        Some(match sent {
+            Ok(sent) => Ok(Written { sent, all: sent == chunk.len() }),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(INTERRUPTED),
+            Err(error) => Err(error),
+        })
+    }
 }
 
 /// Offers one turn's share of the bytes that wait for a client, in one call.
@@ -213,12 +226,14 @@ fn write_several<'b, S: Stream>(
     written(stream, sent, FLUSH_BYTES - left)
 }
 
+/// The kernel took nothing and may take more: the client is queued again.
+const INTERRUPTED: Written = Written { sent: 0, all: true };
+
 #[inline(always)]
 fn written<S: Stream>(stream: &S, sent: io::Result<usize>, offered: usize) -> io::Result<Written> {
     match sent {
         Ok(sent) => Ok(Written { sent, all: sent == offered && !stream.has_unsent() }),
-        // The kernel took nothing and may take more: the client is queued again.
-        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Written { sent: 0, all: true }),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(INTERRUPTED),
         Err(error) => Err(error),
     }
 }

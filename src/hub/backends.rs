@@ -366,17 +366,21 @@ impl Backends {
     }
 
     /// The kernel took `sent` bytes of replies. While commands wait for that, or after the last one, it is
-    /// the only sign of life there can be; else it is none: the kernel takes our ping from a dead peer too.
-    pub(crate) fn sent(&mut self, key: BackendKey, sent: usize, now: Now) {
-        let backend = self.get(key);
+    /// the only sign of life there can be; else it is none: the kernel takes our ping from a dead peer too. Whether it is
+    /// an open one that has all of them, and no worker.
+    pub(crate) fn sent(&mut self, key: BackendKey, sent: usize, now: Now) -> bool {
+        let Self { all, held_bytes, .. } = self;
+        let backend = &mut all[key.index()];
         backend.replies.consume(sent);
         if let Some(worker) = backend.worker.as_deref_mut().filter(|_| sent > 0) {
             worker.taken = now.tick();
         }
-        if sent > 0 && (backend.unfinished || backend.state != State::Open) {
+        let is_open = backend.state == State::Open;
+        if sent > 0 && (backend.unfinished || !is_open) {
             backend.heard = backend.heard.max(now.tick());
         }
-        self.recount(key);
+        recount(backend, held_bytes);
+        is_open && backend.worker.is_none() && backend.replies.chunk().is_empty()
     }
 
     /// It reads no more replies.
@@ -463,10 +467,7 @@ impl Backends {
 
     /// Counts again the memory that is kept for a backend, after its input or its replies have changed.
     pub(crate) fn recount(&mut self, key: BackendKey) {
-        let backend = &mut self.all[key.index()];
-        let held_bytes = backend.held_bytes();
-        self.held_bytes = self.held_bytes + held_bytes - backend.counted_bytes;
-        backend.counted_bytes = held_bytes;
+        recount(&mut self.all[key.index()], &mut self.held_bytes);
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -590,6 +591,13 @@ impl Backends {
     pub(super) fn stands_in_flush(&self, key: BackendKey) -> bool {
         self.flush.contains(&key)
     }
+}
+
+#[inline]
+fn recount(backend: &mut Backend, all_held_bytes: &mut usize) {
+    let held_bytes = backend.held_bytes();
+    *all_held_bytes = *all_held_bytes + held_bytes - backend.counted_bytes;
+    backend.counted_bytes = held_bytes;
 }
 
 impl Hub {

@@ -165,7 +165,7 @@ impl Settled<'_> {
     // Messages.
 
     /// Encodes a message and queues it for one client. False when it takes none, or that was too much.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&mut self, key: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
         self.make_room(message.len());
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
@@ -189,11 +189,17 @@ impl Settled<'_> {
     pub(crate) fn deliver_to_token(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
         match self.hub.floor.roster.first_of_token(token) {
             Some(only) if self.hub.floor.roster.after_of_token(only).is_none() => {
-                self.deliver(only, opcode, message)
+                self.deliver_alone(only, opcode, message)
             }
             Some(first) => self.deliver_to_chain(first, opcode, message),
             None => false,
         }
+    }
+
+    /// The same, where it would cost the caller registers.
+    #[inline(never)]
+    fn deliver_alone(&mut self, key: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
+        self.deliver(key, opcode, message)
     }
 
     #[inline(never)]
@@ -219,7 +225,7 @@ impl Settled<'_> {
     /// Encodes a message once and queues it for the clients of a selection; returns how many took it.
     pub(crate) fn deliver_to(&mut self, keys: &[ClientKey], opcode: Opcode, message: &[u8]) -> usize {
         if let [only] = keys {
-            return usize::from(self.deliver(*only, opcode, message));
+            return usize::from(self.deliver_alone(*only, opcode, message));
         }
         self.deliver_to_many(keys.len(), opcode, message, |roster, pass| {
             for key in keys {
@@ -240,7 +246,7 @@ impl Settled<'_> {
     ) -> usize {
         match *self.hub.floor.roster.members(space, name) {
             [] => 0,
-            [only] => usize::from(self.deliver(only.key, opcode, message)),
+            [only] => usize::from(self.deliver_alone(only.key, opcode, message)),
             ref members => self.deliver_to_many(members.len(), opcode, message, |roster, pass| {
                 roster.each_receiving(space, name, |key, to| pass.offer(key, to));
             }),

@@ -5,7 +5,7 @@
 
 use super::{Floor, Hub};
 use crate::clock::Now;
-use crate::delivery::{Line, Outbox, Spool, Written};
+use crate::delivery::{Line, Outbox, Sink, Spool, Written};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, Due, Messages, State};
 use crate::roster::Heard;
@@ -49,25 +49,20 @@ impl Hub {
     /// The same for an open client that is behind in nothing and has one range to be sent: nearly always. None, and nothing
     /// happened, when this is another.
     #[inline(always)]
-    pub(crate) fn flush_plain<S, E>(
+    pub(crate) fn flush_plain<S: Sink>(
         &mut self,
         key: ClientKey,
         line: Line,
-        stream: &mut S,
-        write: impl FnOnce(&mut S, &[u8]) -> Result<Written, E>,
-    ) -> Option<Result<(bool, After), E>> {
+        sink: &mut S,
+    ) -> Option<Result<(bool, After), S::Error>> {
         let Floor { roster, delivery, .. } = &mut self.floor;
         let mail = roster.receiving(key).filter(|mail| mail.is_queued(line))?;
-        let chunk = delivery.only_chunk(mail)?;
-        let offered = chunk.len();
-        mail.unmark(line);
-        let Written { sent, all } = match write(stream, chunk) {
+        let (Written { sent, all }, is_out) = match delivery.flush_only(mail, line, sink)? {
             Ok(written) => written,
             Err(error) => return Some(Err(error)),
         };
-        delivery.took(mail, sent);
         self.stats.bytes_out += sent as u64;
-        Some(Ok(if sent == offered { (all, After::Idle) } else { (all, After::More) }))
+        Some(Ok(if is_out { (true, After::Idle) } else { (all, After::More) }))
     }
 
     /// One client to be reaped, and whether the handler is to hear of its end.
