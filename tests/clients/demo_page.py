@@ -73,10 +73,14 @@ class Browser:
         return self
 
     def tab(self, url, scheme="light"):
+        return Tab(self.socket(), url, scheme)
+
+    def socket(self):
+        """The DevTools of a new tab."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             address = json.load(answer)["webSocketDebuggerUrl"]
-        return Tab(self.tabs.enter_context(connect(address, max_size=2**26, compression=None)), url, scheme)
+        return self.tabs.enter_context(connect(address, max_size=2**26, compression=None))
 
     def __exit__(self, *_):
         self.tabs.close()

@@ -1,12 +1,13 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [nginx] [snippets] [signed] [encoders] [survive] [hints] [backends]
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [chat] [nginx] [snippets] [signed] [encoders] [survive] [hints] [backends]
 
 All of them without a name.
 """
 import os
 import sys
 
+import chat_page
 import chromium
 import demo_page
 import encoders
@@ -91,7 +92,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "demo", "nginx", "snippets", "signed", "encoders", "survive", "hints", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "chat", "nginx", "snippets", "signed", "encoders", "survive", "hints", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -104,6 +105,8 @@ def main():
         chromium.test()
     if "demo" in names:
         demo_page.test()
+    if "chat" in names:
+        chat_page.test()
     if "snippets" in names:
         snippets.test()
     if "signed" in names:
