@@ -81,7 +81,14 @@ fn confirm(hub: &mut Hub, key: BackendKey, command: &Command<'_>) {
         return hub.backends.reply(key, &Reply::Ack(token));
     }
     let sum = Sum::Taken(token.into(), false);
-    hub.ask_nodes(key, route, (letter(kind, b'c'), &[token, message]), sum, Back::Frame);
+    hub.ask_nodes(
+        key,
+        route,
+        (letter(kind, b'c'), &[token, message]),
+        sum,
+        Back::Frame,
+        &mut std::iter::empty(),
+    );
 }
 
 /// A command whose answer is the sum of those of all nodes.
@@ -112,7 +119,10 @@ fn sum_up(hub: &mut Hub, key: BackendKey, command: &Command<'_>, back: Back, sha
         other => unreachable!("{other:?} has no sum"),
     };
     match route {
-        Some(route) => hub.ask_nodes(key, route, (letter, &pieces), sum, back),
+        Some(route) => {
+            let groups = if let Command::Join(groups, _) = command { Some(groups.iter()) } else { None };
+            hub.ask_nodes(key, route, (letter, &pieces), sum, back, &mut groups.into_iter().flatten());
+        }
         None => {
             let ticket = hub.backends.wait(key);
             hub.backends.fill_bytes(ticket, sum.render(back, false), hub.now);
@@ -249,7 +259,13 @@ fn take(hub: &mut Hub, key: NodeKey, incoming: &Incoming<'_>) {
             match sum {
                 Ok(sum) => {
                     let (figures, error) = sum.figures();
-                    hub.answer_node(key, origin, number, &figures, error);
+                    match command {
+                        Command::Join(groups, _) => {
+                            let answer = (figures, error.to_owned());
+                            hub.answer_join(key, origin, number, answer, &mut groups.iter());
+                        }
+                        _ => hub.answer_node(key, origin, number, &figures, error),
+                    }
                 }
                 Err(_) => hub.answer_node(key, origin, number, &[0], "it could not be done here"),
             }

@@ -26,6 +26,8 @@ const RETRY_MIN_MS: u64 = 100;
 const RETRY_MAX_MS: u64 = 5_000;
 /// A buffer larger than this is given back when it is empty.
 const BYTES_KEPT: usize = 64 * 1024;
+/// The same of the input: some reads of the driver.
+const BYTES_READ_KEPT: usize = 256 * 1024;
 /// Longest part of an error of the broker's that is shown.
 const ERROR_SHOWN_MAX: usize = 120;
 
@@ -312,7 +314,8 @@ impl Link {
 
     /// The beginning of an answer whose rest has not come.
     pub(crate) fn keep_input(&mut self, rest: Vec<u8>) {
-        if self.is_open() {
+        let is_worth_keeping = !rest.is_empty() || rest.capacity() <= BYTES_READ_KEPT;
+        if self.is_open() && is_worth_keeping {
             self.incoming = rest;
         }
     }

@@ -72,7 +72,7 @@ impl fmt::Display for Error {
             Self::Line => f.write_str("a line of it is too long, or has no end"),
             Self::Number => f.write_str("a number of it is none"),
             Self::List => f.write_str("a list of it is longer or deeper than any that was asked for"),
-            Self::TooLong => f.write_str("a message of it is longer than limits.control_payload allows"),
+            Self::TooLong => f.write_str("a message of it is too long"),
         }
     }
 }

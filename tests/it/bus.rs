@@ -145,6 +145,100 @@ fn answers_are_sums_over_all_nodes() {
 }
 
 #[test]
+fn who_has_joined_a_group_is_reached_by_it() {
+    if !is_here() {
+        return;
+    }
+    let (one, two) = (Redis::start(&[]), Redis::start(&[]));
+    let nodes = nodes(3, &[&one, &two]);
+    let _clients: Vec<Client> = nodes.iter().map(Client::connect).collect();
+    let mut backends: Vec<Backend> = nodes.iter().map(Backend::connect).collect();
+    for round in 0..60 {
+        let (asks, writes) = (round % 3, (round + 1) % 3);
+        backends[asks].command('j', format!("room{round} *"));
+        backends[asks].expect('J', r#"{"connections":3}"#);
+        backends[writes].command('x', format!("g:room{round} hello"));
+        backends[writes].expect('X', r#"{"connections":3,"away":0,"absent":[],"refused":0}"#);
+        backends[asks].command('J', format!("room{round} g:room{round}"));
+        backends[asks].expect('J', r#"{"connections":3}"#);
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_spoken_to_a_redis_that_has_it() {
+    if !is_here() {
+        return;
+    }
+    let redis = Redis::start_tls("curve");
+    let setup = || setup(&[&redis]).variable("SSL_CERT_FILE", crate::rig::data("ca.pem"));
+    let nodes: Vec<Server> = (0..2).map(|_| setup().start()).collect();
+    nodes.iter().for_each(is_up);
+    let mut client = Client::connect(&nodes[1]);
+    let mut backend = Backend::connect(&nodes[0]);
+    // More than one record each way.
+    let message = "x".repeat(100_000);
+    for _ in 0..20 {
+        backend.confirm('c', &client.token.clone(), &message, 'A');
+        receive_text(&mut client, &message);
+    }
+    let stranger =
+        Setup::new().bus(&list(&[&redis])).variable("SSL_CERT_FILE", crate::rig::data("expired.pem")).start();
+    eventually("its certificate is of a stranger", || {
+        stranger.log().contains("no authority that this host trusts")
+    });
+    let plain = Redis::start(&[]);
+    let url = plain.url().replace("redis://127.0.0.1", "rediss://localhost");
+    let mistaken = Setup::new().bus(&format!("redis = {url:?}"));
+    let mistaken = mistaken.variable("SSL_CERT_FILE", crate::rig::data("ca.pem")).start();
+    eventually("it is told", || mistaken.log().contains("bus_away instance=rediss://"));
+}
+
+/// A broker that gives one answer to whatever comes, and counts the connections.
+fn liar(answer: &'static [u8]) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = count.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = std::io::Write::write_all(&mut stream, answer);
+            // With nothing to say it ends the connection; else wsson does.
+            let _ = if answer.is_empty() { Ok(0) } else { stream.read(&mut [0; 4096]) };
+        }
+    });
+    (port, count)
+}
+
+#[test]
+fn a_broker_that_lies_is_told_and_asked_again_ever_later() {
+    for (answer, words) in [
+        (&b"-LOADING Redis is loading the dataset in memory\r\n"[..], "it is still loading its data"),
+        (b"-MOVED 3999 127.0.0.1:6381\r\n", "it is a node of a Redis Cluster"),
+        (b"-READONLY You can't write against a read only replica.\r\n", "it is a replica"),
+        (b"-ERR max number of clients reached\r\n", "it has as many connections as it allows"),
+        (b":7\r\n", "its answers are not those of a Redis"),
+        (b"*3\r\n$7\r\nmessage\r\n$999999999\r\n", "a message of it is too long"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what answers there is no Redis"),
+        (b"", "it has closed the connection"),
+    ] {
+        let (port, count) = liar(answer);
+        let server = Setup::new().bus(&format!("redis = \"redis://127.0.0.1:{port}\"")).start();
+        eventually(words, || Backend::connect(&server).status().0.contains(words));
+        assert!(server.log().contains("bus_away"), "{}", server.log());
+        let mut client = Client::connect(&server);
+        got_nothing(&server, &mut client);
+        std::thread::sleep(Duration::from_millis(500));
+        let attempts = count.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(attempts <= 16, "{attempts} attempts in half a second");
+        assert_eq!(server.log().matches("bus_away").count(), 1, "it is told once");
+    }
+}
+
+#[test]
 fn a_login_is_refused_on_every_node() {
     if !is_here() {
         return;

@@ -13,6 +13,7 @@ pub(crate) struct Redis {
     folder: TempDir,
     pub(crate) port: u16,
     options: Vec<String>,
+    tls: bool,
 }
 
 /// Whether this host has a redis-server. `tests/run` installs one, and then a test without one has failed.
@@ -30,7 +31,21 @@ impl Redis {
     pub(crate) fn start(options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut redis = Self { running: None, folder, port: free_port(), options };
+        let mut redis = Self { running: None, folder, port: free_port(), options, tls: false };
+        redis.run();
+        redis
+    }
+
+    /// The same, with TLS and the certificate for `localhost` of this name in `tests/data`.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub(crate) fn start_tls(certificate: &str) -> Self {
+        let file = |end: &str| crate::rig::data(&format!("{certificate}.{end}")).display().to_string();
+        let options =
+            ["--tls-cert-file", &file("pem"), "--tls-key-file", &file("key"), "--tls-auth-clients", "no"];
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut redis = Self { running: None, folder, port: free_port(), options, tls: true };
         redis.run();
         redis
     }
@@ -39,16 +54,13 @@ impl Redis {
     #[track_caller]
     pub(crate) fn run(&mut self) {
         let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &self.port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]);
+        let port = self.port.to_string();
+        let ports = if self.tls {
+            ["--port", "0", "--tls-port", &port]
+        } else {
+            ["--port", &port, "--loglevel", "notice"]
+        };
+        command.args(ports).args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(self.folder.path()).args(&self.options);
         self.running = Some(Running::start(command.stdout(Stdio::null()).stderr(Stdio::null())));
         eventually("the redis-server answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
@@ -67,7 +79,11 @@ impl Redis {
 
     /// Its line in a configuration.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        if self.tls {
+            format!("rediss://localhost:{}", self.port)
+        } else {
+            format!("redis://127.0.0.1:{}", self.port)
+        }
     }
 
     /// Sends a command as text; returns the beginning of what it answers.

@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     top: Vec<String>,
     tables: Vec<(&'static str, String)>,
     descriptors: Option<u32>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Setup {
@@ -42,6 +43,7 @@ impl Setup {
             top: Vec::new(),
             tables: Vec::new(),
             descriptors: None,
+            environment: Vec::new(),
         }
     }
 
@@ -127,6 +129,13 @@ impl Setup {
         }
     }
 
+    /// A variable of the server's environment.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    pub(crate) fn variable(mut self, name: &'static str, path: PathBuf) -> Self {
+        self.environment.push((name, path));
+        self
+    }
+
     /// A line of the section of the bus.
     pub(crate) fn bus(mut self, line: &str) -> Self {
         self.tables.push(("bus", line.to_owned()));
@@ -208,6 +217,7 @@ impl Setup {
             }
         };
         command.arg("run").arg("-c").arg(self.path(rig::CONFIG));
+        command.envs(self.environment.iter().map(|(name, path)| (name, path)));
         Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors))
     }
 

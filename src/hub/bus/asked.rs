@@ -141,15 +141,17 @@ pub(super) struct Request {
     answers: usize,
     /// An answer that could not be added.
     is_odd: bool,
+    /// This node can be reached by the groups that connections have joined.
+    is_reachable: bool,
 }
 
 impl Request {
     pub(super) fn new(ticket: Ticket, back: Back, sum: Sum, instance: usize) -> Self {
-        Self { ticket, back, sum, instance, expected: None, answers: 0, is_odd: false }
+        Self { ticket, back, sum, instance, expected: None, answers: 0, is_odd: false, is_reachable: true }
     }
 
     fn is_whole(&self) -> bool {
-        self.expected.is_some_and(|expected| self.answers >= expected)
+        self.is_reachable && self.expected.is_some_and(|expected| self.answers >= expected)
     }
 }
 
@@ -198,6 +200,19 @@ impl Asked {
         let request = self.all.get_mut(&number)?;
         request.answers += 1;
         request.is_odd |= figures.is_some_and(|figures| !request.sum.add(figures));
+        self.done(number)
+    }
+
+    /// A request waits for more than answers.
+    pub(super) fn is_not_reachable(&mut self, number: u64) {
+        if let Some(request) = self.all.get_mut(&number) {
+            request.is_reachable = false;
+        }
+    }
+
+    /// It has come.
+    pub(super) fn is_reachable(&mut self, number: u64) -> Option<Done> {
+        self.all.get_mut(&number)?.is_reachable = true;
         self.done(number)
     }
 

@@ -31,8 +31,8 @@ use crate::wire::frame::Kind;
 use crate::wire::resp;
 use asked::{Asked, Done, Request};
 use log::{info, warn};
-use names::{Names, Reachable};
-use std::collections::{BTreeMap, VecDeque};
+use names::{Names, Reachable, Waiter};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 /// Bytes that wait for one instance at most; what does not fit is lost, and counted. A Redis that has stopped takes
@@ -80,6 +80,15 @@ struct Node {
     heard_ms: u64,
 }
 
+/// An answer that waits until this node can be reached: connections have joined groups.
+#[derive(Debug)]
+enum Delayed {
+    /// To a backend: the request of this number.
+    Own(u64),
+    /// To another node.
+    Theirs { key: NodeKey, origin: u64, number: u64, figures: Vec<u32>, error: String },
+}
+
 /// Where a message is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
@@ -113,6 +122,8 @@ pub(crate) struct Bus {
     links: Vec<Link>,
     names: Names,
     asked: Asked,
+    /// Answers that wait until this node can be reached.
+    delayed: HashMap<u64, Delayed, RandomState>,
     nodes: BTreeMap<u64, Node>,
     heartbeat_ms: u64,
     flush: VecDeque<NodeKey>,
@@ -142,6 +153,7 @@ impl Bus {
             names: Names::new(instances.len(), hasher.clone()),
             instances,
             asked: Asked::new(hasher.clone()),
+            delayed: HashMap::with_hasher(hasher.clone()),
             nodes: BTreeMap::new(),
             heartbeat_ms: 0,
             flush: VecDeque::new(),
@@ -293,7 +305,7 @@ impl Hub {
         let instance = key.index() / 2;
         let Some(bus) = &mut self.bus else { return };
         bus.fail(key.index(), reason, now_ms);
-        let mut late = Vec::new();
+        let mut late: Vec<Waiter> = Vec::new();
         bus.names.end(instance, &mut late);
         let lost = bus.asked.lost(instance);
         self.open_unreached(late);
@@ -396,9 +408,13 @@ impl Hub {
         }
     }
 
-    /// Longest message that a broker may hand us: a command, and what is around it.
+    /// Longest message that a broker may hand us. An answer has four bytes for each item of a list, which had two at
+    /// least; and a command that is too long here, but not for the node that sent it, is to be ignored and not to end the
+    /// connection.
     pub(crate) fn bus_bytes_max(&self) -> usize {
-        self.rules.limits.control_payload_bytes + envelope::HEADER_BYTES + MORE_BYTES
+        (2 * self.rules.limits.control_payload_bytes).max(WAITING_BYTES_MAX)
+            + envelope::HEADER_BYTES
+            + MORE_BYTES
     }
 
     /// One answer of a broker. Returns the command that is to be executed, if it brought one.
@@ -414,7 +430,7 @@ impl Hub {
                 if let Some(name) = channel.strip_prefix(bus.prefix.as_slice()) {
                     bus.names.confirm(name, &mut free);
                 }
-                free.into_iter().for_each(|id| self.floor.release(id));
+                self.set_free(free);
             }
             Heard::Published(number, count) => {
                 let done = bus.asked.published(number, count);
@@ -517,8 +533,8 @@ impl Hub {
         bus.publish(instance, route.channel(), &envelope, payload);
     }
 
-    /// The same, and lets the backend's next answer wait for theirs, which are added to the sum of this node. When nobody
-    /// can be asked the sum is the answer, and not whole.
+    /// The same, and lets the backend's next answer wait for theirs, which are added to the sum of this node, and until this
+    /// node can be reached by `groups`. When nobody can be asked the sum is the answer, and not whole.
     pub(crate) fn ask_nodes(
         &mut self,
         key: BackendKey,
@@ -526,6 +542,7 @@ impl Hub {
         (letter, payload): (u8, &[&[u8]]),
         sum: Sum,
         back: Back,
+        groups: &mut dyn Iterator<Item = &str>,
     ) {
         let ticket = self.backends.wait(key);
         let (now_ms, unix_s) = (self.now.ms, self.now.unix_s);
@@ -539,7 +556,11 @@ impl Hub {
                 Envelope { origin: bus.me, number, deadline_unix_s, content: Content::Command(letter, b"") };
             if bus.publish(instance, route.channel(), &envelope, payload) {
                 let until_ms = now_ms + bus.timeout_ms;
-                return bus.asked.wait(number, Request::new(ticket, back, sum, instance), until_ms);
+                bus.asked.wait(number, Request::new(ticket, back, sum, instance), until_ms);
+                if self.delay(groups, Delayed::Own(number)).is_ok() {
+                    self.bus.iter_mut().for_each(|bus| bus.asked.is_not_reachable(number));
+                }
+                return;
             }
         } else {
             bus.counts.lost += 1;
@@ -572,7 +593,7 @@ impl Hub {
         }
         let names = self.names_of(id);
         let Some(bus) = &mut self.bus else { return };
-        match bus.names.await_all(id, &names, now_ms) {
+        match bus.names.await_all(Waiter::Client(id), &names, now_ms) {
             Reachable::Yes => {}
             Reachable::Soon => self.floor.hold(id),
             Reachable::No => bus.counts.degraded += 1,
@@ -601,11 +622,66 @@ impl Hub {
     }
 
     /// Connections that have waited long enough open although they cannot be reached from everywhere.
-    fn open_unreached(&mut self, late: Vec<ClientId>) {
+    fn open_unreached(&mut self, late: Vec<Waiter>) {
         if let Some(bus) = &mut self.bus {
-            bus.counts.degraded += late.len() as u64;
+            let clients = late.iter().filter(|waiter| matches!(waiter, Waiter::Client(_)));
+            bus.counts.degraded += clients.count() as u64;
         }
-        late.into_iter().for_each(|id| self.floor.release(id));
+        self.set_free(late);
+    }
+
+    /// What has waited for names goes on.
+    fn set_free(&mut self, free: Vec<Waiter>) {
+        for waiter in free {
+            match waiter {
+                Waiter::Client(id) => self.floor.release(id),
+                Waiter::Answer(ticket) => {
+                    let Some(bus) = &mut self.bus else { return };
+                    match bus.delayed.remove(&ticket) {
+                        Some(Delayed::Own(number)) => {
+                            let done = bus.asked.is_reachable(number);
+                            done.into_iter().for_each(|done| self.finish_request(done));
+                        }
+                        Some(Delayed::Theirs { key, origin, number, figures, error }) => {
+                            self.answer_node(key, origin, number, &figures, &error);
+                        }
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets an answer wait until this node can be reached by these groups. False when it can be, or cannot soon.
+    fn delay(&mut self, groups: &mut dyn Iterator<Item = &str>, answer: Delayed) -> Result<(), Delayed> {
+        let now_ms = self.now.ms;
+        let roster = self.floor.roster();
+        let here = groups.filter(|group| roster.count(Address::Group(group)) > 0);
+        let names: Vec<Box<[u8]>> = here.map(|group| [b"g:", group.as_bytes()].concat().into()).collect();
+        let Some(bus) = &mut self.bus else { return Err(answer) };
+        let ticket = bus.asked.next_number();
+        match bus.names.await_all(Waiter::Answer(ticket), &names, now_ms) {
+            Reachable::Soon => {
+                bus.delayed.insert(ticket, answer);
+                Ok(())
+            }
+            Reachable::Yes | Reachable::No => Err(answer),
+        }
+    }
+
+    /// Tells the node that asked for connections to join groups what has come of it, when messages to these reach us.
+    pub(crate) fn answer_join(
+        &mut self,
+        key: NodeKey,
+        origin: u64,
+        number: u64,
+        (figures, error): (Vec<u32>, String),
+        groups: &mut dyn Iterator<Item = &str>,
+    ) {
+        let answer = Delayed::Theirs { key, origin, number, figures, error };
+        if let Err(Delayed::Theirs { figures, error, .. }) = self.delay(groups, answer) {
+            self.answer_node(key, origin, number, &figures, &error);
+        }
     }
 
     /// Tells the brokers of the names that came and went.
@@ -665,7 +741,7 @@ impl Hub {
         let waiting = bus.names.waiting();
         for (key, client) in roster.iter() {
             let id = ClientId { key, generation: client.generation() };
-            if client.mail.is_withheld() && !waiting.contains(&id) {
+            if client.mail.is_withheld() && !waiting.contains(&Waiter::Client(id)) {
                 return Err(format!("{id} waits for nothing"));
             }
         }

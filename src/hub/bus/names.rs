@@ -27,6 +27,15 @@ pub(super) const REACHABLE_MS: u64 = 250;
 
 pub(super) type Name = Arc<[u8]>;
 
+/// What waits for names to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Waiter {
+    /// The 101 of a connection.
+    Client(ClientId),
+    /// An answer.
+    Answer(u64),
+}
+
 /// How a name stands to its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -41,8 +50,8 @@ enum Stage {
 struct Sub {
     instance: usize,
     stage: Stage,
-    /// Connections that wait for it.
-    waiters: Vec<ClientId>,
+    /// Those that wait for it.
+    waiters: Vec<Waiter>,
 }
 
 /// See the module's head.
@@ -54,9 +63,9 @@ pub(super) struct Names {
     /// Names to be subscribed, and to be left, of each instance.
     todo: Vec<VecDeque<Name>>,
     left: Vec<VecDeque<Name>>,
-    /// How many names each connection still waits for, and until when; the oldest first.
-    waiting: HashMap<ClientId, usize, RandomState>,
-    deadlines: VecDeque<(u64, ClientId)>,
+    /// How many names each waiter still waits for, and until when; the oldest first.
+    waiting: HashMap<Waiter, usize, RandomState>,
+    deadlines: VecDeque<(u64, Waiter)>,
     /// The instances that are told of names; those that are not get all of them when they come.
     begun: Vec<bool>,
     /// Something is new in `todo` or `left`.
@@ -138,8 +147,8 @@ impl Names {
         }
     }
 
-    /// A connection with these names is new: lets it wait for those that are not confirmed.
-    pub(super) fn await_all(&mut self, id: ClientId, names: &[Box<[u8]>], now_ms: u64) -> Reachable {
+    /// A connection with these names is new, or some have joined them: lets it wait for those that are not confirmed.
+    pub(super) fn await_all(&mut self, id: Waiter, names: &[Box<[u8]>], now_ms: u64) -> Reachable {
         let (mut missing, mut is_away) = (0, false);
         for name in names {
             self.want(name, true);
@@ -164,7 +173,7 @@ impl Names {
     }
 
     /// A name is confirmed. `free` are the connections that wait for nothing any more.
-    pub(super) fn confirm(&mut self, name: &[u8], free: &mut Vec<ClientId>) {
+    pub(super) fn confirm(&mut self, name: &[u8], free: &mut Vec<Waiter>) {
         let Some(sub) = self.all.get_mut(name) else { return };
         sub.stage = Stage::Held;
         for id in std::mem::take(&mut sub.waiters) {
@@ -179,7 +188,7 @@ impl Names {
     }
 
     /// The connections that have waited long enough.
-    pub(super) fn late(&mut self, now_ms: u64, late: &mut Vec<ClientId>) {
+    pub(super) fn late(&mut self, now_ms: u64, late: &mut Vec<Waiter>) {
         while let Some((_, id)) = self
             .deadlines
             .front()
@@ -193,7 +202,7 @@ impl Names {
     }
 
     /// An instance is away. Gives out the connections that wait for it, with all others that wait.
-    pub(super) fn end(&mut self, instance: usize, late: &mut Vec<ClientId>) {
+    pub(super) fn end(&mut self, instance: usize, late: &mut Vec<Waiter>) {
         self.begun[instance] = false;
         self.left[instance].clear();
         self.todo[instance].clear();
@@ -279,7 +288,7 @@ impl Names {
     }
 
     /// The connections that wait.
-    pub(super) fn waiting(&self) -> HashSet<ClientId> {
+    pub(super) fn waiting(&self) -> HashSet<Waiter> {
         self.waiting.keys().copied().collect()
     }
 }

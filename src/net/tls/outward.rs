@@ -16,7 +16,7 @@ use std::net::Shutdown;
 pub(crate) struct Outward {
     socket: TcpStream,
     tls: ClientConnection,
-    /// The last read filled its buffer.
+    /// The last read gave something: rustls may hold the next record, and the event of the socket has gone by.
     more: bool,
 }
 
@@ -45,7 +45,7 @@ impl Stream for Outward {
         loop {
             match self.tls.reader().read(buffer) {
                 Ok(len) => {
-                    self.more = len == buffer.len() && len > 0;
+                    self.more = len > 0;
                     return Ok(len);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -77,7 +77,6 @@ impl Stream for Outward {
     }
 
     fn has_more(&self) -> bool {
-        // The event of the socket has gone by when rustls holds what came.
         self.more
     }
 
