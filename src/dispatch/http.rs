@@ -306,9 +306,11 @@ fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, 
 /// Which programs may (docs/http.md, "Who may"): no browser, and over a network none that was led here by a name that is
 /// not ours.
 fn check_sender(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
+    // A browser never sends `Sec-Fetch-Mode` without the others. The `fetch` of Node does, and is none.
     let of_browsers = |name: &str| {
         ["origin", "referer", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
             || name.get(..10).is_some_and(|begin| begin.eq_ignore_ascii_case("sec-fetch-"))
+                && !name[10..].eq_ignore_ascii_case("mode")
     };
     if let Some((name, _)) = request.headers().find(|(name, _)| of_browsers(name)) {
         let error = format!("a request with {name} comes from a browser");

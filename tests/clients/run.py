@@ -1,6 +1,6 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [chat] [nginx] [snippets] [signed] [encoders] [survive] [hints] [backends]
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [chat] [nginx] [snippets] [signed] [encoders] [survive] [hints] [http] [attacks] [backends]
 
 All of them without a name.
 """
@@ -13,6 +13,8 @@ import demo_page
 import encoders
 import harness
 import hints
+import http_attacks
+import http_clients
 import nginx
 import signed
 import snippets
@@ -92,7 +94,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "demo", "chat", "nginx", "snippets", "signed", "encoders", "survive", "hints", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "chat", "nginx", "snippets", "signed", "encoders", "survive", "hints", "http", "attacks", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -117,6 +119,10 @@ def main():
         survive.test()
     if "hints" in names:
         hints.test()
+    if "http" in names:
+        http_clients.test()
+    if "attacks" in names:
+        http_attacks.test()
     harness.finish()
 
 
