@@ -99,7 +99,9 @@ fn report(settings: &Settings, server: &Server, before: u64) -> Outcome {
         }
     };
     match reloaded.error {
-        Some(error) => Err(Failure::new(Exit::Failed, format!("the server has not reloaded: {error}"))),
+        Some(error) => Err(Failure::new(Exit::Failed, format!("the server has not reloaded: {error}")).or(
+            "wsson check, which says more; nothing has changed, and the server goes on with what it has",
+        )),
         None => say(&summary(&reloaded)),
     }
 }

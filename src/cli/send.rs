@@ -221,6 +221,7 @@ fn judge(command: &Command, frames: &[Frame]) -> Outcome {
                 format!("not acknowledged: no open client of {}, or it could not take it", command.head);
             Err(Failure::new(Exit::Failed, text))
         }
-        _ => Err(Failure::new(Exit::Failed, "not acknowledged: the server closed without an answer")),
+        _ => Err(Failure::new(Exit::Failed, "not acknowledged: the server closed without an answer")
+            .or("wsson status: it may be ending; else the server's log, which has the reason")),
     }
 }

@@ -37,7 +37,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// Shows one report, and the changes since the last one.
 fn show(args: &Args, address: &str, report: &str, before: Option<&Look>) -> Result<Look, Failure> {
-    let no_status = || Failure::new(Exit::NotPermitted, format!("what {address} answers is not a status"));
+    let no_status = || {
+        Failure::new(Exit::NotPermitted, format!("what {address} answers is not a status"))
+            .or("wsson doctor, which finds out what listens there")
+    };
     let look = Look { report: json::parse(report).ok_or_else(no_status)?, at: Instant::now() };
     let page = match args.has("json") {
         true => format!("{report}\n"),

@@ -167,11 +167,14 @@ pub(super) fn ask_within(
             Failure::new(Exit::Failed, "the server refused the command: it breaks the protocol or a limit")
                 .or("the server's log, which has the reason; or a newer server")
         }
-        false => Failure::new(Exit::Failed, "the server closed without an answer"),
+        false => Failure::new(Exit::Failed, "the server closed without an answer")
+            .or("wsson status: it may be ending; else the server's log, which has the reason"),
     })?;
     let text = String::from_utf8_lossy(&answer.payload).into_owned();
-    let value = json::parse(&text)
-        .ok_or_else(|| Failure::new(Exit::Failed, format!("what {control} answers is no JSON")))?;
+    let value = json::parse(&text).ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("what {control} answers is no JSON"))
+            .or("wsson doctor, which finds out what listens there")
+    })?;
     match value["error"].as_str() {
         Some(error) => Err(Failure::new(Exit::Failed, format!("the server refused the command: {error}"))),
         None => Ok(Answer { text, value }),

@@ -37,6 +37,7 @@ fn count(pid: Option<String>, fds: Option<String>) -> Result<u8, Failure> {
     fds.parse().map_err(|_| {
         let text = format!("LISTEN_FDS={fds:?} is no number of sockets that can be handed in");
         Failure::new(Exit::Failed, text)
+            .or("whatever sets LISTEN_FDS: systemd, with a socket unit, sets it right")
     })
 }
 

@@ -122,7 +122,8 @@ impl PidFile {
             }
         }
         let text = format!("cannot lock the PID file {}: it keeps changing", path.display());
-        Err(Failure::new(Exit::Failed, text))
+        Err(Failure::new(Exit::Failed, text)
+            .or("the same command again, when no other program starts servers or removes that file"))
     }
 
     /// Writes this process's number: from now on the server counts as started.
