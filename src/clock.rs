@@ -45,6 +45,14 @@ const LASTS_YEARS: u64 = UNARMED as u64 * TICK_MS / (1000 * 60 * 60 * 24 * 365);
 const _: () = assert!(LASTS_YEARS == 8, "the manual says so");
 
 impl Tick {
+    /// The beginning.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The tick behind it.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// The first tick that is not before `ms`.
     pub fn at(ms: u64) -> Self {
         Self(NonZeroU32::MIN.saturating_add(count_at(ms)))

@@ -6,7 +6,7 @@
 //! middle of a read.
 
 use crate::auth::Identity;
-use crate::hub::{Head, Hub, Refusal};
+use crate::hub::{Admitted, Head, Hub, Refusal};
 use crate::peer::client::ClientId;
 use crate::roster::Heard;
 use crate::rule::Rule;
@@ -40,7 +40,8 @@ pub trait Handler {
     /// The server listens.
     fn on_start(&mut self, hub: &mut Hub) {}
 
-    /// A client is open: messages queued for it follow its 101.
+    /// A client is open: messages queued for it follow its 101. It is not called again for a tab that comes back, which
+    /// keeps its id.
     fn on_handshake(&mut self, hub: &mut Hub, id: ClientId) {}
 
     /// A client sent a message; text is UTF-8. Default: one of the next two. An application that treats both kinds alike
@@ -61,7 +62,7 @@ pub trait Handler {
     /// A client sent a binary message.
     fn on_binary_message(&mut self, hub: &mut Hub, id: ClientId, data: &[u8]) {}
 
-    /// A client that was open is gone; its id names no client any more.
+    /// A client that was open is gone, and if it was a tab it does not come back; its id names no client any more.
     fn on_close(&mut self, hub: &mut Hub, id: ClientId) {}
 }
 
@@ -155,15 +156,17 @@ fn conclude<H: Handler>(
     hub: &mut Hub,
     handler: &mut H,
     id: ClientId,
-    verdict: Result<(), Refusal>,
+    verdict: Result<Option<Admitted>, Refusal>,
     frames: &mut [u8],
 ) -> Spoke {
     match verdict {
-        Ok(()) if hub.is_open(id) => {
-            handler.on_handshake(hub, id);
+        Ok(Some(Admitted { id, is_new })) if hub.is_open(id) => {
+            if is_new {
+                handler.on_handshake(hub, id);
+            }
             return messages(hub, handler, id, frames);
         }
-        Ok(()) => {}
+        Ok(_) => {}
         Err(refusal) => hub.refuse(id, refusal),
     }
     Spoke::Nothing
@@ -176,15 +179,15 @@ fn judge<H: Handler>(
     handler: &mut H,
     id: ClientId,
     request: &Request<'_>,
-) -> Result<(), Refusal> {
+) -> Result<Option<Admitted>, Refusal> {
     hub.note_forwarded(id, request);
     if hub.answer_health(id, request) {
-        return Ok(());
+        return Ok(None);
     }
     request.check_get()?;
     let key = match request.upgrade() {
         Ok(key) => key,
-        Err(UpgradeError::NoUpgrade) => return answer(hub, handler, id, request),
+        Err(UpgradeError::NoUpgrade) => return answer(hub, handler, id, request).map(|()| None),
         Err(error) => return Err(error.into()),
     };
     let origin = request.origin().ok_or(Rule::MissingOrigin)?;
@@ -194,11 +197,12 @@ fn judge<H: Handler>(
     let wishes = request.wishes()?;
     let mut identity = handler.authorize(hub, request)?;
     hub.grant(&mut identity, &wishes)?;
-    hub.admit(id, &identity, &key)?;
-    if request.wants_subprotocol() {
-        hub.note_subprotocol(id);
+    let offers = request.offers();
+    let admitted = hub.admit(id, &identity, &key, wishes.tab.as_deref(), offers)?;
+    if offers.in_vain(admitted.is_new) {
+        hub.note_subprotocol(admitted.id);
     }
-    Ok(())
+    Ok(Some(admitted))
 }
 
 fn answer<H: Handler>(

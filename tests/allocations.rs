@@ -100,6 +100,10 @@ impl<L: Listen> Listen for Uncounted<L> {
         let (stream, peer) = uncounted(|| self.inner().accept(token))?;
         Ok((Uncounted(Some(stream)), peer))
     }
+
+    fn rename(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()> {
+        uncounted(|| self.inner().rename(stream.inner(), token))
+    }
 }
 
 impl<S> Uncounted<S> {

@@ -455,6 +455,9 @@ section! {
         /// Revoked logins that would not have expired yet. 100,000: each takes a hundred bytes here and in `revoked_file`. Beyond:
         /// nothing more can be revoked, which the answer says.
         "revoked" => revoked: usize = 100_000, Count::from(1, 10_000_000), Reload;
+        /// Tabs that are away at a time. A tenth of the clients: what reloads and loses its network at the same moment. Beyond: the one
+        /// away longest cannot come back without a gap.
+        "away" => away: Option<usize> = None, CountOr { count: CLIENTS, worked_out: "a tenth of clients" }, Reload;
         /// Addresses in one list. 10,000: more receivers than that are a group.
         "addresses" => addresses: usize = 10_000, Count::from(1, (CONTROL_PAYLOAD_BYTES_MAX / 2) as i64), Reload;
     }
@@ -488,6 +491,9 @@ section! {
         /// How long clients that speak wait for a worker while there is none. 10: a supervisor has started it again by
         /// then. Beyond: close 1013.
         "no_worker" => no_worker_ms: u64 = 10_000, TIMEOUT, Reload;
+        /// How long a tab (`?tab=`) whose connection ended is waited for: its groups stay, and messages for it are kept. 30: a
+        /// reload, a lift, a change from WLAN to mobile. 0 turns that off.
+        "away" => away_ms: u64 = 30_000, Seconds { min_ms: 0, max_ms: 86_400_000 }, Reload;
         /// From SIGTERM to the end of the process. 5: well below the 10 of `docker stop`, the 90 of systemd.
         "drain" => drain_ms: u64 = 5_000, TIMEOUT, Reload;
     }

@@ -9,10 +9,12 @@
 //! | `spool` | the bytes |
 //! | `outbox` | ranges in them, in order, of one client |
 //! | `mailbox` | one client's outbox, the messages that a lock holds back, and how it stands to the flush |
+//! | `keep` | what a tab has not confirmed |
 //! | `queue` | keys in the order they are flushed |
 //! | `lines` | the two queues of the flush, and the throttle of broadcasts |
 //! | `ranks` | the clients that are behind, in the order in which they are closed when memory runs out |
 
+mod keep;
 mod lines;
 mod mailbox;
 mod outbox;
@@ -20,6 +22,7 @@ mod queue;
 mod ranks;
 mod spool;
 
+pub(crate) use keep::Keep;
 pub(crate) use lines::{FLUSH_BYTES, Line};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use outbox::Outbox;
@@ -28,6 +31,7 @@ pub(crate) use spool::{Held, Lane, Range, SEGMENT_BYTES, Spool};
 use crate::clock::{Now, Tick};
 use crate::key::ClientKey;
 use crate::wire::frame::{CloseCode, Opcode, encode};
+use core::num::NonZeroU64;
 use lines::Lines;
 use ranks::Ranks;
 
@@ -130,6 +134,8 @@ pub(crate) struct Delivery {
     pending: Option<Pending>,
     ranks: Ranks,
     outbox_bytes_max: u32,
+    /// The number of the last ping that has one. They rise in the order in which a connection is sent them.
+    pings: u64,
     /// Bytes that the streams of clients keep of those that they were given.
     stream_bytes: usize,
 }
@@ -142,6 +148,7 @@ impl Delivery {
             pending: None,
             ranks: Ranks::default(),
             outbox_bytes_max,
+            pings: 0,
             stream_bytes: 0,
         }
     }
@@ -228,6 +235,12 @@ impl Delivery {
         self.spool.held(range)
     }
 
+    /// The number of the next ping that has one.
+    pub(crate) fn next_ping(&mut self) -> u64 {
+        self.pings += 1;
+        self.pings
+    }
+
     /// Encodes a message once for several clients, and behind it a ping with this number, which their pongs give back.
     pub(crate) fn encode_with_ping(&mut self, opcode: Opcode, message: &[u8], number: u64) -> Held {
         let range = self.spool.append_with_ping(opcode, message, &number.to_be_bytes());
@@ -282,9 +295,15 @@ impl Delivery {
         if is_over(to.waiting_bytes(), range.len(), self.outbox_bytes_max) {
             return Err(Full);
         }
-        // Copied for a client whose socket takes nothing: the lock alone keeps nothing from being sent.
-        let range = if to.stalled().is_some() { self.for_itself(to, range) } else { range };
+        // Copied for a client whose socket takes nothing, and for a tab: the lock alone keeps nothing from being sent.
+        let range =
+            if to.stalled().is_some() || to.keep().is_some() { self.for_itself(to, range) } else { range };
+        let first_byte = self.spool.get(range)[0];
         to.outbox.push(range, &mut self.spool);
+        if let Some((_, keep)) = to.keep_mut() {
+            let is_last = first_byte & 0x80 != 0;
+            keep.unfinished = if is_last { 0 } else { keep.unfinished + range.len() };
+        }
         self.lines.join(Line::Urgent, key, to);
         self.rank(key, to);
         Ok(())
@@ -337,7 +356,8 @@ impl Delivery {
 
     #[inline(never)]
     fn put_behind(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) {
-        let joins = to.receiving().would_join(range);
+        // What a tab keeps of consecutive broadcasts is one range.
+        let joins = to.receiving().would_join(range) || to.keep().is_some() && to.outbox.is_empty();
         let copy = to.own().filter(|_| !joins).and_then(|own| self.spool.copy_small(own, range));
         to.receiving().push(copy.unwrap_or(range), &mut self.spool);
         self.rank(key, to);
@@ -369,7 +389,10 @@ impl Delivery {
             Some(own) => self.spool.append_own(own, true, opcode, payload),
             None => self.spool.append_frame(Lane::Private, true, opcode, payload),
         };
-        to.outbox.push(range, &mut self.spool);
+        match to.keep() {
+            None => to.outbox.push(range, &mut self.spool),
+            Some(_) => to.outbox.push_control(range, &mut self.spool),
+        }
         self.lines.join(Line::Urgent, key, to);
         self.rank(key, to);
     }
@@ -443,6 +466,101 @@ impl Delivery {
         if let Some(mut hold) = to.forget_rare() {
             hold.clear(&mut self.spool);
         }
+        if let Some(mut keep) = to.end_keeping() {
+            keep.kept.clear(&mut self.spool);
+        }
+    }
+
+    // Tabs.
+
+    /// From now on what is sent to the client is kept until it is confirmed.
+    pub(crate) fn begin_keeping(&mut self, to: &mut Mailbox, name: u64) {
+        to.begin_keeping(name);
+    }
+
+    /// Queues the ping of a tab that is due for one, and the tab for the flush.
+    pub(crate) fn ask_to_confirm(&mut self, key: ClientKey, mail: &mut Mailbox, now: Tick) {
+        if self.append_ping(mail, now) {
+            self.lines.join(Line::Urgent, key, mail);
+        }
+    }
+
+    /// Whether there was one to be queued.
+    fn append_ping(&mut self, mail: &mut Mailbox, now: Tick) -> bool {
+        if mail.is_locked() || !mail.keep_mut().is_some_and(|(outbox, keep)| keep.is_due(outbox, now)) {
+            return false;
+        }
+        let number = self.next_ping();
+        let own = mail.own().expect("a tab has one");
+        let range = self.spool.append_own(own, true, Opcode::Ping, &number.to_be_bytes());
+        mail.outbox.push_control(range, &mut self.spool);
+        if let Some((outbox, keep)) = mail.keep_mut() {
+            keep.pinged(NonZeroU64::new(number).expect("numbers begin with 1"), outbox, now);
+        }
+        mail.turn_over(&mut self.spool);
+        true
+    }
+
+    /// A pong came that covers the pings up to this number. Whether it confirms anything.
+    pub(crate) fn confirm(&mut self, key: ClientKey, mail: &mut Mailbox, number: u64, now: Tick) -> bool {
+        let confirmed = mail.keep_mut().is_some_and(|(_, keep)| keep.confirm(number, &mut self.spool));
+        if confirmed {
+            mail.catch_up(now, &mut self.spool);
+            self.rank(key, mail);
+        }
+        confirmed
+    }
+
+    /// Gives up what a tab keeps, but for what waits to be sent: unless it confirms that, it cannot come back.
+    pub(crate) fn drop_kept(&mut self, key: ClientKey, mail: &mut Mailbox) {
+        if let Some((outbox, keep)) = mail.keep_mut() {
+            keep.drop_kept(outbox, &mut self.spool);
+            self.rank(key, mail);
+        }
+    }
+
+    /// Whether a tab whose connection ends could come back without a gap.
+    pub(crate) fn can_come_back(&self, mail: &Mailbox) -> bool {
+        let is_within = |kept: u32| kept.saturating_add(mail.waiting_bytes()) <= self.outbox_bytes_max;
+        mail.keep().is_some_and(|keep| keep.is_whole() && is_within(keep.kept.bytes()))
+    }
+
+    /// The connection of a tab ends: what it has not confirmed waits with the rest for the next one. The frame in flight
+    /// goes out on the old one, if that has anything to say.
+    pub(crate) fn go_away(&mut self, key: ClientKey, mail: &mut Mailbox, rest: Option<&mut Mailbox>) {
+        let mut in_flight = mail.outbox.split_in_flight(&mut self.spool);
+        match rest {
+            Some(rest) => rest.outbox = in_flight,
+            None => in_flight.clear(&mut self.spool),
+        }
+        if let Some((outbox, keep)) = mail.keep_mut() {
+            keep.go_away(outbox, &mut self.spool);
+        }
+        mail.disconnect();
+        self.rank(key, mail);
+    }
+
+    /// Forgets a fragmented message that will not be completed, of which nothing has gone.
+    pub(crate) fn drop_unfinished(&mut self, key: ClientKey, mail: &mut Mailbox) {
+        if let Some((outbox, keep)) = mail.keep_mut().filter(|(_, keep)| keep.away) {
+            let unfinished = std::mem::take(&mut keep.unfinished).min(outbox.bytes());
+            outbox.truncate(outbox.bytes() - unfinished, &mut self.spool);
+            self.rank(key, mail);
+        }
+    }
+
+    /// A tab has a connection again: the response, then what it has not got.
+    pub(crate) fn come_back(&mut self, key: ClientKey, mail: &mut Mailbox, response: &[u8]) {
+        let waiting = std::mem::take(&mut mail.outbox);
+        let range = self.spool.append_bytes(Lane::Private, response);
+        mail.outbox.push_opaque(range, &mut self.spool);
+        mail.outbox.append(waiting, &mut self.spool);
+        if let Some((_, keep)) = mail.keep_mut() {
+            keep.come_back();
+        }
+        mail.connect();
+        self.lines.join(Line::Urgent, key, mail);
+        self.rank(key, mail);
     }
 
     /// Other bytes wait than before: the client may have another place among those that are behind.
@@ -493,11 +611,11 @@ impl Delivery {
         now: Now,
         write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
     ) -> Result<Written, E> {
+        if !mail.is_plain() {
+            return self.flush_behind(key, mail, now.tick(), write);
+        }
         let written = write(&mail.outbox, &self.spool)?;
         mail.outbox.consume(written.sent as u32, &mut self.spool);
-        if !mail.is_plain() {
-            self.caught_up(key, mail, now.tick());
-        }
         Ok(written)
     }
 
@@ -538,9 +656,29 @@ impl Delivery {
     }
 
     #[inline(never)]
-    fn caught_up(&mut self, key: ClientKey, mail: &mut Mailbox, now: Tick) {
+    fn flush_behind<E>(
+        &mut self,
+        key: ClientKey,
+        mail: &mut Mailbox,
+        now: Tick,
+        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
+    ) -> Result<Written, E> {
+        self.append_ping(mail, now);
+        let written = write(&mail.outbox, &self.spool)?;
+        match mail.keep_mut() {
+            None => mail.outbox.consume(written.sent as u32, &mut self.spool),
+            Some((outbox, keep)) => {
+                outbox.consume_into(&mut keep.kept, written.sent as u32, &mut self.spool);
+                // A tab that never answers stays within its bound, and only cannot come back.
+                let is_over = keep.kept.bytes() + outbox.bytes() > self.outbox_bytes_max;
+                if is_over && !keep.kept.is_empty() {
+                    keep.drop_kept(outbox, &mut self.spool);
+                }
+            }
+        }
         mail.catch_up(now, &mut self.spool);
         self.rank(key, mail);
+        Ok(written)
     }
 
     /// The kernel takes no more; true when that is new. Bytes for the client alone move to where they keep nothing of

@@ -12,7 +12,8 @@ use super::spool::{Own, Range, Spool};
 use crate::wire::frame::encode;
 use std::collections::VecDeque;
 
-/// Marks a range that is one indivisible unit and not frames: an HTTP response.
+/// Marks a range that is one indivisible unit and no message: an HTTP response, a tab's control frames. It is not kept and
+/// not sent again.
 const OPAQUE: u32 = 1 << 31;
 /// Ranges for which a queue has room without being made smaller.
 const ROOM_KEPT: usize = 64;
@@ -181,6 +182,117 @@ impl Outbox {
         self.consume_some(sent, spool);
     }
 
+    /// The same for a tab: whole frames that have gone are kept, those that are no frames are not.
+    pub(super) fn consume_into(&mut self, kept: &mut Self, sent: u32, spool: &mut Spool) {
+        debug_assert!(sent <= self.bytes, "no more is sent than was queued");
+        self.bytes -= sent;
+        let mut sent = sent + self.cut;
+        while !self.first.is_empty() && sent >= self.first.len() {
+            sent -= self.first.len();
+            let gone = self.first;
+            self.advance(spool);
+            // It brings its hold.
+            if gone.segment & OPAQUE != 0 || !kept.put(gone, spool) {
+                spool.release(plain(gone).segment);
+            }
+        }
+        let start = self.first.start;
+        self.cut = self.skip_whole_frames(sent, spool);
+        if self.first.start > start {
+            kept.push(Range { end: self.first.start, start, ..self.first }, spool);
+        }
+    }
+
+    /// Queues control frames of a tab.
+    pub(super) fn push_control(&mut self, range: Range, spool: &mut Spool) {
+        if self.put(Range { segment: range.segment | OPAQUE, ..range }, spool) {
+            spool.hold(range.segment, 1);
+        }
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &Range> {
+        let all = std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| more.iter()));
+        all.filter(|range| range.segment & OPAQUE == 0 && !range.is_empty())
+    }
+
+    /// Whether messages wait, and not control frames or a response alone.
+    pub(super) fn has_messages(&self) -> bool {
+        self.messages().next().is_some()
+    }
+
+    /// The bytes of messages, with those of the frame in flight that have gone.
+    pub(super) fn message_bytes(&self) -> u32 {
+        self.messages().map(|range| range.len()).sum()
+    }
+
+    /// Forgets all but messages; of the first nothing has gone.
+    pub(super) fn drop_others(&mut self, spool: &mut Spool) {
+        debug_assert_eq!(self.cut, 0, "nothing of it has gone");
+        let old = std::mem::take(self);
+        spool.note_caught_up(old.more.as_ref().map_or(0, |more| more.len()));
+        let first = (!old.first.is_empty()).then_some(old.first);
+        for range in first.into_iter().chain(old.more.into_iter().flat_map(|more| *more)) {
+            // A message brings its hold.
+            if range.segment & OPAQUE != 0 || !self.put(range, spool) {
+                spool.release(plain(range).segment);
+            }
+        }
+    }
+
+    /// Gives out the frame in flight, or the response, with its hold, and begins again with that frame's first byte. Only
+    /// messages are sent again.
+    pub(super) fn split_in_flight(&mut self, spool: &mut Spool) -> Self {
+        let is_response = self.first.segment & OPAQUE != 0;
+        let mut in_flight = Self::default();
+        if self.cut > 0 || is_response {
+            let len = self.unit_len(spool);
+            let unit = Range { end: self.first.start + len, ..self.first };
+            spool.hold(plain(unit).segment, 1);
+            in_flight = Self { first: unit, cut: self.cut, bytes: len - self.cut, more: None };
+        }
+        self.bytes += std::mem::take(&mut self.cut);
+        self.drop_others(spool);
+        in_flight
+    }
+
+    /// Forgets the first bytes, which are whole frames.
+    pub(super) fn drop_front(&mut self, bytes: u32, spool: &mut Spool) {
+        self.bytes -= bytes;
+        let mut left = bytes;
+        while left > 0 && left >= self.first.len() {
+            left -= self.first.len();
+            self.drop_first(spool);
+        }
+        self.first.start += left;
+    }
+
+    /// Forgets all but the first bytes; frames are not cut by it.
+    pub(super) fn truncate(&mut self, bytes: u32, spool: &mut Spool) {
+        debug_assert_eq!(self.cut, 0, "nothing of it has gone");
+        while self.bytes > bytes {
+            let over = self.bytes - bytes;
+            let last = self.more.as_mut().and_then(|more| more.back_mut()).unwrap_or(&mut self.first);
+            if last.len() > over {
+                last.end -= over;
+                self.bytes -= over;
+                return;
+            }
+            let gone = *last;
+            self.bytes -= gone.len();
+            match &mut self.more {
+                Some(more) => {
+                    more.pop_back();
+                    spool.note_caught_up(1);
+                    if more.is_empty() {
+                        self.more = None;
+                    }
+                }
+                None => self.first = NOTHING,
+            }
+            spool.release(plain(gone).segment);
+        }
+    }
+
     /// Out of line: it would cost the flush of one range registers, a tenth of its instructions.
     #[inline(never)]
     fn consume_some(&mut self, sent: u32, spool: &mut Spool) {
@@ -258,6 +370,11 @@ impl Outbox {
 
     fn drop_first(&mut self, spool: &mut Spool) {
         spool.release(plain(self.first).segment);
+        self.advance(spool);
+    }
+
+    /// The next range is the first one.
+    fn advance(&mut self, spool: &mut Spool) {
         let next = self.more.as_mut().and_then(|more| more.pop_front());
         spool.note_caught_up(usize::from(next.is_some()));
         self.first = next.unwrap_or(NOTHING);

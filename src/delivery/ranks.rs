@@ -1,7 +1,7 @@
 //! The clients that are behind, in the order in which they are closed when memory runs out.
 //!
-//! A client is judged by the bytes that it pins: those that wait for it and its ranges, to the next 4 KiB. Those that
-//! are on their way out come before those that are open. A client that takes everything that it is offered is not here.
+//! A client is judged by the bytes that it pins: those that wait for it and its ranges, to the next 4 KiB. What tabs
+//! keep goes first; of the others, those that are on their way out go before those that are open. A client that takes everything that it is offered is not here.
 //! Each look and each change is O(log n), and a change within 4 KiB is none.
 //!
 //! It never looks at an outbox. Invariant: an entry is here if and only if its mailbox has that rank.
@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 /// Whether messages may still be queued for a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
+    /// It only waits to be confirmed, or for a tab that is away: without it the tab cannot come back, but no connection ends.
+    Keeping,
     /// Its last words wait.
     Leaving,
     /// It is open, or may become so.

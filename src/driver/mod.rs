@@ -261,6 +261,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
     /// Every step that is not an event's direct consequence.
     pub fn turn(&mut self, now: Now) {
         self.hub.set_now(now);
+        self.move_pending();
         self.run_costly();
         self.run_leftovers();
         self.accept(now);
@@ -268,6 +269,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             self.expire(now);
         }
         self.flush();
+        self.move_pending();
         self.reap();
         self.accept_if_room();
         self.release(now);
@@ -378,6 +380,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     fn flush(&mut self) {
         let _ = self.hub.settled();
+        self.move_pending();
         self.hub.tend_workers();
         let urgent_max = std::mem::replace(&mut self.urgent_left, URGENT_MAX);
         // Those queued last get their share although the events used up the turn's.
@@ -412,6 +415,7 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
 
     #[inline(never)]
     fn flush_some(&mut self, line: Line, max: usize) {
+        self.move_pending();
         let mut keys = std::mem::take(&mut self.batch);
         self.hub.floor.take_queued(line, max, &mut keys);
         for key in keys.drain(..) {
@@ -564,6 +568,42 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
             Progress::Waiting => {}
             Progress::More => go_on(&mut self.run, slot, key.peer()),
             Progress::Held => hold(&mut self.held, slot, key.peer()),
+        }
+        // Before the next event: a tab may have this connection now, and no other.
+        if K::MOVES && self.hub.floor.has_moves() {
+            self.move_all();
+        }
+    }
+
+    /// Connections that belong to other keys from now on.
+    #[inline]
+    fn move_pending(&mut self) {
+        if self.hub.floor.has_moves() {
+            self.move_all();
+        }
+    }
+
+    #[inline(never)]
+    fn move_all(&mut self) {
+        while let Some((from, to)) = self.hub.floor.next_move() {
+            let Some(mut slot) = self.table.clients.take(from) else { continue };
+            match std::mem::replace(&mut slot.place, Place::Nowhere) {
+                Place::Nowhere => {}
+                Place::Run => self.run.retain(|peer| *peer != from.peer()),
+                Place::Later => self.later.retain(|peer| *peer != from.peer()),
+                Place::Held => self.held.retain(|peer| *peer != from.peer()),
+                Place::Shelved => {} // a key that is released names no connection then
+            }
+            let port = self.ports.iter_mut().find(|port| port.place.is_some());
+            let named =
+                port.map_or(Ok(()), |port| port.listener.rename(&mut slot.stream, Token::Peer(to.peer())));
+            let reads = slot.read.is_ready();
+            self.table.clients.put(to, slot);
+            if let Err(error) = named {
+                to.break_off(peers!(self), &error);
+            } else if let Some(slot) = self.table.clients.get_mut(to).filter(|_| reads) {
+                go_on(&mut self.run, slot, to.peer());
+            }
         }
     }
 

@@ -68,6 +68,9 @@ pub(super) struct Peers<'d, H, N> {
 
 /// A kind of peer, named by its key.
 pub(super) trait Protocol: Key {
+    /// Whether connections of this kind may go from one key to another.
+    const MOVES: bool = false;
+
     fn peer(self) -> Peer;
 
     fn row<S>(table: &mut Table<S>) -> &mut Row<Self, S>;
@@ -176,6 +179,8 @@ fn offer<S>(slot: &mut Slot<S>, write: impl FnOnce(&mut S) -> io::Result<Written
 }
 
 impl Protocol for ClientKey {
+    const MOVES: bool = true;
+
     fn peer(self) -> Peer {
         Peer::Client(self)
     }
@@ -301,7 +306,8 @@ impl Protocol for ClientKey {
     }
 
     fn keys<N: Nodes>(hub: &Hub, _: &N) -> Vec<Self> {
-        hub.roster().keys()
+        let connected = hub.roster().iter().filter(|(_, client)| !client.is_away());
+        connected.map(|(key, _)| key).collect()
     }
 
     fn view<N: Nodes>(self, hub: &Hub, _: &N) -> View {

@@ -120,6 +120,13 @@ pub trait Listen {
     /// # Errors
     /// `WouldBlock` when none waits; `EMFILE` and its like are retried later.
     fn accept(&mut self, token: Token) -> io::Result<(Self::Stream, PeerAddr)>;
+
+    /// The events of a connection, which another listener may have accepted, come under this token from now on. What is
+    /// ready is reported again.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    fn rename(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
 }
 
 /// A connection, by its kind and key.

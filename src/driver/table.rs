@@ -155,12 +155,14 @@ impl<K: Protocol, S> Row<K, S> {
         self.slots[key.index()] = Some(slot);
     }
 
-    /// The connection ends with its slot.
+    /// The connection ends with its slot, if there is one: a tab that is away has none.
     pub(super) fn remove(&mut self, key: K) {
-        // A connection that could not be opened never had one.
-        if let Some(slot) = self.slots.get_mut(key.index()) {
-            *slot = None;
-        }
+        self.take(key);
+    }
+
+    /// The connection goes to another slot.
+    pub(super) fn take(&mut self, key: K) -> Option<Slot<S>> {
+        self.slots.get_mut(key.index())?.take()
     }
 
     /// Gives back the memory behind this many slots.

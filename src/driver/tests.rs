@@ -67,6 +67,10 @@ impl Listen for Closed {
     fn accept(&mut self, _: Token) -> io::Result<(Socket, PeerAddr)> {
         Err(ErrorKind::WouldBlock.into())
     }
+
+    fn rename(&mut self, _: &mut Socket, _: Token) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Nobody;

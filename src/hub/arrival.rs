@@ -3,15 +3,16 @@
 //! It never parses a request (`wire::http` does) and never decides which login is let in (the handler does). Invariant:
 //! a connection leaves `Handshaking` once, by admission, by an answer or by its end.
 
-use super::{Hub, HubRules, Refusal};
+use super::{Hub, HubRules, Leave, Refusal, Tab};
 use crate::auth::{self, Identity, Scheme};
 use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, State};
 use crate::roster::{Address, Space};
 use crate::rule::Rule;
+use crate::wire::frame::CloseCode;
 use crate::wire::http::forwarded::{PeerAddr, forwarded};
-use crate::wire::http::{self, Key, Request, Response, Wishes};
+use crate::wire::http::{self, Key, Offers, Request, Response, Wishes};
 use log::{debug, info};
 use std::collections::BTreeSet;
 
@@ -38,9 +39,9 @@ impl Hub {
         self.roster().next_key()
     }
 
-    /// Slots in use, in whatever state.
+    /// Connections of clients, in whatever state.
     pub(crate) fn client_slots(&self) -> usize {
-        self.roster().len()
+        self.roster().len() - self.roster().counts().away
     }
 
     /// Until when no connection is to be accepted, because there is no room and none can be made: those that have no login
@@ -211,32 +212,64 @@ impl Hub {
         auth::origin_allowed(&self.rules.origins, origin)
     }
 
-    /// The last checks, then the client is open and its 101 is queued.
-    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) -> Result<(), Refusal> {
+    /// The last checks, then the client is open and its 101 is queued: this one, or the tab that it is.
+    pub(crate) fn admit(
+        &mut self,
+        id: ClientId,
+        identity: &Identity<'_>,
+        key: &Key,
+        tab: Option<&str>,
+        offers: Offers,
+    ) -> Result<Admitted, Refusal> {
         // Earlier broadcasts are not for this client: they are handed out before it counts as open, and a client that
         // does not take them is closed and makes room.
         let _ = self.settled();
         self.check_revoked(identity)?;
-        self.check_room(identity)?;
-        self.settled().admit(id, identity, key);
-        Ok(())
+        let tab = tab.filter(|_| self.rules.timeouts.away_ms > 0);
+        let tab = tab.map(|text| Tab { text, name: self.roster().tab_name(text) });
+        let mut response = Vec::with_capacity(256);
+        if let Some(earlier) = tab.and_then(|tab| self.earlier(identity, tab.name)) {
+            self.check_room(identity, Some(earlier))?;
+            http::append_upgrade(&mut response, key, offers.resumed());
+            if self.is_handshaking(id) {
+                self.settled().come_back(id, earlier, identity, &response);
+            }
+            let id = self.client_id(earlier).expect("it is here");
+            return Ok(Admitted { id, is_new: false });
+        }
+        self.check_room(identity, None)?;
+        http::append_upgrade(&mut response, key, offers.fresh());
+        self.settled().admit(id, identity, &response, tab);
+        Ok(Admitted { id, is_new: true })
     }
 
-    fn check_room(&self, identity: &Identity<'_>) -> Result<(), Refusal> {
+    /// The tab of this name, if it may go on without a gap. One that may not has no connection any more.
+    fn earlier(&mut self, identity: &Identity<'_>, name: u64) -> Option<ClientKey> {
+        let earlier = self.roster().tab(identity.token.as_bytes(), identity.user.as_deref(), name)?;
+        if self.draining || self.floor.can_come_back(earlier) {
+            return Some(earlier);
+        }
+        self.settled().leave(earlier, Leave::Closing(CloseCode::TAKEN_OVER, "taken over"));
+        None
+    }
+
+    /// Whether there is room for this login's new connection, or for the tab that has another one from now on. Tabs that are
+    /// away make room.
+    fn check_room(&mut self, identity: &Identity<'_>, tab: Option<ClientKey>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
         identity.check(roster.token_bytes_max())?; // only an application's own handler can fail it
         if self.draining {
             return Err(Rule::Draining.into());
         }
-        if roster.of_token(identity.token.as_bytes()).count() >= limits.connections_per_token as usize {
-            return Err(Rule::TooManyToken.into());
+        if roster.counts().open >= limits.clients.unwrap_or(usize::MAX)
+            && !tab.is_some_and(|tab| roster.is_connected(tab))
+        {
+            return Err(Rule::Full.into());
         }
-        if let Some(user) = &identity.user {
-            if roster.count(Address::User(user)) >= limits.connections_per_user as usize {
-                return Err(Rule::TooManyUser.into());
-            }
+        let mut groups: BTreeSet<&str> = identity.groups.iter().map(AsRef::as_ref).collect();
+        if let Some(id) = tab.and_then(|tab| roster.id(tab)) {
+            groups.extend(roster.groups_of(id));
         }
-        let groups: BTreeSet<&str> = identity.groups.iter().map(AsRef::as_ref).collect();
         if groups.len() > limits.groups_per_connection {
             return Err(Rule::TooManyGroups.into());
         }
@@ -244,8 +277,29 @@ impl Hub {
         if new > 0 && roster.names(Space::Group) + new > limits.groups {
             return Err(Rule::GroupsFull.into());
         }
-        if roster.counts().open >= limits.clients.unwrap_or(usize::MAX) {
-            return Err(Rule::Full.into());
+        match tab {
+            Some(_) => Ok(()),
+            None => self.check_shares(identity),
+        }
+    }
+
+    /// The connections of the login and of the user. Tabs that are away count, and the one away longest makes room.
+    fn check_shares(&mut self, identity: &Identity<'_>) -> Result<(), Refusal> {
+        let of_token = Address::Token(identity.token.as_bytes());
+        let of_user = identity.user.as_deref().map(Address::User);
+        let limits = &self.rules.limits;
+        let shares = [
+            (Some(of_token), limits.connections_per_token, Rule::TooManyToken),
+            (of_user, limits.connections_per_user, Rule::TooManyUser),
+        ];
+        for (address, max, rule) in shares {
+            let Some(address) = address else { continue };
+            while self.roster().count(address) >= max as usize {
+                let mut keys = Vec::new();
+                self.roster().each(address, |key| keys.push(key));
+                let longest = self.roster().longest_away_of(keys.into_iter()).ok_or(rule)?;
+                self.settled().give_up(longest, None);
+            }
         }
         Ok(())
     }
@@ -334,6 +388,15 @@ fn scan_within(all: &[u8], before: usize, head_bytes_max: usize) -> Result<Optio
         None if all.len() > head_bytes_max => Err(Rule::HeadTooLarge.into()),
         end => Ok(end),
     }
+}
+
+/// A handshake that was let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    /// The client that is open now.
+    pub(crate) id: ClientId,
+    /// It was not open before: it is no tab that comes back.
+    pub(crate) is_new: bool,
 }
 
 /// Where a complete request head is.

@@ -5,7 +5,7 @@
 
 use super::{Hub, Leave};
 use crate::key::ClientKey;
-use crate::peer::client::ClientId;
+use crate::peer::client::{Client, ClientId};
 use crate::roster::{Address, Bounds, Here, Sign, Space, TooMany};
 use crate::wire::command::Groups;
 use crate::wire::frame::{CloseCode, Kind};
@@ -141,15 +141,29 @@ impl Hub {
         } else {
             self.settled().deliver_to(&keys, kind.opcode(), message)
         };
+        let away = self.away_of(&keys);
         self.floor.give_back(keys);
-        Reached { connections, away: 0, refused: selected - connections, absent }
+        Reached { connections: connections - away, away, refused: selected - connections, absent }
+    }
+
+    /// How many of these are tabs that are away; those that were, and could not take a message, are gone.
+    pub(super) fn away_of(&self, keys: &[ClientKey]) -> usize {
+        match self.roster().counts().away {
+            0 => 0,
+            _ => self.away_among(keys.iter().copied()),
+        }
+    }
+
+    fn away_among(&self, keys: impl Iterator<Item = ClientKey>) -> usize {
+        keys.filter(|key| self.roster().get(*key).is_some_and(Client::is_away)).count()
     }
 
     fn write_to_all(&mut self, kind: Kind, message: &[u8]) -> Reached {
         let connections =
             if message.is_empty() { self.clients() } else { self.broadcast_here(kind, message) };
-        let absent = if connections == 0 { vec![0] } else { Vec::new() };
-        Reached { connections, away: 0, refused: 0, absent }
+        let away = self.roster().counts().away;
+        let absent = if connections + away == 0 { vec![0] } else { Vec::new() };
+        Reached { connections, away, refused: 0, absent }
     }
 
     /// A name alone needs no selection, and a group may be large.
@@ -162,7 +176,11 @@ impl Hub {
             _ => settled.deliver_to_name(space, name, kind.opcode(), message),
         };
         let absent = if named == 0 { vec![0] } else { Vec::new() };
-        Reached { connections, away: 0, refused: named - connections, absent }
+        let away = match self.roster().counts().away {
+            0 => 0,
+            _ => self.away_among(self.roster().members(space, name).iter().map(|member| member.key)),
+        };
+        Reached { connections: connections - away, away, refused: named - connections, absent }
     }
 
     /// Closes every connection that a list names; returns how many.
@@ -271,8 +289,8 @@ mod tests {
     use crate::clock::Now;
     use crate::config::Settings;
     use crate::stats::Process;
-    use crate::wire::http::Key;
     use crate::wire::http::forwarded::PeerAddr;
+    use crate::wire::http::{Key, Offers};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::hash::RandomState;
@@ -295,7 +313,8 @@ mod tests {
         let mut identity = Identity::new(token);
         identity.user = user.map(Into::into);
         identity.expires_unix_s = 1000;
-        hub.admit(id, &identity, &Key::parse(b"dGhlIHNhbXBsZSBub25jZQ==").unwrap()).unwrap();
+        let key = Key::parse(b"dGhlIHNhbXBsZSBub25jZQ==").unwrap();
+        hub.admit(id, &identity, &key, None, Offers::default()).unwrap();
         assert!(hub.is_open(id));
         id
     }

@@ -58,11 +58,14 @@ impl Hub {
             settled.unlock(&lock.clients);
             return;
         }
-        for id in lock.clients {
-            if settled.is_open(id) {
-                settled.leave(id.key, Leave::Closing(CloseCode::INTERNAL, "framesource lost"));
+        for id in &lock.clients {
+            if settled.is_connected(*id) {
+                settled.leave(id.key, Leave::Broken(CloseCode::INTERNAL, "framesource lost"));
             }
         }
+        // Tabs that are away now, or were before.
+        settled.drop_unfinished(&lock.clients);
+        settled.unlock(&lock.clients);
     }
 }
 

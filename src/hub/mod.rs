@@ -62,7 +62,7 @@ use revoke::Revocations;
 use settled::Floor;
 use std::hash::RandomState;
 
-pub(crate) use arrival::Head;
+pub(crate) use arrival::{Admitted, Head};
 pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
 use bus::Bus;
@@ -72,7 +72,7 @@ pub(crate) use events::{Parting, Shelf};
 pub(crate) use proof::Form;
 pub use refusal::Refusal;
 pub(crate) use revoke::Journal;
-pub(crate) use settled::{After, Flush, Leave};
+pub(crate) use settled::{After, Flush, Leave, Tab};
 pub(crate) use tidy::drop_empty;
 pub(crate) use wait::{Patience, Wait};
 
@@ -197,7 +197,7 @@ impl Hub {
         self.roster().counts().open
     }
 
-    /// Whether the client is open. A stale id is not.
+    /// Whether the client is open. A stale id is not; a tab that is away is, and messages for it are kept.
     pub fn is_open(&self, id: ClientId) -> bool {
         self.roster().is_open(id)
     }
@@ -250,7 +250,7 @@ impl Hub {
     pub(crate) fn broadcast_here(&mut self, kind: Kind, message: &[u8]) -> usize {
         self.stats.broadcasts += 1;
         let open = self.clients();
-        if open > 0 {
+        if open + self.roster().counts().away > 0 {
             self.broadcast(kind.opcode(), message);
         }
         open
@@ -305,6 +305,8 @@ impl Hub {
             clients_max: most(self.rules.limits.clients),
             unauthenticated: counts.waiting as u64,
             unauthenticated_max: most(self.rules.limits.unauthenticated),
+            away: counts.away as u64,
+            away_max: most(self.rules.limits.away),
             closing: counts.closing as u64,
             users: self.roster().names(Space::User) as u64,
             groups: self.roster().names(Space::Group) as u64,

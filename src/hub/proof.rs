@@ -31,8 +31,6 @@ use super::audience::Reached;
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
-    /// The number of the last ping that had one. They rise in the order in which a connection is sent them.
-    last: u64,
     all: BTreeMap<u64, Proof>,
     waiting: BTreeSet<(ClientKey, u64)>,
     due: BTreeSet<(u64, u64)>,
@@ -77,12 +75,6 @@ const PROOF_BYTES: usize = 256;
 impl Proofs {
     pub(super) fn new() -> Self {
         Self { next_ms: u64::MAX, ..Self::default() }
-    }
-
-    /// The number of the next ping.
-    pub(super) fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
     }
 
     #[inline]
@@ -147,14 +139,17 @@ impl Hub {
     ) -> (Reached, Sent) {
         self.stats.directs += 1;
         let (keys, absent) = self.select(items);
-        let number = self.proofs.number();
-        let mut taken = Vec::new();
+        let (mut number, mut taken) = (0, Vec::new());
         if !message.is_empty() {
             taken.reserve_exact(keys.len());
-            self.settled().deliver_proved(&keys, kind.opcode(), message, number, &mut taken);
+            number = self.settled().deliver_proved(&keys, kind.opcode(), message, &mut taken);
         }
-        let connections = if message.is_empty() { keys.len() } else { taken.len() };
-        let reached = Reached { connections, away: 0, refused: keys.len() - connections, absent };
+        let selected = keys.len();
+        let took = if message.is_empty() { selected } else { taken.len() };
+        let away = self.away_of(&keys);
+        let reached = Reached { connections: took - away, away, refused: selected - took, absent };
+        // Tabs that are away answer nothing.
+        taken.retain(|key| self.roster().is_connected(*key));
         self.floor.give_back(keys);
         (reached, Sent { number, keys: taken })
     }
@@ -185,8 +180,13 @@ impl Hub {
     /// A pong came.
     pub(super) fn pong_received(&mut self, id: ClientId, payload: &[u8]) {
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
-        if !self.proofs.is_asked(id.key, number) {
+        let keep = self.roster().find(id).and_then(|client| client.mail.keep());
+        let is_keeps = keep.is_some_and(|keep| keep.asked(number));
+        if !is_keeps && !self.proofs.is_asked(id.key, number) {
             return;
+        }
+        if keep.is_some() {
+            self.floor.confirm(id.key, number, self.now);
         }
         for number in self.proofs.numbers(id.key, number) {
             self.stats.arrived += 1;

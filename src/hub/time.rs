@@ -50,6 +50,8 @@ impl Hub {
             // It may have said more than it is listened to.
             Due::Ping | Due::Dead if self.awaits(key).is_some() => self.floor.excuse(key, self.now),
             Due::Ping => self.floor.ping(key, self.now),
+            Due::Unconfirmed => self.floor.ask_to_confirm(key, self.now),
+            Due::AwayLong => self.settled().give_up(key, None),
             // Handing out the pending round may close it.
             Due::Expired => {
                 let id = self.client_id(key).expect("a client that is due is here");
@@ -78,7 +80,7 @@ impl Hub {
                     let id = self.client_id(key).expect("it is here");
                     self.refuse(id, Rule::Draining);
                 }
-                Some(State::Open { .. }) => {
+                Some(State::Open { .. } | State::Away { .. }) => {
                     self.settled().leave(key, Leave::Closing(CloseCode::GOING_AWAY, "going away"));
                 }
                 _ => {}

@@ -164,7 +164,8 @@ impl Hub {
                 && self.floor.furthest_behind() == Some(key)
         };
         let has_room = waiting + bytes <= limits.outbox_bytes as usize && !is_last();
-        if !client.accepts_data() || !goes || has_room {
+        // Nor is there a flush for a tab that is away.
+        if !client.is_connected() || !goes || has_room {
             return Wait::No;
         }
         match client.mail.stalled() {

@@ -280,6 +280,10 @@ impl Listen for Listener {
         transport.register(&self.registry, super::mio_token(token))?;
         Ok((transport, peer))
     }
+
+    fn rename(&mut self, stream: &mut Transport, token: Token) -> io::Result<()> {
+        stream.rename(&self.registry, super::mio_token(token))
+    }
 }
 
 /// Sets the options that every accepted connection inherits: a system call less for each.

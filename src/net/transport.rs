@@ -75,6 +75,23 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Its events come under another token.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub(crate) fn rename(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, interest),
+            Self::Unix(stream) => stream.reregister(registry, token, interest),
+            Self::Tls(session) => session.socket().reregister(registry, token, interest),
+            Self::Proxied(proxied) => proxied.socket().rename(registry, token),
+            Self::Outward(session) => session.socket().reregister(registry, token, interest),
+        }
+    }
+}
+
 impl Stream for Transport {
     #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {

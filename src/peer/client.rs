@@ -12,6 +12,16 @@
 //!      `--refused, answered--------------------------^        connection lost, anywhere -------'
 //! ```
 //!
+//! A tab (docs/resume.md) that can come back leaves the diagram for a while. What is left of its connection, a close frame
+//! perhaps, is another client's from then on, the *remainder*:
+//!
+//! ```text
+//!                       ,--its connection ends-->   Away  --too late, kicked, expired, too much--> Gone
+//! Handshaking --> Open <                             |
+//!      |                `--a connection comes-------'      remainder: Closing, Finishing, Lingering, or Gone at once
+//!      `--that connection--> Gone
+//! ```
+//!
 //! Where each byte of an open, silent, authorised connection goes, on a 64-bit target in release:
 //!
 //! | bytes | part | where |
@@ -94,6 +104,13 @@ fn append_hexadecimal(out: &mut Vec<u8>, number: u32) {
 /// The state of the connection.
 #[derive(Debug)]
 pub(crate) enum State {
+    /// Messages go both ways.
+    Open { decoder: Decoder },
+    /// A tab without a connection: messages are kept for it.
+    // Beside `Open`, so that both take one comparison.
+    Away { since: Tick, code: u16 },
+    /// Nothing more happens; the slot is on the list to be reaped.
+    Gone,
     /// The request head is not complete. `head` is the part that came so far.
     // Boxed: the other states are half as large.
     #[allow(clippy::box_collection)]
@@ -103,8 +120,6 @@ pub(crate) enum State {
         /// Bytes that its stream keeps of a TLS handshake, in units of 256.
         stream: u16,
     },
-    /// Messages go both ways.
-    Open { decoder: Decoder },
     /// Our close frame is queued or sent, theirs is awaited; their messages are ignored.
     Closing { decoder: Decoder, until: Tick },
     /// The last bytes are queued. Then our side is shut down and input is discarded until theirs is, so
@@ -112,8 +127,6 @@ pub(crate) enum State {
     Lingering { until: Tick },
     /// Both close frames are exchanged: the connection ends when ours is out.
     Finishing { until: Tick },
-    /// Nothing more happens; the slot is on the list to be reaped.
-    Gone,
 }
 
 /// The state that an open client goes to.
@@ -142,6 +155,10 @@ pub(crate) enum Due {
     Stalled,
     /// The login is over.
     Expired,
+    /// What it was sent waits to be confirmed.
+    Unconfirmed,
+    /// The tab did not come back.
+    AwayLong,
     /// The peer did not finish the closing handshake.
     CloseLate,
 }
@@ -155,6 +172,8 @@ impl Due {
             Self::Dead => "silent",
             Self::Stalled => "stalled",
             Self::Expired => "expired",
+            Self::Unconfirmed => "unconfirmed",
+            Self::AwayLong => "away",
             Self::CloseLate => "close_late",
         }
     }
@@ -170,7 +189,7 @@ pub(crate) struct Client {
     heard: Tick,
     /// When a ping was queued, while nothing was heard since.
     pinged: Option<Tick>,
-    /// When the login is over; none before one was proved.
+    /// When the login is over; none before one was proved, [`REMAINDER`] for the remainder of a tab's connection.
     expires: Option<Tick>,
 }
 
@@ -201,12 +220,12 @@ impl Client {
 
     /// Whether it ever was open, so that the handler hears of its end.
     pub(crate) fn was_open(&self) -> bool {
-        self.expires.is_some()
+        self.expires.is_some_and(|at| at != REMAINDER)
     }
 
     /// Whether it lingers so that a refusal reaches it.
     pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.state, State::Lingering { .. }) && !self.was_open()
+        matches!(self.state, State::Lingering { .. }) && self.expires.is_none()
     }
 
     /// When bytes came last; of one whose request is awaited, when it was accepted.
@@ -215,9 +234,27 @@ impl Client {
     }
 
     /// Whether a message may be queued for it: the one predicate for direct messages and broadcasts. A locked
-    /// client accepts, and holds.
+    /// client accepts, and holds; a tab that is away accepts, and keeps.
     #[inline]
     pub(crate) fn accepts_data(&self) -> bool {
+        matches!(self.state, State::Open { .. } | State::Away { .. })
+    }
+
+    /// Whether it is a tab that is away.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.state, State::Away { .. })
+    }
+
+    /// The code with which the connection of a tab that is away has ended.
+    pub(crate) fn away_code(&self) -> Option<u16> {
+        match self.state {
+            State::Away { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether it is open, and not away.
+    pub(crate) fn is_connected(&self) -> bool {
         matches!(self.state, State::Open { .. })
     }
 
@@ -295,7 +332,37 @@ impl Client {
     pub(crate) fn admit(&mut self, now: Tick, expires: Tick) {
         debug_assert!(matches!(self.state, State::Handshaking { .. }), "a client is admitted once");
         self.state = State::Open { decoder: Decoder::default() };
-        (self.heard, self.expires) = (now, Some(expires));
+        (self.heard, self.expires) = (now, Some(expires.max(REMAINDER.next())));
+    }
+
+    /// The connection of a tab ends, and the tab is away. What is left of the connection is the client that comes back.
+    pub(crate) fn go_away(
+        &mut self,
+        generation: u32,
+        (then, code): (Then, u16),
+        now: Tick,
+        until: Tick,
+    ) -> Self {
+        let state = std::mem::replace(&mut self.state, State::Away { since: now, code });
+        debug_assert!(matches!(state, State::Open { .. }), "only an open client goes away");
+        let mut remainder = Self {
+            mail: Mailbox::default(),
+            state,
+            generation,
+            heard: self.heard,
+            pinged: None,
+            expires: Some(REMAINDER),
+        };
+        remainder.change(then, until);
+        self.pinged = None;
+        remainder
+    }
+
+    /// A tab has a connection again.
+    pub(crate) fn come_back(&mut self, now: Tick, expires: Tick) {
+        debug_assert!(self.is_away(), "only one that is away comes back");
+        self.state = State::Open { decoder: Decoder::default() };
+        (self.heard, self.expires) = (now, Some(expires.max(REMAINDER.next())));
     }
 
     /// Leaves `Open`, or a state after it, or `Handshaking` for `Lingering` or `Gone`.
@@ -321,6 +388,11 @@ impl Client {
             State::Closing { until, .. } | State::Lingering { until } | State::Finishing { until } => {
                 Some((until.ms(), Due::CloseLate))
             }
+            State::Away { since, .. } => {
+                let over = (since.ms() + timeouts.away_ms, Due::AwayLong);
+                let expired = self.expires.map(|at| (at.ms(), Due::Expired));
+                Some(expired.filter(|expired| expired.0 <= over.0).unwrap_or(over))
+            }
             State::Gone => None,
         }
     }
@@ -332,10 +404,14 @@ impl Client {
         };
         let stalled = self.mail.stalled().map(|since| (since.ms() + timeouts.stalled_ms, Due::Stalled));
         let expired = self.expires.map(|at| (at.ms(), Due::Expired));
-        let others = stalled.into_iter().chain(expired);
+        let unconfirmed = self.mail.unconfirmed_ms().map(|ms| (ms, Due::Unconfirmed));
+        let others = stalled.into_iter().chain(expired).chain(unconfirmed);
         others.fold(silence, |nearest, due| if due.0 <= nearest.0 { due } else { nearest })
     }
 }
+
+/// The expiry that says so.
+const REMAINDER: Tick = Tick::FIRST;
 
 /// The unit of the bytes that a stream keeps.
 const STREAM_UNIT_BYTES: usize = 256;

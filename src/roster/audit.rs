@@ -43,9 +43,11 @@ impl Roster {
         let count = |is: fn(&State) -> bool| self.iter().filter(|(_, client)| is(client.state())).count();
         let waiting = count(|state| matches!(state, State::Handshaking { .. }));
         let open = count(|state| matches!(state, State::Open { .. }));
-        let found = (waiting, open, self.len() - waiting - open);
+        let away = count(|state| matches!(state, State::Away { .. }));
+        let found = (waiting, open, self.len() - waiting - open - away);
         let counts = (self.counts.waiting, self.counts.open, self.counts.closing);
         check(found == counts, || format!("counters {counts:?}, found {found:?}"))?;
+        self.audit_away()?;
         let refused = self.iter().filter(|(_, client)| client.is_refused()).count();
         check(refused == self.counts.refused, || {
             format!("{refused} were refused, not {}", self.counts.refused)
@@ -56,7 +58,7 @@ impl Roster {
         check(kept == self.input_bytes, || format!("{} bytes of input, {kept} kept", self.input_bytes))?;
         for (place, listener) in self.listeners.iter().enumerate() {
             let here = |key: ClientKey| self.cold[key.index()].place() == place;
-            let found = self.iter().filter(|(key, client)| client.accepts_data() && here(*key)).count();
+            let found = self.iter().filter(|(key, client)| client.is_connected() && here(*key)).count();
             check(listener.clients == found as u64, || format!("listener {place} has {found} clients"))?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! [`Roster::admit`], [`Roster::leave`] and their like, which keep names, counters, the list of the gone and the wheel
 //! in step.
 //!
-//! Invariant: a client is in the names exactly while it is open; the counters are the number of clients in those
+//! Invariant: a client is in the names exactly while it is open, or a tab that is away; the counters are the number of clients in those
 //! states; every client that is not gone is armed in the wheel, no later than its nearest deadline.
 //!
 //! | file | holds |
@@ -13,12 +13,14 @@
 //! | `index` | from a token to the open clients that carry it |
 //! | `groups` | users and groups: the open clients under a name |
 //! | `audience` | the connections that a list of addresses names |
+//! | `away` | tabs that went away and come back |
 //! | `strangers` | connections without a login, oldest first, and how many each sender has |
 //! | `page` | the users, or tokens, that are here, a thousand at a time |
 //! | `audit` | everything recounted, for the tests |
 
 mod audience;
 mod audit;
+mod away;
 mod groups;
 mod index;
 mod page;
@@ -71,6 +73,8 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     /// Open.
     pub(crate) open: usize,
+    /// Tabs that are away.
+    pub(crate) away: usize,
     /// On their way out.
     pub(crate) closing: usize,
     /// Of those on their way out: refused, and lingering so that the refusal reaches them.
@@ -108,6 +112,7 @@ pub(crate) struct Roster {
     counts: Counts,
     listeners: Vec<ListenerReport>,
     strangers: Strangers,
+    away: away::Aways,
     gone: Vec<ClientKey>,
     generation: u32,
     /// Bytes that are kept of all clients' input.
@@ -129,7 +134,8 @@ impl Roster {
             timeouts,
             counts: Counts::default(),
             listeners: Vec::new(),
-            strangers: Strangers::new(hasher),
+            strangers: Strangers::new(hasher.clone()),
+            away: away::Aways::new(hasher),
             gone: Vec::new(),
             generation: 0,
             input_bytes: 0,
@@ -197,7 +203,7 @@ impl Roster {
         self.get(key).map(|client| ClientId { key, generation: client.generation() })
     }
 
-    /// Whether the client is open. A stale id is not.
+    /// Whether the client is open, or a tab that is away. A stale id is not.
     #[inline]
     pub(crate) fn is_open(&self, id: ClientId) -> bool {
         self.find(id).is_some_and(Client::accepts_data)
@@ -205,7 +211,7 @@ impl Roster {
 
     /// Whether this client is open.
     pub(crate) fn is_connected(&self, key: ClientKey) -> bool {
-        self.get(key).is_some_and(|client| matches!(client.state(), State::Open { .. }))
+        self.get(key).is_some_and(Client::is_connected)
     }
 
     pub(crate) fn is_handshaking(&self, id: ClientId) -> bool {
@@ -304,7 +310,8 @@ impl Roster {
     #[inline(always)]
     pub(crate) fn unqueue(&mut self, key: ClientKey, line: Line) -> Option<(&mut Mailbox, &State)> {
         let (mail, state) = self.clients.get_mut(key.index())?.parts();
-        let is_queued = mail.unmark(line) && !mail.is_withheld() && !matches!(state, State::Gone);
+        let is_queued =
+            mail.unmark(line) && !mail.is_withheld() && !matches!(state, State::Gone | State::Away { .. });
         is_queued.then_some((mail, state))
     }
 
@@ -440,10 +447,7 @@ impl Roster {
         self.generation = self.generation.wrapping_add(1);
         let until = Tick::at(now.ms + self.timeouts.handshake_ms);
         let key = ClientKey::at(self.clients.insert(Client::new(self.generation, now.tick(), until)));
-        if self.cold.len() <= key.index() {
-            self.cold.resize(key.index() + 1, Cold::default());
-            self.opened.resize(key.index() + 1, now.tick());
-        }
+        self.make_place(key);
         let counted = if sender.is_some() { COUNTED } else { 0 };
         self.cold[key.index()] = Cold { peer, listener: listener as u16 | counted };
         sender.map(|sender| self.strangers.count(sender));
@@ -453,6 +457,13 @@ impl Roster {
         let id = ClientId { key, generation: self.generation };
         self.strangers.waiting.push_back(id);
         id
+    }
+
+    fn make_place(&mut self, key: ClientKey) {
+        if self.cold.len() <= key.index() {
+            self.cold.resize(key.index() + 1, Cold::default());
+            self.opened.resize(key.index() + 1, Tick::FIRST);
+        }
     }
 
     /// A login was proved: the client is open, under these names.
@@ -482,7 +493,7 @@ impl Roster {
 
     /// An open client stops to be one.
     pub(crate) fn leave(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
-        debug_assert!(self.clients[key.index()].accepts_data(), "a client leaves once");
+        debug_assert!(self.clients[key.index()].is_connected(), "a client leaves once");
         self.tokens.remove(key);
         self.names.leave_all(key);
         self.counts.open -= 1;
@@ -527,7 +538,7 @@ impl Roster {
     pub(crate) fn go_on(&mut self, key: ClientKey, then: Then, now: Now) -> &mut Mailbox {
         let state = self.clients[key.index()].state();
         debug_assert!(
-            !matches!(state, State::Open { .. } | State::Handshaking { .. }),
+            !matches!(state, State::Open { .. } | State::Away { .. } | State::Handshaking { .. }),
             "it is on its way out"
         );
         self.counts.refused -= usize::from(self.clients[key.index()].is_refused());

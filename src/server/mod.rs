@@ -581,6 +581,7 @@ impl Capacity {
         limits.clients = Some(clients);
         limits.backends = limits.backends.min(self.backends).max(1);
         limits.unauthenticated.get_or_insert((clients / 2).max(1));
+        limits.away.get_or_insert((clients / 10).max(1));
         settings
     }
 }

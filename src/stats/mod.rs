@@ -26,8 +26,8 @@ use serde_core::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
 
 /// Close codes that are counted by themselves; every other one is counted as `other`.
-pub const CODES: [u16; 14] =
-    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4001];
+pub const CODES: [u16; 15] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4001, 4002];
 
 /// The kinds of events that workers are told, in their order.
 pub const EVENTS: [&str; 5] = ["message", "open", "close", "online", "offline"];
@@ -177,6 +177,8 @@ rows! {
     gauge clients_max "wsson_clients_max" "Most clients that may be open.";
     gauge unauthenticated "wsson_unauthenticated" "Connections whose handshake is not done.";
     gauge unauthenticated_max "wsson_unauthenticated_max" "Most of them that may be.";
+    gauge away "wsson_away" "Tabs whose connection ended and that are waited for.";
+    gauge away_max "wsson_away_max" "Most of them that may be.";
     gauge closing "wsson_closing" "Connections on their way out.";
     gauge users "wsson_users" "Users with an open connection; 0 where logins name none.";
     gauge groups "wsson_groups" "Groups with a member.";
@@ -191,6 +193,7 @@ rows! {
     gauge locks "wsson_locks" "Backends that hold a lock.";
     counter messages_in "wsson_messages_in_total" "Messages that clients sent.";
     counter messages_out "wsson_messages_out_total" "Messages queued for clients, one for each of them.";
+    counter resumed "wsson_resumed_total" "Tabs that came back, and missed nothing.";
     counter arrived "wsson_arrived_total" "Messages that a browser has proved to have, of those of which that was asked.";
     Counter events "wsson_events_total" "kind" "Events told to workers, by kind; one for each pool that wants it." =>
         |report| Value::Tally(report.stats.map_or(Vec::new(), Stats::events_by_kind));

@@ -83,7 +83,7 @@ EXPECTED = {
     "push-node": (WHOLE, ""),
 }
 # Tested in hints.py, and by `users`.
-ELSEWHERE = {"browser", "user-wsson", "user-php", "ask-php", "rooms-php", "logout-php"}
+ELSEWHERE = {"browser", "tabs", "user-wsson", "user-php", "ask-php", "rooms-php", "logout-php"}
 RUNNERS = {"sh": ["sh", "-ec"], "python": [sys.executable, "-c"], "js": ["node", "-e"]}
 
 

@@ -93,6 +93,6 @@ fn opened(request: &Request<'_>, key: &Key) {
         assert_eq!(request.values(once).count(), 1, "{once}");
     }
     let mut out = Vec::new();
-    append_upgrade(&mut out, key);
+    append_upgrade(&mut out, key, None);
     assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(b"=\r\n\r\n"));
 }

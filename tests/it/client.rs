@@ -384,6 +384,13 @@ impl Client {
         }
     }
 
+    /// The texts among them.
+    #[track_caller]
+    pub(crate) fn so_far_texts(&mut self) -> Vec<String> {
+        let texts = self.so_far().into_iter().filter(|frame| frame.opcode == TEXT);
+        texts.map(|frame| String::from_utf8(frame.payload).expect("text is text")).collect()
+    }
+
     /// Nothing has come, and the connection is open.
     #[track_caller]
     pub(crate) fn expect_nothing(&mut self) {

@@ -35,5 +35,6 @@ mod process;
 mod proxied;
 mod reuseport;
 mod revoked;
+mod tabs;
 mod timers;
 mod tls;

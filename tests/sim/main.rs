@@ -13,6 +13,7 @@ mod common;
 mod net;
 mod plan;
 mod rng;
+mod tabs;
 mod worker;
 mod world;
 mod ws;
@@ -34,7 +35,11 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// Runs one seed, panics of the server included.
 fn attempt(seed: u64) -> Result<u64, String> {
-    let result = catch_unwind(AssertUnwindSafe(|| world::run(seed)));
+    attempt_in(world::run, seed)
+}
+
+fn attempt_in(run: fn(u64) -> Result<u64, String>, seed: u64) -> Result<u64, String> {
+    let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
     let result = result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -45,10 +50,14 @@ fn attempt(seed: u64) -> Result<u64, String> {
 
 /// Runs seeds on all processors until all are done or too many have failed.
 fn run_all(next: impl Fn() -> Option<u64> + Sync) {
+    run_all_in(world::run, next);
+}
+
+fn run_all_in(run: fn(u64) -> Result<u64, String>, next: impl Fn() -> Option<u64> + Sync) {
     let failures: Mutex<Vec<String>> = Mutex::default();
     let worker = || {
         while let Some(seed) = next() {
-            if let Err(failure) = attempt(seed) {
+            if let Err(failure) = attempt_in(run, seed) {
                 failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
             }
             if failures.lock().unwrap_or_else(PoisonError::into_inner).len() >= FAILURES_MAX {
@@ -68,6 +77,19 @@ fn any_world_keeps_the_promises() {
     let until = from + setting("SIM_SEEDS", SEEDS);
     let next = AtomicU64::new(from);
     run_all(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < until));
+}
+
+/// docs/resume.md, "Shown by".
+#[test]
+fn tabs_that_come_back_miss_nothing() {
+    let from = setting("SIM_FROM", 0);
+    let until = from + setting("SIM_SEEDS", SEEDS);
+    let next = AtomicU64::new(from);
+    run_all_in(tabs::run, || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < until));
+    for seed in (0..10).map(|n| n * 7919) {
+        assert_eq!(attempt_in(tabs::run, seed), attempt_in(tabs::run, seed));
+    }
+    tabs::check_counts(until - from);
 }
 
 #[test]

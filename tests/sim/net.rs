@@ -306,6 +306,16 @@ impl Net {
             || self.conns.iter().any(|conn| conn.registered() && conn.has_edge())
     }
 
+    /// The event of one connection alone, if it has one.
+    pub(crate) fn poll_one(&mut self, id: usize) -> Option<(Token, Ready)> {
+        if self.conns[id].registered() && self.conns[id].has_edge() { self.harvest(id) } else { None }
+    }
+
+    /// All that its peer has sent arrives.
+    pub(crate) fn hurry(&mut self, id: usize) {
+        self.deliver(id, usize::MAX);
+    }
+
     pub(crate) fn poll(&mut self) -> Vec<(Token, Ready)> {
         let mut ready: Vec<usize> = Vec::new();
         for (id, conn) in self.conns.iter().enumerate() {
@@ -461,6 +471,16 @@ impl Net {
             conn.last_write_ms = now_ms;
         }
         Ok(room)
+    }
+
+    /// What is ready is reported again, as by EPOLL_CTL_MOD.
+    fn rename(&mut self, id: usize, token: Token) {
+        trace("rename", id, 0);
+        let conn = &mut self.conns[id];
+        conn.token = Some(token);
+        conn.read_edge |= !conn.rx.is_empty() || conn.fin_arrived || conn.reset;
+        conn.close_edge |= conn.fin_arrived || conn.reset;
+        conn.write_edge |= conn.tx.len() < conn.cap && !conn.stormy;
     }
 
     fn close(&mut self, id: usize) {
@@ -654,6 +674,11 @@ impl Listen for FakeListener {
         let records = holds.then(|| Box::new(records));
         net.conns[id].records = holds;
         Ok((FakeStream { net: self.net.clone(), id, records }, PeerAddr::Unix))
+    }
+
+    fn rename(&mut self, stream: &mut FakeStream, token: Token) -> io::Result<()> {
+        self.net.borrow_mut().rename(stream.id, token);
+        Ok(())
     }
 }
 

@@ -64,15 +64,15 @@ impl Hub {
 
     // Coming and going.
 
-    /// A client is open.
+    /// A client is open. A tab that comes back was open all the time.
     #[inline]
-    pub(in crate::hub) fn tell_open(&mut self, id: ClientId) {
+    pub(in crate::hub) fn tell_open(&mut self, id: ClientId, tab: Option<&str>) {
         if self.events.wants(EventKind::Open, EventKind::Online) {
-            self.tell_arrival(id);
+            self.tell_arrival(id, tab);
         }
     }
 
-    /// An open client is about to leave.
+    /// An open client is about to leave, or a tab that is away does not come back.
     #[inline]
     pub(in crate::hub) fn tell_close(&mut self, key: ClientKey, code: u16) {
         if self.events.wants(EventKind::Close, EventKind::Offline) {
@@ -81,7 +81,7 @@ impl Hub {
     }
 
     #[inline(never)]
-    fn tell_arrival(&mut self, id: ClientId) {
+    fn tell_arrival(&mut self, id: ClientId, tab: Option<&str>) {
         let roster = self.roster();
         let connection = id.to_string();
         let token = String::from_utf8_lossy(roster.token(id).unwrap_or_default());
@@ -99,6 +99,7 @@ impl Hub {
             ("user", user.map(Member::Text)),
             ("address", address.as_deref().map(Member::Text)),
             ("groups", Some(Member::List(&groups))),
+            ("tab", tab.map(Member::Text)),
         ]);
         let comes = user.filter(|user| roster.count(Address::User(user)) == 1).map(str::to_owned);
         self.tell(EventKind::Open, whose(id), Some(id), &open);

@@ -2,7 +2,7 @@
 //! lines.
 
 use super::Floor;
-use crate::delivery::{Line, Mailbox, Outbox};
+use crate::delivery::{Keep, Line, Mailbox, Outbox};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, State};
 use crate::wire::frame::encode;
@@ -70,7 +70,8 @@ impl Floor {
     /// A mark says that the client is in that line.
     fn audit_lines(&self) -> Verdict {
         let lines = self.delivery.lines();
-        for (key, client) in self.roster.iter() {
+        // A tab that is away has the marks and is in no line.
+        for (key, client) in self.roster.iter().filter(|(_, client)| !client.is_away()) {
             for line in [Line::Urgent, Line::Bulk] {
                 let stands = lines.keys(line).any(|queued| *queued == key);
                 check(!client.mail.is_queued(line) || stands, || {
@@ -87,6 +88,12 @@ impl Floor {
             check(!self.audit_outbox(hold)?, || "a close frame is held".into())?;
             check(client.accepts_data(), || "a lock outlives the client".into())?;
         }
+        if let Some(keep) = client.mail.keep() {
+            check(!self.audit_outbox(keep.kept())?, || "a close frame is kept".into())?;
+            check(client.accepts_data(), || "what was sent is kept for one that is gone".into())?;
+            check(keep.is_away() == client.is_away(), || "it is away, or not".into())?;
+        }
+        check(!client.is_away() || client.mail.keep().is_some(), || "it is away and no tab".into())?;
         let closing = matches!(client.state(), State::Closing { .. } | State::Finishing { .. });
         self.audit_overflow(client)?;
         check(!client.accepts_data() || !after_close, || "an open client's close is queued".into())?;
@@ -147,7 +154,7 @@ impl Floor {
 }
 
 fn outboxes(mail: &Mailbox) -> impl Iterator<Item = &Outbox> {
-    std::iter::once(mail.outbox()).chain(mail.hold())
+    std::iter::once(mail.outbox()).chain(mail.hold()).chain(mail.keep().map(Keep::kept))
 }
 
 /// Frames in `bytes`, which are whole ones.

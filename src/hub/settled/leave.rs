@@ -4,14 +4,12 @@
 //! [`Settled::leave`] alone, which takes it out of the names and the counters, drops the messages that a lock held
 //! back, queues the close frame and sets the deadline: all of them.
 
-use super::{Floor, Settled};
+use super::{Floor, Settled, Tab};
 use crate::auth::Identity;
-use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, State, Then};
 use crate::rule::Rule;
 use crate::wire::frame::{CloseCode, DecodeError};
-use crate::wire::http::{self, Key};
 use log::{debug, info};
 
 /// Why and how an open client leaves.
@@ -23,6 +21,10 @@ pub(crate) enum Leave<'r> {
     Dismissed(CloseCode, &'r str),
     /// The client closes, and gets its code back.
     Answering(Option<CloseCode>),
+    /// We close, since a message that was begun will never be whole.
+    Broken(CloseCode, &'r str),
+    /// The same tab has another connection.
+    TakenOver(CloseCode, &'r str),
     /// The client broke the protocol: no later input of it can be understood.
     Failed(DecodeError),
     /// The client does not read: its outbox is dropped but for the frame in flight.
@@ -33,9 +35,10 @@ pub(crate) enum Leave<'r> {
 
 impl Leave<'_> {
     /// The code that is counted; 1005 and 1006 are RFC 6455's for none and for a broken connection.
-    fn counted(self) -> u16 {
+    pub(super) fn counted(self) -> u16 {
         match self {
             Self::Closing(code, _) | Self::Dismissed(code, _) => code.0,
+            Self::Broken(code, _) | Self::TakenOver(code, _) => code.0,
             Self::Answering(code) => code.map_or(1005, |code| code.0),
             Self::Failed(error) => error.close_code().0,
             Self::Overflown => CloseCode::TRY_AGAIN_LATER.0,
@@ -43,37 +46,55 @@ impl Leave<'_> {
         }
     }
 
-    fn then(self) -> Then {
+    pub(super) fn then(self) -> Then {
         match self {
-            Self::Closing(..) | Self::Overflown => Then::Close,
+            Self::Closing(..) | Self::Broken(..) | Self::TakenOver(..) | Self::Overflown => Then::Close,
             Self::Answering(_) => Then::Finish,
             Self::Failed(_) | Self::Dismissed(..) => Then::Linger,
             Self::Lost => Then::End,
+        }
+    }
+
+    /// Whether a tab that leaves in this way may come back: not when it was told to go, when it takes too little, or when
+    /// its page has closed for good, with 1000 or without a code.
+    pub(super) fn may_come_back(self) -> bool {
+        match self {
+            Self::Closing(..) | Self::Overflown => false,
+            Self::Answering(code) => code.is_some_and(|code| code != CloseCode::NORMAL),
+            Self::Dismissed(..) | Self::Broken(..) | Self::TakenOver(..) | Self::Failed(_) | Self::Lost => {
+                true
+            }
         }
     }
 }
 
 impl Settled<'_> {
     /// A login was proved and there is room: the client is open and its 101 is queued.
-    pub(crate) fn admit(&mut self, id: ClientId, identity: &Identity<'_>, key: &Key) {
+    pub(crate) fn admit(
+        &mut self,
+        id: ClientId,
+        identity: &Identity<'_>,
+        response: &[u8],
+        tab: Option<Tab<'_>>,
+    ) {
         if !self.hub.floor.roster.is_handshaking(id) {
             return;
         }
-        let left_s = (identity.expires_unix_s - self.hub.now.unix_s).max(0) as u64;
-        let expires = Tick::at(self.hub.now.ms.saturating_add(left_s.saturating_mul(1000)));
+        let expires = self.expiry(identity);
         self.move_stream(id.key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail =
             roster.admit(id.key, identity.token.as_bytes(), identity.user.as_deref(), expires, self.hub.now);
-        let mut response = Vec::with_capacity(256);
-        http::append_upgrade(&mut response, key);
-        delivery.response(id.key, mail, &response);
+        if let Some(tab) = tab {
+            delivery.begin_keeping(mail, tab.name);
+        }
+        delivery.response(id.key, mail, response);
         let bounds = self.hub.rules.bounds();
         for group in &identity.groups {
             let joined = roster.join(id.key, group, bounds);
             debug_assert!(joined.is_ok(), "there was room for the groups of the login");
         }
-        self.hub.tell_open(id);
+        self.hub.tell_open(id, tab.map(|tab| tab.text));
         let open = self.hub.floor.roster.counts().open as u64;
         self.hub.stats.clients_peak = self.hub.stats.clients_peak.max(open);
         self.hub.await_reach(id);
@@ -82,16 +103,25 @@ impl Settled<'_> {
 
     /// An open client leaves its state. See the module's head.
     pub(crate) fn leave(&mut self, key: ClientKey, how: Leave<'_>) {
+        if self.hub.floor.roster.get(key).is_some_and(Client::is_away) {
+            return self.give_up(key, Some(how.counted()));
+        }
         self.log(key, how);
         self.hub.arrives_no_more(key);
         self.forget_names(key);
         self.hub.stats.close(how.counted());
+        if self.may_come_back(key, how) {
+            return self.go_away(key, how);
+        }
         self.hub.tell_close(key, how.counted());
         self.hub.release(key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail = roster.leave(key, how.then(), self.hub.now);
         match how {
-            Leave::Closing(code, reason) | Leave::Dismissed(code, reason) => {
+            Leave::Closing(code, reason)
+            | Leave::Dismissed(code, reason)
+            | Leave::Broken(code, reason)
+            | Leave::TakenOver(code, reason) => {
                 delivery.close(key, mail, Some(code), reason);
             }
             Leave::Answering(code) => delivery.close(key, mail, code, ""),
@@ -107,7 +137,7 @@ impl Settled<'_> {
 
     /// Other nodes may reach nobody here by its names any more.
     #[inline]
-    fn forget_names(&mut self, key: ClientKey) {
+    pub(super) fn forget_names(&mut self, key: ClientKey) {
         if self.hub.has_bus() {
             if let Some(id) = self.hub.client_id(key) {
                 self.hub.touch_names(id);
@@ -165,7 +195,8 @@ impl Settled<'_> {
                 let Floor { roster, delivery, .. } = &mut self.hub.floor;
                 delivery.drop_all(key, roster.go_on(key, Then::End, self.hub.now), self.hub.now.tick());
             }
-            Some(State::Gone) | None => {}
+            // Its connection was lost before.
+            Some(State::Away { .. } | State::Gone) | None => {}
         }
     }
 
@@ -179,7 +210,7 @@ impl Settled<'_> {
     }
 
     /// Its request is awaited no more: the bytes that its stream keeps count with those that are queued.
-    fn move_stream(&mut self, key: ClientKey) {
+    pub(super) fn move_stream(&mut self, key: ClientKey) {
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let bytes = roster.get(key).map_or(0, Client::stream_bytes);
         if bytes > 0 {

@@ -13,20 +13,23 @@
 //! |---|---|
 //! | `mod` | the door, the hand-out, messages |
 //! | `leave` | how a client comes in and goes |
+//! | `tabs` | tabs that go away and come back |
 //! | `turn` | the steps of a turn: flush, reaping, input, deadlines |
 //! | `audit` | the floor recounted |
 
 mod audit;
 mod leave;
+mod tabs;
 mod turn;
 
 pub(crate) use audit::Flush;
 pub(crate) use leave::Leave;
+pub(crate) use tabs::Tab;
 pub(crate) use turn::After;
 
 use super::Hub;
 use crate::config::{Limits, Timeouts};
-use crate::delivery::{Delivery, Line, Pass, Pending, Range, Throttled};
+use crate::delivery::{Delivery, Keep, Line, Pass, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
 use crate::roster::{Address, Bounds, Roster, Selection, Sign, Space, TooMany};
@@ -162,6 +165,11 @@ impl Settled<'_> {
         self.hub.floor.roster.is_open(id)
     }
 
+    #[inline]
+    pub(crate) fn is_connected(&self, id: ClientId) -> bool {
+        self.hub.floor.roster.find(id).is_some_and(Client::is_connected)
+    }
+
     // Messages.
 
     /// Encodes a message and queues it for one client. False when it takes none, or that was too much.
@@ -191,7 +199,7 @@ impl Settled<'_> {
             Some(only) if self.hub.floor.roster.after_of_token(only).is_none() => {
                 self.deliver_alone(only, opcode, message)
             }
-            Some(first) => self.deliver_to_chain(first, opcode, message),
+            Some(_) => self.deliver_to_chain(token, opcode, message),
             None => false,
         }
     }
@@ -203,10 +211,11 @@ impl Settled<'_> {
     }
 
     #[inline(never)]
-    fn deliver_to_chain(&mut self, first: ClientKey, opcode: Opcode, message: &[u8]) -> bool {
-        self.make_room(message.len());
+    fn deliver_to_chain(&mut self, token: &[u8], opcode: Opcode, message: &[u8]) -> bool {
+        self.make_room(message.len()); // which may close the first of them
+        let first = self.hub.floor.roster.first_of_token(token);
         let taken = self.share(true, opcode, message, |settled, range| {
-            let (mut next, mut taken) = (Some(first), 0);
+            let (mut next, mut taken) = (first, 0);
             while let Some(key) = next {
                 next = settled.hub.floor.roster.after_of_token(key); // before it may leave the chain
                 taken += u64::from(settled.offer(key, range, Line::Urgent));
@@ -279,16 +288,16 @@ impl Settled<'_> {
         taken
     }
 
-    /// The same with a ping of this number behind the message; `taken` gets the keys of those that took it.
+    /// The same with a ping behind the message, whose number comes back; `taken` gets the keys of those that took it.
     pub(crate) fn deliver_proved(
         &mut self,
         keys: &[ClientKey],
         opcode: Opcode,
         message: &[u8],
-        number: u64,
         taken: &mut Vec<ClientKey>,
-    ) {
+    ) -> u64 {
         self.make_room(message.len());
+        let number = self.hub.floor.delivery.next_ping();
         let line = if keys.len() > URGENT_RECEIVERS_MAX { Line::Bulk } else { Line::Urgent };
         let held = self.hub.floor.delivery.encode_with_ping(opcode, message, number);
         if line == Line::Bulk {
@@ -297,6 +306,7 @@ impl Settled<'_> {
         taken.extend(keys.iter().filter(|key| self.offer(**key, held.range(), line)));
         self.hub.floor.delivery.give_back(held);
         self.hub.stats.messages_out += taken.len() as u64;
+        number
     }
 
     #[inline]
@@ -422,7 +432,12 @@ impl Settled<'_> {
     }
 
     fn cut_off(&mut self, key: ClientKey) {
-        if self.hub.floor.roster.get(key).is_some_and(Client::accepts_data) {
+        let Floor { roster, delivery, .. } = &mut self.hub.floor;
+        let Some(client) = roster.get(key) else { return };
+        if client.mail.keep().is_some_and(Keep::keeps) && client.is_connected() {
+            info!("unconfirmed_dropped reason=queued peer={}", roster.peer(key));
+            delivery.drop_kept(key, roster.mail(key).expect("it is here"));
+        } else if client.accepts_data() {
             self.leave(key, Leave::Overflown);
         } else {
             info!("dropped reason=queued peer={}", self.hub.floor.roster.peer(key));

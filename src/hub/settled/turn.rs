@@ -154,6 +154,41 @@ impl Floor {
         self.roster.excuse(key, now);
     }
 
+    /// Whether the tab can go on with another connection, without a gap.
+    pub(crate) fn can_come_back(&self, key: ClientKey) -> bool {
+        self.roster
+            .get(key)
+            .is_some_and(|client| client.is_away() || self.delivery.can_come_back(&client.mail))
+    }
+
+    /// A tab has had nothing to confirm with for a second: it is asked.
+    pub(crate) fn ask_to_confirm(&mut self, key: ClientKey, now: Now) {
+        if let Some(mail) = self.roster.mail(key) {
+            self.delivery.ask_to_confirm(key, mail, now.tick());
+            self.roster.rearm(key);
+        }
+    }
+
+    /// A pong came that covers the pings up to this number.
+    pub(crate) fn confirm(&mut self, key: ClientKey, number: u64, now: Now) {
+        if let Some(mail) = self.roster.receiving(key) {
+            if self.delivery.confirm(key, mail, number, now.tick()) {
+                self.ask_to_confirm(key, now);
+            }
+        }
+    }
+
+    // Connections that belong to other keys.
+
+    #[inline]
+    pub(crate) fn has_moves(&self) -> bool {
+        self.roster.has_moves()
+    }
+
+    pub(crate) fn next_move(&mut self) -> Option<(ClientKey, ClientKey)> {
+        self.roster.next_move()
+    }
+
     // The flush.
 
     /// The client that is closed first when memory runs out.
@@ -195,7 +230,7 @@ impl Floor {
     pub(crate) fn blocked(&mut self, key: ClientKey, now: Now) {
         let Some(mail) = self.roster.mail(key) else { return };
         let is_new = self.delivery.blocked(key, mail, now.tick());
-        if is_new && self.roster.get(key).is_some_and(Client::accepts_data) {
+        if is_new && self.roster.get(key).is_some_and(Client::is_connected) {
             self.roster.stalled(key, now);
         }
     }
@@ -203,6 +238,7 @@ impl Floor {
     /// The next step with a client when no more can be written now.
     #[inline(never)]
     pub(crate) fn after_flush(&mut self, key: ClientKey) -> After {
+        self.roster.arm_again(key);
         let Some(client) = self.roster.get(key) else { return After::Idle };
         match client.state() {
             _ if !client.mail.outbox().is_empty() => After::More,

@@ -103,6 +103,8 @@ impl CloseCode {
     pub const INTERNAL: Self = Self(1011);
     /// 1013: overloaded; come back later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
+    /// 4002, of our own: the same tab has another connection, in a duplicated tab perhaps.
+    pub const TAKEN_OVER: Self = Self(4002);
     /// 4001, of our own: logged out. The page should not come back.
     pub const LOGGED_OUT: Self = Self(4001);
 

@@ -27,4 +27,4 @@ pub use head::{Framing, HeadError, Request, parse, parse_prefix};
 pub use query::{QueryError, Wishes, decode};
 pub use response::{CONTINUE, Response, append_chunk, append_last_chunk};
 pub use scan::scan;
-pub use upgrade::{Key, UpgradeError, append_upgrade};
+pub use upgrade::{Key, Offers, UpgradeError, append_upgrade};

@@ -106,7 +106,7 @@ fn reads_what_a_handler_wants_to_know() {
 fn answers_as_the_example_of_rfc_6455() {
     let key = Key::parse(b"dGhlIHNhbXBsZSBub25jZQ==").expect("the key of section 1.3");
     let mut out = b"before".to_vec();
-    append_upgrade(&mut out, &key);
+    append_upgrade(&mut out, &key, None);
     let expected = "beforeHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));

@@ -39,6 +39,40 @@ pub enum UpgradeError {
     WebSocketVersion,
 }
 
+/// A tab that begins, or cannot go on where it was.
+const FRESH: &str = "wsson.fresh";
+/// A tab that goes on where it was: it has missed nothing.
+const RESUMED: &str = "wsson.resumed";
+
+/// The subprotocols that a page offers. A browser that offers some and is given none gives up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Offers {
+    /// One at least.
+    pub any: bool,
+    /// `wsson.fresh`
+    pub fresh: bool,
+    /// `wsson.resumed`
+    pub resumed: bool,
+}
+
+impl Offers {
+    /// The choice for a client that is new here.
+    pub fn fresh(self) -> Option<&'static str> {
+        self.fresh.then_some(FRESH)
+    }
+
+    /// The choice for a tab that goes on. A page that only knows `wsson.fresh` asks for more than it must.
+    pub fn resumed(self) -> Option<&'static str> {
+        if self.resumed { Some(RESUMED) } else { self.fresh() }
+    }
+
+    /// Whether the browser gives up although the client is let in.
+    pub fn in_vain(self, is_new: bool) -> bool {
+        let chosen = if is_new { self.fresh() } else { self.resumed() };
+        self.any && chosen.is_none()
+    }
+}
+
 /// A `Sec-WebSocket-Key` of the right form.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Key([u8; KEY_CHARS]);
@@ -102,9 +136,22 @@ impl Request<'_> {
             && matches!(self.framing(), Framing::None | Framing::Length(0))
     }
 
-    /// Whether the page asks for a subprotocol. It gets none, and so the browser closes the connection.
-    pub fn wants_subprotocol(&self) -> bool {
-        self.known.protocol
+    /// The subprotocols that the page offers, as far as they are known here.
+    pub fn offers(&self) -> Offers {
+        let mut offers = Offers::default();
+        if !self.known.protocol {
+            return offers;
+        }
+        offers.any = true;
+        for (name, value) in self.headers() {
+            if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+                for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    offers.fresh |= token == FRESH.as_bytes();
+                    offers.resumed |= token == RESUMED.as_bytes();
+                }
+            }
+        }
+        offers
     }
 }
 
@@ -119,8 +166,8 @@ impl Key {
     }
 }
 
-/// Appends the response that opens the WebSocket (RFC 6455 section 4.2.2).
-pub fn append_upgrade(out: &mut Vec<u8>, key: &Key) {
+/// Appends the response that opens the WebSocket (RFC 6455 section 4.2.2), with the subprotocol that was chosen.
+pub fn append_upgrade(out: &mut Vec<u8>, key: &Key, protocol: Option<&str>) {
     const START: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: ";
     let mut accept = [0; ACCEPT_CHARS];
@@ -130,6 +177,10 @@ pub fn append_upgrade(out: &mut Vec<u8>, key: &Key) {
     out.reserve(START.len() + ACCEPT_CHARS + 4);
     out.extend_from_slice(START);
     out.extend_from_slice(&accept);
+    if let Some(protocol) = protocol {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+        out.extend_from_slice(protocol.as_bytes());
+    }
     out.extend_from_slice(b"\r\n\r\n");
 }
 

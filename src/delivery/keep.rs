@@ -1,0 +1,164 @@
+//! What a tab has not confirmed: the messages that were sent, kept until a pong says that the browser has them.
+//!
+//! A browser answers pings in order, so the pong of a ping confirms everything that was queued before it. There is one
+//! unanswered ping of this kind at most: it leaves with the first bytes, a second after the last one while anything is
+//! not confirmed, or after [`CONFIRM_BYTES`]. None is sent while a lock is on, so that a fragmented message is confirmed as
+//! a whole.
+//!
+//! ```text
+//! outbox --the kernel takes it--> kept --pong--> confirmed
+//!    ^                             |
+//!    '---- the connection ends <---'    whole frames, in order, and no message of which a part will never come
+//! ```
+//!
+//! It never judges a limit and never queues a byte. Invariants: `covers` is no more than the bytes in `kept` and in the
+//! outbox, and 0 without a ping; while the tab is away nothing is in `kept`, because all of it is in the outbox again.
+//! design: docs/resume.md "Tabs that come back".
+
+use super::outbox::Outbox;
+use super::spool::Spool;
+use crate::clock::Tick;
+use core::num::NonZeroU64;
+
+/// Bytes after which a ping is sent earlier.
+pub(super) const CONFIRM_BYTES: u32 = 64 * 1024;
+/// Between two pings of this kind.
+pub(super) const CONFIRM_MS: u64 = 1000;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    /// Frames that the kernel took.
+    pub(super) kept: Outbox,
+    /// The tab, hashed with a key: among the connections of one login it is not mistaken.
+    name: u64,
+    /// The ping that is not answered.
+    ping: Option<NonZeroU64>,
+    /// The bytes, of those that are kept or wait, that it confirms.
+    covers: u32,
+    /// When the last ping was queued.
+    pinged: Option<Tick>,
+    /// Bytes at the end of the outbox that begin with a message whose last fragment is not there.
+    pub(super) unfinished: u32,
+    /// The tab is away.
+    pub(super) away: bool,
+    /// Something was dropped that is not confirmed: if the connection ends now, the tab cannot come back.
+    gap: bool,
+}
+
+// A tab has this box and that of a mailbox with something rare.
+const _: () = assert!(size_of::<Keep>() <= 64);
+
+impl Keep {
+    pub(super) fn new(name: u64) -> Self {
+        Self {
+            kept: Outbox::default(),
+            name,
+            ping: None,
+            covers: 0,
+            pinged: None,
+            unfinished: 0,
+            away: false,
+            gap: false,
+        }
+    }
+
+    pub(crate) fn name(&self) -> u64 {
+        self.name
+    }
+
+    /// Whether all that was not confirmed is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.gap
+    }
+
+    /// Whether anything is kept.
+    pub(crate) fn keeps(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Whether a ping is to be sent with these bytes that wait.
+    pub(super) fn is_due(&self, waiting: &Outbox, now: Tick) -> bool {
+        let unconfirmed = self.kept.bytes() + waiting.bytes();
+        if self.away || self.ping.is_some() || self.kept.is_empty() && !waiting.has_messages() {
+            return false;
+        }
+        unconfirmed >= CONFIRM_BYTES || self.pinged.is_none_or(|last| now.ms() >= last.ms() + CONFIRM_MS)
+    }
+
+    /// When a ping is to be sent although nothing new waits, in milliseconds.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        let waits = !self.away && self.ping.is_none() && !self.kept.is_empty();
+        waits.then(|| self.pinged.map_or(0, |last| last.ms() + CONFIRM_MS))
+    }
+
+    /// The ping is the last thing that waits.
+    pub(super) fn pinged(&mut self, number: NonZeroU64, waiting: &Outbox, now: Tick) {
+        debug_assert!(self.ping.is_none() && self.unfinished == 0, "one ping, and none within a message");
+        (self.ping, self.pinged) = (Some(number), Some(now));
+        self.covers = self.kept.bytes() + waiting.message_bytes();
+    }
+
+    /// A pong came that covers the pings up to this number. Whether it confirms anything.
+    pub(super) fn confirm(&mut self, number: u64, spool: &mut Spool) -> bool {
+        let Some(ping) = self.ping.filter(|ping| ping.get() <= number) else { return false };
+        debug_assert!(ping.get() <= number);
+        // A page may answer before it was asked; then it has not got what still waits.
+        let confirmed = self.covers.min(self.kept.bytes());
+        if confirmed < self.covers {
+            return false;
+        }
+        self.kept.drop_front(confirmed, spool);
+        (self.ping, self.covers, self.gap) = (None, 0, false);
+        true
+    }
+
+    /// Whether this is the number of its ping.
+    pub(crate) fn asked(&self, number: u64) -> bool {
+        self.ping.is_some_and(|ping| ping.get() == number)
+    }
+
+    /// Gives up what is kept. The tab is whole again when a later ping is answered.
+    pub(super) fn drop_kept(&mut self, waiting: &Outbox, spool: &mut Spool) {
+        self.kept.clear(spool);
+        self.unfinished = self.unfinished.min(waiting.message_bytes());
+        (self.ping, self.covers, self.gap) = (None, 0, true);
+    }
+
+    /// The connection has ended: what was kept goes out again, before what waits.
+    pub(super) fn go_away(&mut self, outbox: &mut Outbox, spool: &mut Spool) {
+        let unsent = std::mem::take(outbox);
+        *outbox = std::mem::take(&mut self.kept);
+        outbox.append(unsent, spool);
+        (self.ping, self.covers, self.away) = (None, 0, true);
+    }
+
+    /// There is a connection again.
+    pub(super) fn come_back(&mut self) {
+        (self.away, self.pinged) = (false, None);
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Frames that were sent and are not confirmed, for the audit.
+    pub(crate) fn kept(&self) -> &Outbox {
+        &self.kept
+    }
+
+    /// For the audit.
+    pub(crate) fn audit(&self, waiting: &Outbox) -> Result<(), &'static str> {
+        match self.ping {
+            None if self.covers != 0 => Err("bytes are covered by no ping"),
+            Some(_) if self.covers > self.kept.bytes() + waiting.message_bytes() => {
+                Err("a ping covers more than there is")
+            }
+            _ if self.away && !self.kept.is_empty() => Err("it is away and keeps something"),
+            _ if self.unfinished > waiting.message_bytes() + self.kept.bytes() => {
+                Err("more is unfinished than there is")
+            }
+            _ => Ok(()),
+        }
+    }
+}
