@@ -261,12 +261,6 @@ impl Hub {
         self.roster().page(address, after)
     }
 
-    /// Users, groups.
-    #[allow(dead_code)] // for the metrics
-    pub(crate) fn names(&self) -> (usize, usize) {
-        (self.roster().names(Space::User), self.roster().names(Space::Group))
-    }
-
     fn bounds(&self) -> Bounds {
         self.rules.bounds()
     }

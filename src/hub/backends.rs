@@ -320,15 +320,16 @@ impl Backends {
         Ticket { backend: key, serial }
     }
 
-    /// The answer that a place was kept for. False when the backend is gone, or hears nothing any more.
-    #[allow(dead_code)] // the bus takes places
+    /// See [`fill_bytes`](Self::fill_bytes).
+    #[cfg(test)]
     pub(crate) fn fill(&mut self, ticket: Ticket, reply: &Reply<'_>, now: Now) -> bool {
         let mut bytes = Vec::new();
         reply.append_to(&mut bytes);
         self.fill_bytes(ticket, bytes, now)
     }
 
-    /// The same, as the bytes that it is; also one that comes late.
+    /// The answer that a place was kept for, as the bytes that it is; also one that comes late. False when the backend is
+    /// gone, or hears nothing any more.
     pub(crate) fn fill_bytes(&mut self, ticket: Ticket, bytes: Vec<u8>, now: Now) -> bool {
         let Ticket { backend: key, serial } = ticket;
         let Some(backend) = self.all.get_mut(key.index()) else { return false };
