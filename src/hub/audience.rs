@@ -212,26 +212,9 @@ impl Hub {
     ) -> (usize, Option<GroupError>) {
         let bounds = self.bounds();
         let (keys, _) = self.select(items);
-        let mut settled = self.settled();
-        let (mut joined, mut error) = (0, None);
-        'all: for key in &keys {
-            let mut is_new = false;
-            for group in groups.iter() {
-                match settled.join(*key, group, bounds) {
-                    Ok(new) => is_new |= new,
-                    Err(bound) => {
-                        error = Some(bound.into());
-                        if bound == TooMany::Groups {
-                            joined += usize::from(is_new);
-                            break 'all;
-                        }
-                    }
-                }
-            }
-            joined += usize::from(is_new);
-        }
+        let (joined, bound) = self.settled().join_all(&keys, groups, bounds);
         self.floor.give_back(keys);
-        (joined, error)
+        (joined, bound.map(GroupError::from))
     }
 
     /// Takes every connection that a list names out of groups; returns how many were in one.
@@ -241,12 +224,7 @@ impl Hub {
         groups: Groups<'_>,
     ) -> usize {
         let (keys, _) = self.select(items);
-        let mut settled = self.settled();
-        let mut left = 0;
-        for key in &keys {
-            let was_in = groups.iter().filter(|group| settled.leave_group(*key, group)).count();
-            left += usize::from(was_in > 0);
-        }
+        let left = self.settled().leave_all(&keys, groups);
         self.floor.give_back(keys);
         left
     }

@@ -40,7 +40,7 @@ use crate::peer::client::{Client, ClientId, Due, Messages, State, Then};
 use crate::stats::ListenerReport;
 use crate::wire::frame::Decoder;
 use crate::wire::http::forwarded::PeerAddr;
-use groups::{Groups, Member};
+use groups::{Groups, Listed, Member};
 use index::SPARSE;
 use slab::Slab;
 use std::hash::RandomState;
@@ -514,6 +514,27 @@ impl Roster {
     /// Takes a client out of a group. Whether it was in it.
     pub(crate) fn leave_group(&mut self, key: ClientKey, group: &str) -> bool {
         self.names.leave(key, group)
+    }
+
+    /// The groups of a list, for the next two.
+    pub(crate) fn listed<'n>(&self, names: impl Iterator<Item = &'n str>) -> Listed<'n> {
+        self.names.listed(names)
+    }
+
+    /// Puts an open client into the groups of a list.
+    pub(crate) fn join_listed(
+        &mut self,
+        key: ClientKey,
+        listed: &mut Listed<'_>,
+        bounds: Bounds,
+    ) -> (bool, Option<TooMany>) {
+        debug_assert!(self.clients[key.index()].accepts_data(), "only an open client is in a group");
+        self.names.join_listed(key, listed, bounds)
+    }
+
+    /// Takes a client out of the groups of a list. Whether it was in one of them.
+    pub(crate) fn leave_listed(&mut self, key: ClientKey, listed: &Listed<'_>) -> bool {
+        self.names.leave_listed(key, listed)
     }
 
     /// A connection without a login stops to be one.

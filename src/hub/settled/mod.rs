@@ -33,6 +33,7 @@ use crate::delivery::{Delivery, Keep, Line, Pass, Pending, Range, Throttled};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId};
 use crate::roster::{Address, Bounds, Roster, Selection, Sign, Space, TooMany};
+use crate::wire::command::Groups;
 use crate::wire::frame::Opcode;
 use log::info;
 
@@ -350,6 +351,38 @@ impl Settled<'_> {
     pub(crate) fn leave_group(&mut self, key: ClientKey, group: &str) -> bool {
         let left = self.hub.floor.roster.leave_group(key, group);
         self.hub.touch_group(group);
+        left
+    }
+
+    /// Puts open clients into groups; returns how many were not in one of them before, and the last bound that was in the
+    /// way. Behind [`TooMany::Groups`] no more join.
+    pub(crate) fn join_all(
+        &mut self,
+        keys: &[ClientKey],
+        groups: Groups<'_>,
+        bounds: Bounds,
+    ) -> (usize, Option<TooMany>) {
+        let roster = &mut self.hub.floor.roster;
+        let mut listed = roster.listed(groups.iter());
+        let (mut joined, mut error) = (0, None);
+        for key in keys {
+            let (is_new, bound) = roster.join_listed(*key, &mut listed, bounds);
+            joined += usize::from(is_new);
+            error = bound.or(error);
+            if bound == Some(TooMany::Groups) {
+                break;
+            }
+        }
+        groups.iter().for_each(|group| self.hub.touch_group(group));
+        (joined, error)
+    }
+
+    /// Takes clients out of groups; returns how many were in one.
+    pub(crate) fn leave_all(&mut self, keys: &[ClientKey], groups: Groups<'_>) -> usize {
+        let roster = &mut self.hub.floor.roster;
+        let listed = roster.listed(groups.iter());
+        let left = keys.iter().filter(|key| roster.leave_listed(**key, &listed)).count();
+        groups.iter().for_each(|group| self.hub.touch_group(group));
         left
     }
 

@@ -9,10 +9,12 @@
 //! is the first in its chain. A membership takes 20 bytes, and a connection 4 as soon as one of a higher key is in a group.
 //! design: COMMANDS.md "Addresses", performance.md, threats.md rows 22 and 32.
 
+mod listed;
 mod members;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use listed::Listed;
 pub(crate) use members::Member;
 
 use super::index::SPARSE;
@@ -312,6 +314,11 @@ impl Groups {
 
     /// A membership in its two places. The user goes to the head of the chain, a group behind it.
     fn enter(&mut self, key: ClientKey, space: Space, text: &str) {
+        self.enter_under(key, space, text, self.find(space, text));
+    }
+
+    /// The same, with the number of the name if it has one; returns that which it has then.
+    fn enter_under(&mut self, key: ClientKey, space: Space, text: &str, found: Option<u32>) -> u32 {
         if self.chains.len() <= key.index() {
             self.chains.resize(key.index() + 1, NIL);
         }
@@ -325,12 +332,13 @@ impl Groups {
             self.chains[key.index()] = membership;
         }
         let member = Member { key, membership };
-        let (name, place) = match self.find(space, text) {
+        let (name, place) = match found {
             Some(name) => (name, self.names[name as usize].members.push(member)),
             None => (self.add_name(space, text, member), 0),
         };
         let entry = self.memberships.get_mut(membership);
         (entry.name, entry.place) = (name, place);
+        name
     }
 
     fn add_name(&mut self, space: Space, text: &str, first: Member) -> u32 {

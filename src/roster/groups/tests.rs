@@ -311,3 +311,52 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Against the same, one connection and one group after the other.
+    #[test]
+    fn a_list_of_groups_is_its_groups(
+        steps in proptest::collection::vec(
+            (any::<bool>(), proptest::collection::vec(0..9u8, 1..6), proptest::collection::btree_set(0..12usize, 1..6)),
+            1..20,
+        ),
+        users in proptest::collection::btree_set(0..12usize, 0..6),
+    ) {
+        let bounds = Bounds { groups: 7, groups_per_connection: 4 };
+        let (mut all, mut each) = (groups(), groups());
+        for at in users {
+            all.set_user(key(at), &name(1));
+            each.set_user(key(at), &name(1));
+        }
+        for (joins, list, who) in steps {
+            let list: Vec<String> = list.into_iter().map(name).collect();
+            let mut listed = all.listed(list.iter().map(String::as_str));
+            'list: for at in who {
+                if !joins {
+                    let left = list.iter().filter(|group| each.leave(key(at), group)).count();
+                    prop_assert_eq!(all.leave_listed(key(at), &listed), left > 0);
+                    continue;
+                }
+                let (mut is_new, mut error) = (false, None);
+                for group in &list {
+                    match each.join(key(at), group, bounds) {
+                        Ok(new) => is_new |= new,
+                        Err(bound) => error = Some(bound),
+                    }
+                    if error == Some(TooMany::Groups) {
+                        break;
+                    }
+                }
+                prop_assert_eq!(all.join_listed(key(at), &mut listed, bounds), (is_new, error));
+                if error == Some(TooMany::Groups) {
+                    break 'list;
+                }
+            }
+            prop_assert_eq!(all.audit(), Ok(()));
+            for at in 0..12 {
+                let of = |groups: &Groups| groups.groups_of(key(at)).map(str::to_owned).collect::<BTreeSet<_>>();
+                prop_assert_eq!(of(&all), of(&each));
+            }
+        }
+    }
+}

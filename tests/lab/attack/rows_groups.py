@@ -46,7 +46,8 @@ def group_bombs(quick):
     seconds, count = (1, 2000) if quick else (4, 2000)
     with Server() as server:
         aftermath = Aftermath(server)
-        yield from dissolving(server, count, seconds)
+        yield from dissolving(server, count, 10, seconds)
+        yield from dissolving(server, count, 50, seconds)
         yield from aftermath.figures()
     with Server() as server:
         aftermath = Aftermath(server)
@@ -58,16 +59,16 @@ def group_bombs(quick):
         yield from aftermath.figures()
 
 
-def dissolving(server, count, seconds):
-    """Ten groups of all, made and ended by one command each, without a pause."""
-    crowd, groups = fleet(server, count), names("room", 10)
+def dissolving(server, count, each, seconds):
+    """So many groups of all, made and ended by one command each, without a pause."""
+    crowd, groups = fleet(server, count), names("room", each)
 
     def work(backend):
         for letter in "jJ":
             if joined(backend, letter, groups, b"*,-t:" + b"d" * 32) != count:
                 raise RuntimeError(f"{letter} did not reach all")
     took, rounds = timed(server, work, seconds)
-    yield from waits(f"10 groups of {count} that form and dissolve at once, {10 * count} memberships by one `j`, one `J`, {rounds} times", took)
+    yield from waits(f"{each} groups of {count} that form and dissolve at once, {each * count} memberships by one `j`, one `J`, {rounds} times", took)
     yield is_so("↳ groups left", server.status()["groups"], 0)
     close_all(crowd)
 
