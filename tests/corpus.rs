@@ -30,6 +30,7 @@ mod jwt;
 mod proxy;
 #[path = "fuzz_bodies/query.rs"]
 mod query;
+#[cfg(feature = "bus")]
 #[path = "fuzz_bodies/resp.rs"]
 mod resp;
 #[path = "fuzz_bodies/server.rs"]
@@ -97,6 +98,7 @@ fn query() {
     replay("query", query::body);
 }
 
+#[cfg(feature = "bus")]
 #[test]
 fn resp() {
     replay("resp", resp::body);

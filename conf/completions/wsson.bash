@@ -7,7 +7,7 @@ _wsson_options() {
         stop) echo "--config --now --help" ;;
         status) echo "--config --control --json --watch --help" ;;
         reload) echo "--config --allow-weak --help" ;;
-        check) echo "--config --allow-weak --bind --help" ;;
+        check) echo "--config --allow-weak --bind --bus --help" ;;
         cookie) echo "--config --allow-weak --token --user --groups --time --format --verify --help" ;;
         send) echo "--config --control --token --user --group --to --all --binary --confirm --arrived --help" ;;
         online | here) echo "--config --control --json --help" ;;

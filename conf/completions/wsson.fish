@@ -34,6 +34,7 @@ complete -c wsson -n "__fish_seen_subcommand_from run start restart" -s v -l ver
 complete -c wsson -n "__fish_seen_subcommand_from run" -l keep -r -F -d 'Keep the configuration that served'
 complete -c wsson -n "__fish_seen_subcommand_from stop" -l now -d 'Kill it, clients or not'
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bind -d 'Try the addresses as well'
+complete -c wsson -n "__fish_seen_subcommand_from check" -l bus -d 'Ask the instances of the bus as well'
 complete -c wsson -n "__fish_seen_subcommand_from status send online here kick revoke join leave listen" -l control -x -a 'unix:// tcp://' -d 'The control socket'
 complete -c wsson -n "__fish_seen_subcommand_from status online here kick revoke join leave listen" -l json -d 'One JSON object'
 complete -c wsson -n "__fish_seen_subcommand_from status" -l watch -d 'Again every second'

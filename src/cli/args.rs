@@ -69,6 +69,7 @@ const VERBOSE: Opt = Opt {
 const CONTROL: Opt = Opt::with("control", "ADDRESS", "the control socket, instead of the configuration's");
 const JSON: Opt = Opt::flag("json", "one JSON object, for programs");
 
+const BUS: Opt = Opt::flag("bus", "ask the instances of [bus] as well, and listen for the other nodes");
 const BIND: Opt = Opt::flag("bind", "try the addresses as well: one that a server has already is wrong");
 
 const KEEP: Opt = Opt::with(
@@ -183,7 +184,7 @@ const COMMANDS: &[Command] = &[
         name: "check",
         summary: "verify the configuration and show the settings that hold, secrets masked",
         words: "",
-        options: &[&CONFIG, &ALLOW_WEAK, &BIND],
+        options: &[&CONFIG, &ALLOW_WEAK, &BIND, &BUS],
         details: "Exit codes: 0 all is right, 1 a folder or file is wrong, 6 the configuration is.\n",
         run: check::run,
     },

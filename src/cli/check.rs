@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
             wrong.push(occupied.text);
         }
     }
+    if args.has("bus") {
+        wrong.extend(super::bus::faults(&settings));
+    }
     for problem in &wrong {
         warn(&format_args!("wsson: {problem}"));
     }

@@ -5,6 +5,7 @@
 //! design: operations.md "Command line".
 
 mod args;
+mod bus;
 mod check;
 mod cookie;
 mod demo;

@@ -205,6 +205,9 @@ fn tls(settings: &Settings, reader: &mut Reader<'_>) {
 
 fn bus(settings: &Settings, reader: &mut Reader<'_>) {
     let bus = &settings.bus;
+    if !bus.redis.is_empty() && !cfg!(feature = "bus") {
+        return reader.fail("bus.redis", "\"bus.redis\": this wsson was built without the bus");
+    }
     if bus.redis.iter().any(|redis| redis.tls) && !cfg!(feature = "tls") {
         reader.fail("bus.redis", "\"bus.redis\": this wsson was built without TLS, which rediss:// needs");
     }

@@ -65,8 +65,7 @@ use std::hash::RandomState;
 pub(crate) use arrival::{Admitted, Head};
 pub use audience::{GroupError, Reached};
 pub(crate) use audit::READ_BYTES;
-use bus::Bus;
-pub(crate) use bus::{Back, Incoming, Route, Sum, letter};
+pub(crate) use bus::{Back, Incoming, Route, Sum, letter, list_digest};
 pub(crate) use door::Judged;
 pub(crate) use events::{Parting, Shelf};
 pub(crate) use proof::Form;
@@ -93,7 +92,7 @@ pub struct Hub {
     /// How long clients that broadcast may still wait for others.
     patience: wait::Patience,
     /// Other nodes; none without `[bus]`.
-    bus: Option<Box<Bus>>,
+    bus: Option<bus::Held>,
     tidy: tidy::Tidy,
     /// For the status only.
     reload: Reload,
@@ -128,7 +127,7 @@ impl Hub {
             floor: Floor::new(roster, settings.limits.outbox_bytes),
             backends: Backends::new(&settings.timeouts),
             rules: HubRules::from(settings),
-            bus: (!settings.bus.redis.is_empty()).then(|| Box::new(Bus::new(&settings.bus, hasher.clone()))),
+            bus: bus::Held::new(&settings.bus, &hasher),
             proofs: proof::Proofs::new(),
             revocations: Revocations::new(hasher.clone()),
             events: Events::new(hasher.clone()),

@@ -457,8 +457,7 @@ fn every_fault_of_a_login_is_a_sentence_and_the_password_is_nowhere() {
     assert!(Backend::connect(&server).status().0.contains("it asks for a password"));
     let with = |password: &str| {
         let setup = setup(&[&redis]).bus("password_file = \"password\"");
-        std::fs::write(setup.path("password"), format!("{password}\n")).expect("the folder is ours");
-        std::process::Command::new("chmod").arg("600").arg(setup.path("password")).status().expect("chmod");
+        crate::rig::write_secret(&setup.path("password"), password);
         setup
     };
     let wrong = with("hush-wrong").start();
@@ -547,6 +546,48 @@ fn lists_that_differ_are_told() {
         eventually("it is told", || server.log().contains("bus_lists_differ"));
         assert!(Backend::connect(server).status().0.contains("\"same_instances\":false"));
     }
+}
+
+#[test]
+fn check_finds_what_is_wrong_with_the_bus() {
+    if !is_here() {
+        return;
+    }
+    let redis = Redis::start(&["--requirepass", PASSWORD]);
+    let password = |setup: &Setup, text: &str| crate::rig::write_secret(&setup.path("password"), text);
+    let right = setup(&[&redis]).bus("password_file = \"password\"");
+    password(&right, PASSWORD);
+    let right = right.start();
+    is_up(&right);
+    let check = |server: &Server| {
+        let mut command = crate::rig::wsson(&["check"]);
+        crate::rig::Ended::of(
+            command.arg("-c").arg(server.path(crate::rig::CONFIG)).args(["--bus", "--allow-weak"]),
+        )
+    };
+    let ended = check(&right).with(0);
+    assert!(!(ended.out + &ended.err).contains(PASSWORD));
+    password(&right.setup, "hush-wrong");
+    check(&right).with(1).says("it refuses the password of bus.password_file");
+    password(&right.setup, PASSWORD);
+    redis.login_of(
+        "limited",
+        &["on", ">x", "resetchannels", "&other:*", "+ping", "+publish", "+subscribe"],
+        PASSWORD,
+    );
+    let limited = setup(&[&redis]).bus("password_file = \"password\"").bus("user = \"limited\"");
+    password(&limited, "x");
+    let limited = limited.start();
+    check(&limited).with(1).says("bus.user may not do what is needed");
+    let open = Redis::start(&[]);
+    let (one, two) = (Redis::start(&[]), &open);
+    let first = node(&[&one, two]);
+    let second = setup(&[two, &one]).start();
+    is_up(&second);
+    check(&second).with(1).says("has another list of instances, or another order");
+    drop(first);
+    let nobody = Setup::new().bus("redis = \"redis://127.0.0.1:1\"").start();
+    check(&nobody).with(1).says("redis://127.0.0.1:1: connection refused");
 }
 
 #[test]

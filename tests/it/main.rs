@@ -9,6 +9,7 @@ mod rig;
 
 mod backend;
 mod client;
+#[cfg(feature = "bus")]
 mod redis;
 #[cfg(feature = "tls")]
 mod secure;
@@ -18,6 +19,7 @@ mod addresses;
 mod arrival;
 mod asked;
 mod auth;
+#[cfg(feature = "bus")]
 mod bus;
 mod commands;
 mod control;

@@ -86,6 +86,14 @@ impl Redis {
         }
     }
 
+    /// Makes a user.
+    #[track_caller]
+    pub(crate) fn login_of(&self, user: &str, rules: &[&str], password: &str) {
+        let answer = self.ask(&format!("AUTH {password}\r\nACL SETUSER {user} {}", rules.join(" ")));
+        assert!(answer.starts_with("+OK"), "{answer}");
+        assert!(!answer.contains('-'), "{answer}");
+    }
+
     /// Sends a command as text; returns the beginning of what it answers.
     #[track_caller]
     pub(crate) fn ask(&self, command: &str) -> String {

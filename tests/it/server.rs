@@ -130,13 +130,14 @@ impl Setup {
     }
 
     /// A variable of the server's environment.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    #[cfg_attr(not(all(feature = "bus", feature = "tls")), allow(dead_code))]
     pub(crate) fn variable(mut self, name: &'static str, path: PathBuf) -> Self {
         self.environment.push((name, path));
         self
     }
 
     /// A line of the section of the bus.
+    #[cfg_attr(not(feature = "bus"), allow(dead_code))]
     pub(crate) fn bus(mut self, line: &str) -> Self {
         self.tables.push(("bus", line.to_owned()));
         self

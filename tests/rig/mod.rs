@@ -102,6 +102,12 @@ pub(crate) fn config(text: &str) -> String {
     missing.map(|(key, value)| format!("{key} = {value}\n")).collect::<String>() + text + "\n"
 }
 
+/// Writes a file that only its owner may read.
+pub(crate) fn write_secret(path: &Path, text: &str) {
+    fs::write(path, format!("{text}\n")).expect("the folder is ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+}
+
 /// The program with this line, which finds no secret in the environment and nothing on standard input.
 pub(crate) fn wsson(line: &[&str]) -> Command {
     let mut command = Command::new(WSSON);

@@ -34,6 +34,7 @@ use log::{info, warn};
 use names::{Names, Reachable, Waiter};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::{Deref, DerefMut};
 
 /// Bytes that wait for one instance at most; what does not fit is lost, and counted. A Redis that has stopped takes
 /// nothing for six seconds before it is given up.
@@ -53,6 +54,50 @@ const CLOCKS_S: i64 = 5;
 const ALL: &[u8] = b"*";
 /// The channel of one node begins so; a colon follows the kind of a name as in an address.
 const INBOX: &[u8] = b"n:";
+
+/// The bus of a hub that has one. In a build without the feature no value of this can be made, so that nothing of the bus
+/// is left in the program.
+#[derive(Debug)]
+pub(super) struct Held {
+    #[cfg(feature = "bus")]
+    bus: Box<Bus>,
+    #[cfg(not(feature = "bus"))]
+    never: std::convert::Infallible,
+}
+
+impl Held {
+    /// None where no instance is configured.
+    pub(super) fn new(settings: &Settings, hasher: &RandomState) -> Option<Self> {
+        #[cfg(feature = "bus")]
+        if !settings.redis.is_empty() {
+            return Some(Self { bus: Box::new(Bus::new(settings, hasher.clone())) });
+        }
+        let _ = (settings, hasher);
+        None
+    }
+}
+
+impl Deref for Held {
+    type Target = Bus;
+
+    #[inline(always)]
+    fn deref(&self) -> &Bus {
+        #[cfg(feature = "bus")]
+        return &self.bus;
+        #[cfg(not(feature = "bus"))]
+        match self.never {}
+    }
+}
+
+impl DerefMut for Held {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Bus {
+        #[cfg(feature = "bus")]
+        return &mut self.bus;
+        #[cfg(not(feature = "bus"))]
+        match self.never {}
+    }
+}
 
 /// An independent broker.
 #[derive(Debug)]
@@ -136,11 +181,11 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    pub(super) fn new(settings: &Settings, hasher: RandomState) -> Self {
+    #[cfg_attr(not(feature = "bus"), allow(dead_code))]
+    fn new(settings: &Settings, hasher: RandomState) -> Self {
         let me = hasher.hash_one("this node");
         let instances: Vec<Instance> =
             settings.redis.iter().map(|redis| Instance { settings: redis.clone(), is_told: None }).collect();
-        let list: Vec<String> = settings.redis.iter().map(ToString::to_string).collect();
         let links = instances.iter().flat_map(|_| [Link::new(Role::Sub), Link::new(Role::Cmd)]).collect();
         Self {
             me,
@@ -148,7 +193,7 @@ impl Bus {
             prefix: format!("{}:", settings.name).into_bytes(),
             login: Login { user: settings.user.clone(), password: settings.password.clone() },
             timeout_ms: settings.timeout_ms,
-            digest: envelope::digest(list.join(" ").as_bytes()),
+            digest: list_digest(&settings.redis),
             links,
             names: Names::new(instances.len(), hasher.clone()),
             instances,
@@ -747,6 +792,12 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// A number that differs when a list of instances does, or its order.
+pub(crate) fn list_digest(list: &[Redis]) -> u64 {
+    let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+    envelope::digest(list.join(" ").as_bytes())
 }
 
 /// The letter of a command with a message of this kind.
