@@ -31,7 +31,7 @@ pub(crate) use spool::{Held, Lane, Range, SEGMENT_BYTES, Spool};
 use crate::clock::{Now, Tick};
 use crate::key::ClientKey;
 use crate::wire::frame::{CloseCode, Opcode, encode};
-use core::num::NonZeroU64;
+use core::num::NonZeroU32;
 use lines::Lines;
 use ranks::Ranks;
 
@@ -490,12 +490,15 @@ impl Delivery {
         if mail.is_locked() || !mail.keep_mut().is_some_and(|(outbox, keep)| keep.is_due(outbox, now)) {
             return false;
         }
-        let number = self.next_ping();
+        let mut number = self.next_ping();
+        if number as u32 == 0 {
+            number = self.next_ping(); // the lower half names it
+        }
         let own = mail.own().expect("a tab has one");
         let range = self.spool.append_own(own, true, Opcode::Ping, &number.to_be_bytes());
         mail.outbox.push_control(range, &mut self.spool);
         if let Some((outbox, keep)) = mail.keep_mut() {
-            keep.pinged(NonZeroU64::new(number).expect("numbers begin with 1"), outbox, now);
+            keep.pinged(NonZeroU32::new(number as u32).expect("it is none of those"), outbox, now);
         }
         mail.turn_over(&mut self.spool);
         true

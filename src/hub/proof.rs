@@ -190,6 +190,9 @@ impl Hub {
         }
         for number in self.proofs.numbers(id.key, number) {
             self.stats.arrived += 1;
+            if let Some(since_ms) = self.proofs.all.get(&number).map(|proof| proof.since_ms) {
+                self.stats.arrival.note((self.now.ms - since_ms) * 1000);
+            }
             if let Some(proof) = self.proofs.settle(id.key, number, Some(self.now.ms)) {
                 self.answer_proof(proof);
             }

@@ -205,6 +205,7 @@ rows! {
     gauge queued_bytes_max "wsson_queued_bytes_max" "Most bytes that may wait.";
     counter keys_refused "wsson_keys_refused_total" "Control connections and requests that showed a wrong control key, or none.";
     counter http_requests "wsson_http_requests_total" "HTTP requests of backends that were answered.";
+    times arrival "wsson_arrival_seconds" "Until a browser has proved to have a message, of those of which that was asked. In the status as `turns`.";
     times turns "wsson_turn_seconds" "Turns of the loop, from one wait to the next: how long all others wait at most. In the status: `count`, `sum_us`, the bound `p99_us` that 99 of 100 keep, the longest `most_us`.";
     gauge revoked "wsson_revoked" "Revocations of logins that have not expired by themselves yet.";
     Fact reload "" ""

@@ -1,6 +1,6 @@
 """Real clients and real backends against the release binary.
 
-usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [chat] [nginx] [snippets] [signed] [encoders] [survive] [hints] [http] [attacks] [backends]
+usage: run.py [python] [node] [php] [shell] [curl] [chromium] [demo] [chat] [nginx] [tabs] [snippets] [signed] [encoders] [survive] [hints] [http] [attacks] [backends]
 
 All of them without a name.
 """
@@ -19,6 +19,7 @@ import nginx
 import signed
 import snippets
 import survive
+import tabs
 from harness import CACHE, Server, cookie_header, cookies, fresh_token, not_ok, ok, run
 from websockets.sync.client import connect
 
@@ -94,7 +95,7 @@ def backends():
 
 
 def main():
-    everything = [*CLIENTS, "chromium", "demo", "chat", "nginx", "snippets", "signed", "encoders", "survive", "hints", "http", "attacks", "backends"]
+    everything = [*CLIENTS, "chromium", "demo", "chat", "nginx", "tabs", "snippets", "signed", "encoders", "survive", "hints", "http", "attacks", "backends"]
     names = sys.argv[1:] or everything
     if unknown := [name for name in names if name not in everything]:
         sys.exit(f"unknown: {' '.join(unknown)}; known: {' '.join(everything)}")
@@ -111,6 +112,8 @@ def main():
         chat_page.test()
     if "snippets" in names:
         snippets.test()
+    if "tabs" in names:
+        tabs.test()
     if "signed" in names:
         signed.test()
     if "encoders" in names:
