@@ -105,7 +105,8 @@ def judge(name, site, pusher, stop, sent, reloads):
     check(f"{name}: of {sent[0]} messages nothing is missing", told,
           {"reloads": str(reloads), "wsson.fresh": "1", "missing": None, "gap": None})
     resumed, repeated, cached = (int(report.get(key, 0)) for key in ("wsson.resumed", "repeated", "cached"))
-    check(f"{name}: it came back each time", resumed >= reloads, True)
+    # A page out of the cache may be away again before its socket is open.
+    check(f"{name}: it came back each time", resumed >= reloads - cached, True)
     ok(f"{name}: resumed {resumed} times, {repeated} messages came again, {cached} times from the browser's own cache")
 
 
