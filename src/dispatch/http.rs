@@ -10,7 +10,7 @@ use crate::config::{ARRIVAL_MS_MAX, HEAD_BYTES_MAX};
 use crate::hub::{Back, Form, Hub, Judged, Wait};
 use crate::key::BackendKey;
 use crate::peer::backend::Origin;
-use crate::peer::exchange::{Batch, Exchange};
+use crate::peer::exchange::{Batch, Exchange, Manner};
 use crate::peer::worker::Format;
 use crate::wire::command::{
     self, Addresses, Answer, Command, ListRules, Planned, Rules, Sends, Subscription, Verb,
@@ -191,36 +191,54 @@ fn step(
     share: &mut usize,
 ) -> Result<Step, Refusal> {
     *share = share.saturating_sub(COMMAND_COST);
-    if !exchange.has_head() {
-        if !exchange.read_head(rest, HEAD_BYTES_MAX)? {
-            check_beginning(exchange.head())?;
-            return Ok(Step::More);
-        }
-        let request = http::parse(exchange.head())?;
-        let framing = request.framing();
-        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
-        let refused = |refusal: Refusal| if has_body { refusal.ends() } else { refusal };
-        let waits = admit(hub, key, &request).map_err(refused)?;
-        exchange.begin_body(framing, hub.control_rules().payload_bytes_max)?;
-        if waits && rest.is_empty() {
-            hub.backends.respond(key, CONTINUE.to_vec());
-        }
-    }
-    if !exchange.read_body(rest)? {
+    if !exchange.has_head() && !exchange.read_head(rest, HEAD_BYTES_MAX)? {
+        check_beginning(exchange.head())?;
         return Ok(Step::More);
     }
     if exchange.batch().is_some() {
         return perform_batch(hub, key, exchange, share);
     }
-    let request = http::parse(exchange.head())?;
-    if find(&request)?.deed == Deed::Send && is_batch(&request)? {
-        let sends = Sends::parse(exchange.message(), list_rules(hub.control_rules()));
+    let is_new = !exchange.has_head();
+    let (head, incoming, manner) = exchange.parts();
+    // However small the pieces of a body are, its head is not read again for each.
+    if !is_new && !incoming.read(rest)? {
+        return Ok(Step::More);
+    }
+    let request = http::parse(head)?;
+    let how = Manner { is_head: request.method() == "HEAD", ends: !request.keeps_alive() };
+    *manner = Some(how);
+    if is_new {
+        let framing = request.framing();
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+        let refused = |refusal: Refusal| if has_body { refusal.ends() } else { refusal };
+        let waits = admit(hub, key, &request).map_err(refused)?;
+        incoming.begin(framing, hub.control_rules().payload_bytes_max)?;
+        if waits && rest.is_empty() {
+            hub.backends.respond(key, CONTINUE.to_vec());
+        }
+        if !incoming.read(rest)? {
+            return Ok(Step::More);
+        }
+    }
+    let route = find(&request)?;
+    if !matches!(route.deed, Deed::Health | Deed::Status | Deed::Metrics) && hub.is_draining() {
+        return Err(Refusal::new(503, "draining", "the server is about to end").ends());
+    }
+    if route.deed == Deed::Send && is_batch(&request)? {
+        let sends = Sends::parse(incoming.message(), list_rules(hub.control_rules()));
         let sends =
             sends.map_err(|error| Refusal::new(400, format!("the JSON is not right: {error}"), BATCH))?;
+        if sends.as_list && hub.has_bus() {
+            return Err(Refusal::new(
+                501,
+                "a list of sends does not go to other nodes",
+                "a request for each",
+            ));
+        }
         exchange.plan(Batch::new(sends));
         return perform_batch(hub, key, exchange, share);
     }
-    perform(hub, key, &request, exchange.message(), share)
+    perform(hub, key, (&request, route, how), incoming.message(), share)
 }
 
 const BATCH: &str =
@@ -239,12 +257,16 @@ fn perform_batch(
     share: &mut usize,
 ) -> Result<Step, Refusal> {
     let rules = list_rules(hub.control_rules());
+    let how = exchange.manner().expect("the head was read");
     let Some(batch) = exchange.batch() else { return Ok(Step::More) };
     while let Some(Planned { to, kind, message }) = batch.next() {
         let to = Addresses::parse(to.as_bytes(), rules);
         // A reload may have changed the length of tokens since.
         let to = to.map_err(|error| Refusal::new(400, error.to_string(), ADDRESSES))?;
         let command = Command::WriteAnswered(*kind, to, message);
+        if !batch.is_list() {
+            return carry_out(hub, key, (command, message.len()), how, None, share);
+        }
         if *share == 0 || is_burst(&command) && hub.is_throttled(message.len()) {
             return Ok(Step::Wait(Progress::More));
         }
@@ -463,11 +485,10 @@ fn parameters<'h>(request: &Request<'h>, route: &Route) -> Result<Vec<Option<Cow
 fn perform(
     hub: &mut Hub,
     key: BackendKey,
-    request: &Request<'_>,
+    (request, route, how): (&Request<'_>, &'static Route, Manner),
     message: &[u8],
     share: &mut usize,
 ) -> Result<Step, Refusal> {
-    let route = find(request)?;
     let values = parameters(request, route)?;
     let rules = hub.control_rules();
     if route.deed != Deed::Send && !message.is_empty() {
@@ -491,10 +512,23 @@ fn perform(
             read(verb, payload.as_bytes(), rules)?
         }
     };
-    if is_burst(&command) && hub.is_throttled(message.len()) {
+    let within_ms = if route.deed == Deed::Send { arrival_ms(&values)? } else { None };
+    carry_out(hub, key, (command, message.len()), how, within_ms, share)
+}
+
+/// Executes a command whose answer is a response, unless it has to wait.
+fn carry_out(
+    hub: &mut Hub,
+    key: BackendKey,
+    (command, bytes): (Command<'_>, usize),
+    Manner { is_head, ends }: Manner,
+    within_ms: Option<u64>,
+    share: &mut usize,
+) -> Result<Step, Refusal> {
+    if is_burst(&command) && hub.is_throttled(bytes) {
         return Ok(Step::Wait(Progress::More));
     }
-    match hub.wait_for(key, &command, message.len()) {
+    match hub.wait_for(key, &command, bytes) {
         Wait::No => {}
         Wait::Flush => return Ok(Step::Wait(Progress::More)),
         Wait::Reader => return Ok(Step::Wait(Progress::Held)),
@@ -504,7 +538,6 @@ fn perform(
         return Ok(Step::Done(200, JSON, hub.report_json().into_bytes()));
     }
     if hub.has_bus() {
-        let (ends, is_head) = (!request.keeps_alive(), request.method() == "HEAD");
         match bus::execute(hub, key, &command, Back::Http { ends, is_head }, share) {
             Spread::Here => {}
             Spread::Done => {
@@ -523,8 +556,7 @@ fn perform(
         }
     }
     if let Command::WriteProved(kind, id, to, message) = command {
-        let within_ms = arrival_ms(&values)?.unwrap_or(hub.rules.timeouts.arrival_ms);
-        let ends = !request.keeps_alive();
+        let within_ms = within_ms.unwrap_or(hub.rules.timeouts.arrival_ms);
         prove(hub, key, (kind, id, &to, message), Form::Response { ends }, within_ms, share);
         if ends {
             hub.finish_backend(key);
@@ -664,12 +696,11 @@ fn respond(
     body: &[u8],
     ends: bool,
 ) {
-    let request = http::parse(exchange.head()).ok();
-    let ends = ends || !request.as_ref().is_some_and(Request::keeps_alive);
+    let manner = exchange.manner();
+    let ends = ends || hub.is_draining() || manner.is_none_or(|manner| manner.ends);
     let response = response.field("Cache-Control", "no-store").field("X-Content-Type-Options", "nosniff");
     let response = if ends { response.close() } else { response };
-    let is_head = request.is_some_and(|request| request.method() == "HEAD");
-    let bytes = match is_head {
+    let bytes = match manner.is_some_and(|manner| manner.is_head) {
         true => response.head_for(content_type, body.len()),
         false => response.body(content_type, body),
     };

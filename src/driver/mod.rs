@@ -271,6 +271,9 @@ impl<L: Listen, H: Handler, N: Nodes> Driver<L, H, N> {
         self.flush();
         self.move_pending();
         self.reap();
+        if self.drain_until_ms.is_some() {
+            self.hub.finish_drain();
+        }
         self.accept_if_room();
         self.release(now);
         if self.hub.is_tidy_due() {

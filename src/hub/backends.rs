@@ -18,6 +18,7 @@ use crate::peer::replies::Replies;
 use crate::peer::worker::{Event, Format, Kept, Worker};
 use crate::wire::command::{self, Member, Reply, Rules, Telling, object};
 use crate::wire::http;
+use crate::wire::http::Response;
 use crate::wire::http::forwarded::PeerAddr;
 use core::net::IpAddr;
 use log::{info, warn};
@@ -129,14 +130,14 @@ impl Backends {
         self.all.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// Those that count for `limits.backends`: neither refused nor over.
     fn in_use(&self) -> usize {
         let counts = |backend: &Backend| backend.origin != Origin::Refused && backend.state != State::Gone;
         self.iter().filter(|(_, backend)| counts(backend)).count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     pub(super) fn keys(&self) -> Vec<BackendKey> {
@@ -528,6 +529,9 @@ impl Backends {
         if backend.state == State::Open {
             backend.input = Vec::new();
             backend.state = State::Ending;
+            if let Speech::Http(exchange) = &mut backend.speech {
+                **exchange = Exchange::default();
+            }
         }
         self.recount(key);
         self.queue(key);
@@ -601,6 +605,14 @@ fn recount(backend: &mut Backend, all_held_bytes: &mut usize) {
     backend.counted_bytes = held_bytes;
 }
 
+/// The response to a request that is too much beside all others.
+fn too_much() -> Vec<u8> {
+    let body =
+        r#"{"error":"backends together hold too much, and this one most","hint":"limits.control_total"}"#;
+    let response = Response::new(503).field("Cache-Control", "no-store");
+    response.field("X-Content-Type-Options", "nosniff").close().json(body)
+}
+
 impl Hub {
     /// A connection that was accepted. One over `limits.backends` gets a reply that says so and ends; when too many of
     /// those are there already it gets no slot, and the reply to it comes back.
@@ -650,9 +662,15 @@ impl Hub {
         self.backends.recount(key);
         while self.backends.held_bytes > self.rules.limits.backends_bytes_max() {
             let Some(largest) = self.backends.largest() else { return };
+            let is_between = self.backends[largest].replies.bytes() == 0;
             self.backends.drop_replies(largest);
             match self.backends[largest].state {
-                State::Open => self.fail_backend(largest, command::Error::Overflow),
+                State::Open => {
+                    if self.backends[largest].asks_in_http() && is_between {
+                        self.backends.respond(largest, too_much());
+                    }
+                    self.fail_backend(largest, command::Error::Overflow);
+                }
                 _ => self.end_backend(largest),
             }
         }
@@ -780,10 +798,25 @@ impl Hub {
         }
     }
 
+    /// At the beginning of the drain. A program that asks in HTTP whether the server is well is told to the end.
     pub(super) fn finish_backends(&mut self) {
         for key in self.backends.keys() {
-            self.backends.end_stream(key);
-            self.finish_backend(key);
+            if !self.backends[key].asks_in_http() {
+                self.backends.end_stream(key);
+                self.finish_backend(key);
+            }
+        }
+    }
+
+    /// The last client has gone: those that only ask, and are owed no answer, go too.
+    pub(crate) fn finish_drain(&mut self) {
+        if !self.draining || self.roster().len() > 0 {
+            return;
+        }
+        for key in self.backends.keys() {
+            if self.backends[key].asks_in_http() && self.backends[key].replies.bytes() == 0 {
+                self.finish_backend(key);
+            }
         }
     }
 

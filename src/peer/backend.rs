@@ -173,6 +173,11 @@ impl Backend {
         matches!(self.speech, Speech::Http(_))
     }
 
+    /// Whether it asks in HTTP, one response after the other, and the conversation goes on.
+    pub(crate) fn asks_in_http(&self) -> bool {
+        self.state == State::Open && self.speaks_http() && !self.is_stream()
+    }
+
     /// Whether so many events wait for it that it gets no more messages.
     #[inline]
     pub(crate) fn is_full_worker(&self) -> bool {

@@ -16,10 +16,51 @@ const BYTES_KEPT: usize = 4096;
 pub(crate) struct Exchange {
     head: Vec<u8>,
     scanned: usize,
+    manner: Option<Manner>,
+    incoming: Incoming,
+    batch: Option<Batch>,
+}
+
+/// How a response is to be given, as the head says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// To HEAD: without its body.
+    pub(crate) is_head: bool,
+    /// The connection ends behind it.
+    pub(crate) ends: bool,
+}
+
+/// The body as it arrives.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
     /// The head is whole and was found to be one that is answered.
     body: Option<Body>,
     message: Vec<u8>,
-    batch: Option<Batch>,
+}
+
+impl Incoming {
+    /// The head is one that is answered: its body follows.
+    pub(crate) fn begin(&mut self, framing: Framing, bytes_max: usize) -> Result<(), BodyError> {
+        self.body = Some(Body::new(framing, bytes_max as u64)?);
+        Ok(())
+    }
+
+    /// Takes what of the input is body. Whether all of it is there; asked again it says so again.
+    pub(crate) fn read(&mut self, input: &mut &[u8]) -> Result<bool, BodyError> {
+        let Some(body) = &mut self.body else { return Ok(false) };
+        loop {
+            match body.read(input)? {
+                Piece::Data(data) => self.message.extend_from_slice(data),
+                Piece::More => return Ok(false),
+                Piece::End => return Ok(true),
+            }
+        }
+    }
+
+    /// The body so far.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
+    }
 }
 
 /// The sends that a body asks for, which may take several turns.
@@ -39,6 +80,11 @@ impl Batch {
         Self { left: list, answers: Vec::new(), as_list }
     }
 
+    /// Whether the answers go as a list.
+    pub(crate) fn is_list(&self) -> bool {
+        self.as_list
+    }
+
     /// The next one to be done.
     pub(crate) fn next(&self) -> Option<&Planned> {
         self.left.last()
@@ -53,10 +99,9 @@ impl Batch {
         self.answers.extend_from_slice(answer);
     }
 
-    /// The body of the response, when all are done.
+    /// The list of the answers, when all are done.
     pub(crate) fn body(&mut self) -> Vec<u8> {
-        let answers = std::mem::take(&mut self.answers);
-        if self.as_list { [b"[", &answers[..], b"]"].concat() } else { answers }
+        [b"[", &std::mem::take(&mut self.answers)[..], b"]"].concat()
     }
 
     /// Memory that is held.
@@ -105,35 +150,22 @@ impl Exchange {
 
     /// Whether the head was taken and its body is read.
     pub(crate) fn has_head(&self) -> bool {
-        self.body.is_some()
+        self.incoming.body.is_some()
     }
 
-    /// The head is one that is answered: its body follows.
-    pub(crate) fn begin_body(&mut self, framing: Framing, bytes_max: usize) -> Result<(), BodyError> {
-        self.body = Some(Body::new(framing, bytes_max as u64)?);
-        Ok(())
+    /// The head, and its body beside it: so the head is read once although the body grows.
+    pub(crate) fn parts(&mut self) -> (&[u8], &mut Incoming, &mut Option<Manner>) {
+        (&self.head, &mut self.incoming, &mut self.manner)
     }
 
-    /// Takes what of the input is body. Whether all of it is there; asked again it says so again.
-    pub(crate) fn read_body(&mut self, input: &mut &[u8]) -> Result<bool, BodyError> {
-        let Some(body) = &mut self.body else { return Ok(false) };
-        loop {
-            match body.read(input)? {
-                Piece::Data(data) => self.message.extend_from_slice(data),
-                Piece::More => return Ok(false),
-                Piece::End => return Ok(true),
-            }
-        }
-    }
-
-    /// The body so far.
-    pub(crate) fn message(&self) -> &[u8] {
-        &self.message
+    /// How a response is to be given; none when the head could not be read.
+    pub(crate) fn manner(&self) -> Option<Manner> {
+        self.manner
     }
 
     /// The body was read as sends: it is not needed any more.
     pub(crate) fn plan(&mut self, batch: Batch) {
-        self.message = Vec::new();
+        self.incoming.message = Vec::new();
         self.batch = Some(batch);
     }
 
@@ -144,8 +176,8 @@ impl Exchange {
 
     /// The request is answered: the next one may come.
     pub(crate) fn clear(&mut self) {
-        (self.scanned, self.body, self.batch) = (0, None, None);
-        for buffer in [&mut self.head, &mut self.message] {
+        (self.scanned, self.manner, self.incoming.body, self.batch) = (0, None, None, None);
+        for buffer in [&mut self.head, &mut self.incoming.message] {
             buffer.clear();
             buffer.shrink_to(BYTES_KEPT);
         }
@@ -153,6 +185,8 @@ impl Exchange {
 
     /// Memory that is held.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.head.capacity() + self.message.capacity() + self.batch.as_ref().map_or(0, Batch::held_bytes)
+        self.head.capacity()
+            + self.incoming.message.capacity()
+            + self.batch.as_ref().map_or(0, Batch::held_bytes)
     }
 }

@@ -431,6 +431,55 @@ fn a_response_waits_for_the_browsers() {
     }
 }
 
+/// A program that asks whether the server is well hears that it is not, until it is gone; nothing is done any more.
+#[test]
+fn while_the_server_drains_it_says_so() {
+    let mut server = Setup::new().timeout("drain = 20").timeout("close = 20").start();
+    let mut client = Client::connect(&server);
+    let mut callers: Vec<Caller> = (0..5).map(|_| Caller::connect(&server)).collect();
+    for caller in &mut callers {
+        assert_eq!(caller.ask("GET", "/healthz", "", "").body, "ok\n");
+    }
+    callers[3].send("POST /send?to=* HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nEV");
+    callers[4].send("GET /heal");
+    server.signal("TERM");
+    client.expect_close_code(1001); // which it does not answer yet
+    for (place, target, status) in [(0, "/healthz", 503), (1, "/status", 200), (2, "/online?who=*", 503)] {
+        let answer = callers[place].ask("GET", target, "", "");
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+        assert!(answer.body.contains("draining") || status == 200, "{answer:?}");
+        assert!(answer.head.contains("\r\nconnection: close\r\n"), "{answer:?}");
+        assert!(callers[place].receive_or_end().is_none());
+    }
+    callers[3].send("IL");
+    assert_eq!(callers[3].receive().status, 503);
+    callers[4].send("thz HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(callers[4].receive().body, "draining\n");
+    drop(client);
+    assert_eq!(server.exit_code(), Some(0), "an idle connection does not keep it");
+}
+
+/// Over `limits.control_total` the request that is most of it is told why it ends.
+#[test]
+fn one_that_is_too_much_is_told() {
+    let limits = "control_payload = \"100 KiB\"\ncontrol_outbox = \"16 KiB\"\ncontrol_total = 1";
+    let server = Setup::new().limit(limits).start();
+    let begin = |bytes: usize| {
+        let mut caller = Caller::connect(&server);
+        caller.send("POST /send?to=* HTTP/1.1\r\nHost: a\r\nContent-Length: 102400\r\n\r\n");
+        caller.send("x".repeat(bytes));
+        caller
+    };
+    let mut first = begin(90_000);
+    let mut second = begin(60_000);
+    let answer = first.receive();
+    assert!(answer.status == 503 && answer.body.contains("limits.control_total"), "{answer:?}");
+    assert!(answer.head.contains("\r\nconnection: close\r\n"), "{answer:?}");
+    assert!(first.receive_or_end().is_none());
+    second.send("x".repeat(42_400));
+    assert_eq!(second.receive().status, 200, "the other one is not disturbed");
+}
+
 const JSON: &str = "Content-Type: application/json\r\n";
 
 #[test]
