@@ -75,6 +75,7 @@ fn measure(mut options: Options) -> Result<()> {
         Mode::Bench => jobs::run(&options)?,
         Mode::Syscalls => probes::syscalls::run(&options)?,
         Mode::Instructions => probes::instructions::run(&options)?,
+        Mode::Guard => return probes::instructions::guard(&options),
     };
     let text = if options.json { report.json() } else { report.markdown() };
     match &options.out {

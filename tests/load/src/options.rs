@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub const USAGE: &str = "\
-usage: wsson-load bench|syscalls|instructions [options]
+usage: wsson-load bench|syscalls|instructions|guard [options]
 
   bench          CPU, memory and latency beside the floor, interleaved; a Markdown table
   syscalls       system calls per operation (needs strace)
   instructions   user-space instructions per operation (needs valgrind)
+  guard          the same without the floor: fails when one has grown by a few hundredths
 
   --bin PATH       the binary to measure            (../../target/release/wsson)
   --jobs A,B       only these: memory, handshake, broadcast, echo, direct, write, latency,
@@ -36,6 +37,7 @@ pub enum Mode {
     Bench,
     Syscalls,
     Instructions,
+    Guard,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,7 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
         Some("bench") => Mode::Bench,
         Some("syscalls") => Mode::Syscalls,
         Some("instructions") => Mode::Instructions,
+        Some("guard") => Mode::Guard,
         _ => return Err(USAGE.into()),
     };
     let mut options = defaults(mode);

@@ -28,6 +28,32 @@ pub fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
+/// Says for each probe whether it costs more than it has come to cost, a line each.
+///
+/// # Errors
+/// When one does, or a job could not be done.
+pub fn guard(options: &Options) -> Result<()> {
+    let folder = Folder::new()?;
+    let mut all_hold = true;
+    for probe in PROBES.iter().filter(|probe| options.wants(probe.group)) {
+        let found = count(options, options.subject, probe, folder.path());
+        let (holds, what) = match found {
+            Ok((found, faults)) => {
+                let what = format!("{found:.0} instructions, at most {:.0}", probe.guard);
+                (found <= probe.guard && faults.total() == 0, what)
+            }
+            Err(error) => (false, error.to_string()),
+        };
+        println!("{} {}: {what}", if holds { "ok" } else { "not ok" }, probe.name);
+        all_hold &= holds;
+    }
+    if all_hold {
+        Ok(())
+    } else {
+        Err("an operation costs more than it did: see tests/load/README.md".into())
+    }
+}
+
 /// Gives a row the goal that is a share of what another row has come to.
 fn hold_against(row: &mut Row, rows: &[Row], other: &str, share: f64) {
     let found = rows.iter().find(|row| row.job == other).and_then(|row| row.subject);
