@@ -283,3 +283,6 @@ pub fn open(hub: &mut Hub) -> usize {
     }
     count
 }
+
+#[cfg(all(test, feature = "bus"))]
+mod tests;

@@ -269,12 +269,13 @@ impl Floor {
 
     /// All that waits for a client may go out.
     pub(crate) fn release(&mut self, id: ClientId) {
-        if self.roster.find(id).is_none() {
-            return;
-        }
+        let Some(is_away) = self.roster.find(id).map(Client::is_away) else { return };
         if let Some(mail) = self.roster.mail(id.key) {
             mail.withhold(false);
-            self.delivery.queue(Line::Urgent, id.key, mail);
+            // A tab that is away has no connection to be flushed.
+            if !is_away {
+                self.delivery.queue(Line::Urgent, id.key, mail);
+            }
         }
     }
 
