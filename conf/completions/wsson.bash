@@ -4,7 +4,7 @@ _wsson_options() {
     case $1 in
         run) echo "--config --allow-weak --verbose --keep --help" ;;
         start | restart) echo "--config --allow-weak --verbose --help" ;;
-        stop) echo "--config --now --help" ;;
+        stop) echo "--config --now --over --help" ;;
         status) echo "--config --control --json --watch --help" ;;
         reload) echo "--config --allow-weak --help" ;;
         check) echo "--config --allow-weak --bind --bus --help" ;;

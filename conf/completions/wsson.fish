@@ -33,6 +33,7 @@ complete -c wsson -n "__fish_seen_subcommand_from run start restart reload check
 complete -c wsson -n "__fish_seen_subcommand_from run start restart" -s v -l verbose -d 'Log every connection as well'
 complete -c wsson -n "__fish_seen_subcommand_from run" -l keep -r -F -d 'Keep the configuration that served'
 complete -c wsson -n "__fish_seen_subcommand_from stop" -l now -d 'Kill it, clients or not'
+complete -c wsson -n "__fish_seen_subcommand_from stop" -l over -x -d 'Tell the clients over this many seconds'
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bind -d 'Try the addresses as well'
 complete -c wsson -n "__fish_seen_subcommand_from check" -l bus -d 'Ask the instances of the bus as well'
 complete -c wsson -n "__fish_seen_subcommand_from status send online here kick revoke join leave listen" -l control -x -a 'unix:// tcp://' -d 'The control socket'

@@ -145,7 +145,15 @@ const COMMANDS: &[Command] = &[
         name: "stop",
         summary: "end the running server and wait until it is gone",
         words: "",
-        options: &[&CONFIG, &NOW],
+        options: &[
+            &CONFIG,
+            &NOW,
+            &Opt::with(
+                "over",
+                "SECONDS",
+                "tell the clients one after the other over this time: timeouts.drain_over",
+            ),
+        ],
         details: "A server that a unit of systemd runs is stopped by systemctl.\n\
             Exit codes: 0 ended, or not running; 1 it does not end, 4 not permitted.\n",
         run: service::stop,

@@ -71,11 +71,15 @@ pub(crate) fn stop(args: &Args) -> Outcome {
         };
     }
     let args = args.anchored();
+    let over = over(&args)?;
     let running = load::to_stop(&args).and_then(|settings| running(&settings));
     if let Some(unit) = Keeper::of_running(running, &args.config().0)? {
+        if over.is_some() {
+            note_over(&load::to_stop(&args)?, over)?;
+        }
         return pass_on(&unit, "stop");
     }
-    match end(&load::to_stop(&args)?)? {
+    match end(&load::to_stop(&args)?, over)? {
         true => Ok(Exit::Done),
         false => say("wsson: no server runs\n"),
     }
@@ -92,7 +96,7 @@ pub(crate) fn restart(args: &Args) -> Outcome {
             let settings = load::to_stop(&args)?;
             let beside = running(&settings)?.is_some_and(|server| Unit::of(server.pid).is_none());
             if beside {
-                end(&settings)?;
+                end(&settings, None)?;
             }
             pass_on(&unit, "restart")
         }
@@ -100,7 +104,7 @@ pub(crate) fn restart(args: &Args) -> Outcome {
             let settings = load::settings(&args)?;
             tell(&settings);
             check::startable(&settings, &held(&settings), None)?;
-            end(&settings)?;
+            end(&settings, None)?;
             begin(&args, settings)
         }
     }
@@ -203,14 +207,36 @@ pub(super) fn signal(server: &Server, signal: i32) -> Result<(), Failure> {
     server.process.signal(signal).map_err(|e| Failure::io(what, &e).or("the same as root, or as its user"))
 }
 
+/// The time over which the clients are to be told, where the command line says it.
+fn over(args: &Args) -> Result<Option<Duration>, Failure> {
+    let Some(text) = args.value("over")? else { return Ok(None) };
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    let seconds = seconds
+        .ok_or_else(|| super::usage(args, format!("--over {text:?} is no time: seconds, 0 to 86400")))?;
+    Ok(Some(Duration::from_secs_f64(seconds)))
+}
+
+/// Leaves the time where the running server looks for it when it is asked to end.
+fn note_over(settings: &Settings, over: Option<Duration>) -> Result<(), Failure> {
+    match (running(settings)?, over) {
+        (Some(server), Some(over)) if !server.stopping => {
+            pidfile::note_over(pid_path(settings)?, server.pid, over.as_millis() as u64)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Ends the server and waits until it is gone. `false`: there was none.
-fn end(settings: &Settings) -> Result<bool, Failure> {
+fn end(settings: &Settings, over: Option<Duration>) -> Result<bool, Failure> {
+    note_over(settings, over)?;
     let Some(server) = running(settings)? else { return nobody(settings) };
     // A second signal would end it at once, and cut short its goodbye to the clients.
     if !server.stopping {
         signal(&server, sys::SIGTERM)?;
     }
-    let patience = Duration::from_millis(settings.timeouts.drain_ms) + MARGIN;
+    let timeouts = &settings.timeouts;
+    let over = over.unwrap_or(Duration::from_millis(timeouts.drain_over_ms));
+    let patience = over + Duration::from_millis(timeouts.drain_ms) + MARGIN;
     if wait(&server, patience)? {
         return Ok(true);
     }

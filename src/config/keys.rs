@@ -495,6 +495,10 @@ section! {
         /// reload, a lift, a change from WLAN to mobile. 0 turns that off.
         "away" => away_ms: u64 = 30_000, Seconds { min_ms: 0, max_ms: 86_400_000 }, Reload;
         /// From SIGTERM to the end of the process. 5: well below the 10 of `docker stop`, the 90 of systemd.
+        /// The time from SIGTERM on over which the closes of all clients are spread, so that a site's browsers do not all come
+        /// back in the same second; handshakes are answered 503 meanwhile, and backends are served. 0: all at once.
+        "drain_over" => drain_over_ms: u64 = 0, Seconds { min_ms: 0, max_ms: 86_400_000 }, Reload;
+        /// From SIGTERM, or the end of `drain_over`, to the end of the process. 5: well below the 10 of `docker stop`, the 90 of systemd.
         "drain" => drain_ms: u64 = 5_000, TIMEOUT, Reload;
     }
 }

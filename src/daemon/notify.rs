@@ -42,9 +42,10 @@ impl Manager {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
     }
 
-    /// The server ends.
-    pub(crate) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=Waiting for clients to leave");
+    /// The server ends, after this time at the latest: `TimeoutStopSec=` may be shorter.
+    pub(crate) fn stopping(&self, within_ms: u64) {
+        let usec = within_ms.saturating_mul(1000);
+        self.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={usec}\nSTATUS=Waiting for clients to leave"));
     }
 
     /// One line for `systemctl status`.
@@ -108,7 +109,7 @@ mod tests {
         let said = hears(listener);
         let usec: u64 = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse().unwrap();
         assert!((before..=sys::monotonic_us()).contains(&usec));
-        manager.stopping();
+        manager.stopping(7);
         assert!(hears(listener).starts_with("STOPPING=1\n"));
         manager.alive();
         assert_eq!(hears(listener), "WATCHDOG=1");

@@ -26,6 +26,8 @@ const TRIES: u32 = 100;
 const NUMBER_BYTES_MAX: u64 = 32;
 /// The second line of a server that ends.
 const STOPPING: &str = "stopping";
+/// The second line of a server that is about to be asked to end: the word, and the time over which its clients are to be told.
+const OVER: &str = "over ";
 
 /// The PID file of this process, locked.
 #[derive(Debug)]
@@ -144,7 +146,17 @@ impl PidFile {
     /// Notes that this server ends, for commands that would ask it to.
     pub(crate) fn stopping(&self) {
         // Without the note a second `stop` ends the server sooner: not worth a word.
-        let _ = self.file.write_all_at(format!("{}\n{STOPPING}\n", std::process::id()).as_bytes(), 0);
+        let text = format!("{}\n{STOPPING}\n", std::process::id());
+        let _ = self.file.set_len(text.len() as u64);
+        let _ = self.file.write_all_at(text.as_bytes(), 0);
+    }
+
+    /// The time over which the clients are to be told, if the command that asks the server to end has written one.
+    pub(crate) fn over_ms(&self) -> Option<u64> {
+        let mut bytes = [0; NUMBER_BYTES_MAX as usize];
+        let len = self.file.read_at(&mut bytes, 0).ok()?;
+        let text = std::str::from_utf8(&bytes[..len]).ok()?;
+        text.lines().nth(1)?.strip_prefix(OVER)?.trim().parse().ok()
     }
 
     /// Removes the file if the path still names ours; where the directory does not allow it, empties it.
@@ -154,6 +166,17 @@ impl PidFile {
             let _ = self.file.set_len(0);
         }
     }
+}
+
+/// Notes in the file of the server with this number the time over which it is to tell its clients that it ends. Closing the
+/// file releases no lock: only the server's own process has one.
+pub(crate) fn note_over(path: &Path, pid: u32, over_ms: u64) -> Result<(), Failure> {
+    let failure = |e: &io::Error| {
+        Failure::io(format!("cannot write the time into the PID file {}", path.display()), e)
+            .or("the same as root, or as the server's user; or timeouts.drain_over in the configuration")
+    };
+    let file = options().write(true).open(path).map_err(|e| failure(&e))?;
+    file.write_all_at(format!("{pid}\n{OVER}{over_ms}\n").as_bytes(), 0).map_err(|e| failure(&e))
 }
 
 /// Tells whether a server runs, without disturbing it.
@@ -191,6 +214,7 @@ fn content(text: &str) -> Option<(Option<u32>, bool)> {
     let text = text.trim_end_matches('\0').trim_end();
     let (number, stopping) = match text.split_once('\n') {
         Some((number, STOPPING)) => (number, true),
+        Some((number, over)) if over.starts_with(OVER) => (number, false),
         Some(_) => return None,
         None if text.is_empty() => return Some((None, false)),
         None => (text, false),

@@ -261,6 +261,10 @@ impl Service {
                 Wake::Signal(Signal::Terminate | Signal::Interrupt) if self.server.is_draining() => {
                     return Ok(());
                 }
+                // The second one ends the patience with those that are still here.
+                Wake::Signal(Signal::Terminate | Signal::Interrupt) if self.server.is_leaving() => {
+                    self.server.drain();
+                }
                 Wake::Signal(Signal::Terminate | Signal::Interrupt) => self.drain(),
                 Wake::Signal(Signal::Hangup) => self.reload(source),
                 Wake::Signal(Signal::User1) => reopen(),
@@ -271,16 +275,24 @@ impl Service {
     }
 
     fn drain(&mut self) {
-        info!("stopping clients={}", self.server.hub().clients());
+        let timeouts = &self.settings.timeouts;
+        let asked_ms = self.pid_file.as_ref().and_then(PidFile::over_ms);
+        let over_ms = asked_ms.unwrap_or(timeouts.drain_over_ms);
+        let within_ms = over_ms.saturating_add(timeouts.drain_ms).saturating_add(STARTING.as_millis() as u64);
+        info!(
+            "stopping clients={} over={}",
+            self.server.hub().clients(),
+            Duration::from_millis(over_ms).as_secs_f64()
+        );
         self.pid_file.iter().for_each(PidFile::stopping);
-        self.manager.stopping();
-        self.server.drain();
+        self.manager.stopping(within_ms);
+        self.server.drain_over(Duration::from_millis(over_ms));
     }
 
     fn tick(&mut self) {
         self.manager.alive();
         log::sum_up();
-        if !self.server.is_draining() {
+        if !self.server.is_draining() && !self.server.is_leaving() {
             let line = self.line();
             self.manager.status(&line);
         }
@@ -304,7 +316,7 @@ impl Service {
     }
 
     fn reload(&mut self, source: &mut dyn Source) {
-        if self.server.is_draining() {
+        if self.server.is_draining() || self.server.is_leaving() {
             return warn!("reload_skipped reason=\"the server is stopping\"");
         }
         self.manager.reloading();

@@ -258,7 +258,7 @@ impl Hub {
     fn check_room(&mut self, identity: &Identity<'_>, tab: Option<ClientKey>) -> Result<(), Refusal> {
         let (limits, roster) = (&self.rules.limits, self.roster());
         identity.check(roster.token_bytes_max())?; // only an application's own handler can fail it
-        if self.draining {
+        if self.draining || self.leaving {
             return Err(Rule::Draining.into());
         }
         if roster.counts().open >= limits.clients.unwrap_or(usize::MAX)
@@ -352,7 +352,7 @@ impl Hub {
             return false;
         }
         self.stats.health += 1;
-        let (status, body) = if self.draining { (503, "draining\n") } else { (200, "ok\n") };
+        let (status, body) = if self.draining || self.leaving { (503, "draining\n") } else { (200, "ok\n") };
         debug!("health status={status} peer={}", self.roster().peer(id.key));
         let response = Response::new(status).field("Cache-Control", "no-store").close();
         let response = match request.method() {

@@ -89,6 +89,8 @@ pub struct Hub {
     failures: door::Failures,
     pub(crate) now: Now,
     draining: bool,
+    /// The server is about to end, and takes no more clients; those that are open stay until they are told.
+    leaving: bool,
     /// How long clients that broadcast may still wait for others.
     patience: wait::Patience,
     /// Other nodes; none without `[bus]`.
@@ -135,6 +137,7 @@ impl Hub {
             stats: Stats::default(),
             now: Now::default(),
             draining: false,
+            leaving: false,
             patience: wait::Patience::default(),
             tidy: tidy::Tidy::default(),
             reload: Reload::default(),

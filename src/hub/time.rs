@@ -5,7 +5,8 @@
 
 use super::{Hub, Leave};
 use crate::key::ClientKey;
-use crate::peer::client::{Client, Due, State};
+use crate::peer::client::{Client, ClientId, Due, State};
+use crate::roster::Address;
 use crate::rule::Rule;
 use crate::wire::frame::CloseCode;
 use log::info;
@@ -65,6 +66,12 @@ impl Hub {
     }
 
     // The end.
+
+    /// Takes no more clients, and returns those that are to be told that the server ends.
+    pub(crate) fn begin_to_leave(&mut self) -> Vec<ClientId> {
+        self.leaving = true;
+        self.members(Address::All)
+    }
 
     /// Begins to shut down: every client gets a close with 1001, handshakes are refused, backends' replies go out.
     /// Messages queued before are sent before. Calling it again changes nothing.

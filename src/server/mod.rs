@@ -5,6 +5,8 @@
 
 mod bus;
 
+mod departure;
+
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::delivery::SEGMENT_BYTES;
@@ -15,7 +17,9 @@ use crate::net::{Address, BindError, Inherited, Listener, Permissions, driver_to
 use crate::remote::{Message, Remote};
 use crate::stats::Process;
 use crate::sys;
+use crate::wire::frame::CloseCode;
 use crate::wire::http::forwarded::Network;
+use departure::Departure;
 use mio::{Events, Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
@@ -45,6 +49,8 @@ pub struct Server<H> {
     remote: Remote,
     inbox: Receiver<Message>,
     inbox_left: bool,
+    /// Clients are told one after the other that the server ends.
+    departure: Option<Departure>,
     drain_ms: u64,
     clock: Clock,
     started: bool,
@@ -229,6 +235,7 @@ impl<H: Handler> Server<H> {
             remote,
             inbox,
             inbox_left: false,
+            departure: None,
             drain_ms: settings.timeouts.drain_ms,
             clock,
             started: false,
@@ -390,6 +397,9 @@ impl<H: Handler> Server<H> {
             self.take_signals();
         }
         self.read_inbox(now);
+        if self.departure.is_some() {
+            self.depart(now);
+        }
         self.driver.turn(now);
         if self.driver.hub.has_bus() {
             self.open_links();
@@ -411,7 +421,8 @@ impl<H: Handler> Server<H> {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now;
-        match self.driver.timeout_ms(now) {
+        let departs_ms = self.departure.as_ref().map(|departure| departure.next_ms().saturating_sub(now.ms));
+        match self.driver.timeout_ms(now).into_iter().chain(departs_ms).min() {
             Some(0) => Some(Duration::ZERO),
             timeout_ms => {
                 let tick_ms = self.tick.map_or(u64::MAX, |tick| tick.next_ms.saturating_sub(now.ms));
@@ -449,8 +460,40 @@ impl<H: Handler> Server<H> {
     /// Stops accepting, removes Unix sockets, closes every client with 1001 and flushes; [`next`](Self::next)
     /// returns [`Wake::Drained`] when all are gone, after `timeouts.drain` at the latest.
     pub fn drain(&mut self) {
+        self.departure = None;
         let now = self.clock.read();
         self.driver.drain(now, self.drain_ms);
+    }
+
+    /// The same, but the closes are spread evenly over this time. Meanwhile new handshakes are answered 503, and backends are
+    /// served.
+    pub fn drain_over(&mut self, over: Duration) {
+        let now = self.clock.read();
+        self.driver.hub.set_now(now);
+        let here = self.driver.hub.begin_to_leave();
+        let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+        self.departure = Some(Departure::new(now.ms, over_ms, here));
+        if over.is_zero() {
+            self.drain();
+        }
+    }
+
+    /// Tells those whose turn has come; the rest of the way is a drain.
+    fn depart(&mut self, now: Now) {
+        self.driver.hub.set_now(now);
+        let hub = &mut self.driver.hub;
+        let Some(departure) = &mut self.departure else { return };
+        while let Some(id) = departure.next_due(now.ms) {
+            hub.close(id, CloseCode::GOING_AWAY, "going away");
+        }
+        if departure.is_over(now.ms) || hub.clients() == 0 {
+            self.drain();
+        }
+    }
+
+    /// Whether clients are being told, by [`drain_over`](Self::drain_over), and not all of them were yet.
+    pub fn is_leaving(&self) -> bool {
+        self.departure.is_some()
     }
 
     /// Whether [`drain`](Self::drain) was called.

@@ -1,12 +1,15 @@
 //! operations.md, "Process" and "Configuration": signals, sockets in the file system, starts that are refused.
 
 use crate::backend::Backend;
-use crate::client::{Client, Cookies, close, fresh_token, now};
+use crate::client::{Client, Cookies, Head, close, fresh_token, now, refusal};
+use crate::rig::{CONFIG, WSSON};
 use crate::server::{Address, Setup, eventually, read};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -26,6 +29,75 @@ fn a_signal_to_end_says_goodbye_and_cleans_up() {
             assert!(!server.path(name).exists(), "{name} was left behind");
         }
     }
+}
+
+/// The moments at which the clients are told, in thousandths of a second from now.
+fn told(clients: &mut [Client]) -> Vec<u128> {
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let waiting: Vec<_> = clients
+            .iter_mut()
+            .map(|client| {
+                scope.spawn(move || {
+                    client.expect_close(1001, "going away");
+                    let ms = begin.elapsed().as_millis();
+                    client.send(&close(1001, b""));
+                    client.expect_end();
+                    ms
+                })
+            })
+            .collect();
+        let mut told: Vec<u128> = waiting.into_iter().map(|told| told.join().expect("it is told")).collect();
+        told.sort_unstable();
+        told
+    })
+}
+
+#[test]
+fn the_goodbyes_may_be_spread_over_a_time() {
+    let mut server = Setup::new().timeout("drain_over = 2").start();
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(&server)).collect();
+    let mut backend = Backend::connect(&server);
+    server.signal("TERM");
+    eventually("it is leaving", || server.log().contains("stopping clients=4 over=2"));
+    // Nobody comes in, load balancers are told, backends are served.
+    let refused = refusal(&server, &Head::good(&Cookies::fresh()).bytes());
+    assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("15")));
+    assert_eq!(refusal(&server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").status, 503);
+    backend.command('b', "still here");
+    clients[0].expect_text("still here");
+    clients[1..].iter_mut().for_each(|client| client.expect_text("still here"));
+    let told = told(&mut clients);
+    // The first comes after a half of a second at the latest, and each later one a half later.
+    let gaps: Vec<u128> = told.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (350..1500).contains(gap)), "{told:?}");
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn stop_may_say_over_which_time() {
+    let mut server = Setup::new().start();
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&server)).collect();
+    let config = server.path(CONFIG);
+    server.will_end();
+    let mut stop =
+        Command::new(WSSON).args(["stop", "--over", "1.5", "-c"]).arg(config).spawn().expect("it runs");
+    let told = told(&mut clients);
+    assert!(told[2] - told[0] >= 800, "{told:?}");
+    assert_eq!(server.exit_code(), Some(0));
+    assert!(stop.wait().expect("our own child").success());
+    assert!(server.log().contains("stopping clients=3 over=1.5"), "{}", server.log());
+}
+
+#[test]
+fn a_second_signal_ends_the_patience() {
+    let mut server = Setup::new().timeout("drain_over = 600").start();
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&server)).collect();
+    server.signal("TERM");
+    eventually("it is leaving", || server.log().contains("stopping clients=3"));
+    server.signal("TERM");
+    told(&mut clients);
+    assert_eq!(server.exit_code(), Some(0));
 }
 
 #[test]

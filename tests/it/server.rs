@@ -323,6 +323,11 @@ impl Server {
         times.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
     }
 
+    /// Another program than the test asks it to end.
+    pub(crate) fn will_end(&mut self) {
+        self.expected_to_end = true;
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
