@@ -13,22 +13,30 @@
 //! | `queue` | keys in the order they are flushed |
 //! | `lines` | the two queues of the flush, and the throttle of broadcasts |
 //! | `ranks` | the clients that are behind, in the order in which they are closed when memory runs out |
+//! | `pass` | a message on its way to many clients |
+//! | `flush` | what waits is offered to the kernel |
+//! | `audit` | the delivery recounted, for the tests |
 
+mod audit;
+mod flush;
 mod keep;
 mod lines;
 mod mailbox;
 mod outbox;
+mod pass;
 mod queue;
 mod ranks;
 mod spool;
 
+pub(crate) use flush::{Sink, Written};
 pub(crate) use keep::Keep;
 pub(crate) use lines::{FLUSH_BYTES, Line};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use outbox::Outbox;
+pub(crate) use pass::Pass;
 pub(crate) use spool::{Held, Lane, Range, SEGMENT_BYTES, Spool};
 
-use crate::clock::{Now, Tick};
+use crate::clock::Tick;
 use crate::key::ClientKey;
 use crate::wire::frame::{CloseCode, Opcode, encode};
 use core::num::NonZeroU32;
@@ -38,23 +46,6 @@ use ranks::Ranks;
 /// A message does not fit: too much waits already, and the client does not take it fast enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
-
-/// The outcome of an offer to the kernel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
-    /// Bytes that it took.
-    pub(crate) sent: usize,
-    /// It took everything that it was offered, and may take more.
-    pub(crate) all: bool,
-}
-
-/// The place where the bytes of a client go. A trait and not a function that is passed, which would not be inlined.
-pub(crate) trait Sink {
-    type Error;
-
-    /// Offers these bytes. None, and nothing happened, when it is not a sink for bytes as they are.
-    fn write(&mut self, chunk: &[u8]) -> Option<Result<Written, Self::Error>>;
-}
 
 /// Broadcasts that were encoded and not yet handed out: consecutive ones are one range.
 #[derive(Debug)]
@@ -67,62 +58,6 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn range(&self) -> Range {
         self.held.range()
-    }
-}
-
-/// A range on its way to many clients, one after the other. The holds and the length of the line are counted once, when
-/// the pass ends with this value.
-#[derive(Debug)]
-pub(crate) struct Pass<'d> {
-    delivery: &'d mut Delivery,
-    full: &'d mut Vec<ClientKey>,
-    range: Range,
-    line: Line,
-    holds: u32,
-    receivers: u32,
-    queued_before: usize,
-}
-
-impl Pass<'_> {
-    /// Queues the range for one client, behind its lock if there is one.
-    #[inline(always)]
-    pub(crate) fn offer(&mut self, key: ClientKey, to: &mut Mailbox) {
-        if !to.is_idle() {
-            return self.offer_more(key, to);
-        }
-        self.receivers += 1;
-        self.holds += 1;
-        to.outbox.begin(self.range);
-        self.delivery.lines.join_uncounted(self.line, key, to);
-    }
-
-    /// To one that something waits for.
-    #[inline(never)]
-    fn offer_more(&mut self, key: ClientKey, to: &mut Mailbox) {
-        let Delivery { spool, lines, outbox_bytes_max, .. } = &mut *self.delivery;
-        if is_over(to.waiting_bytes(), self.range.len(), *outbox_bytes_max) {
-            return self.full.push(key);
-        }
-        self.receivers += 1;
-        lines.join_uncounted(self.line, key, to);
-        if to.is_plain() {
-            self.holds += u32::from(to.outbox.put(self.range, spool));
-        } else {
-            self.delivery.put_behind(key, to, self.range);
-        }
-    }
-
-    /// How many clients took it so far.
-    pub(crate) fn receivers(&self) -> u32 {
-        self.receivers
-    }
-}
-
-impl Drop for Pass<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.delivery.spool.hold(self.range.segment, self.holds);
-        self.delivery.lines.count_joined(self.line, self.queued_before);
     }
 }
 
@@ -347,22 +282,6 @@ impl Delivery {
         self.pending.take()
     }
 
-    /// Begins to queue a shared range for many clients. `full` gets the keys of those that can not take it.
-    #[inline(always)]
-    pub(crate) fn pass<'d>(&'d mut self, range: Range, line: Line, full: &'d mut Vec<ClientKey>) -> Pass<'d> {
-        let queued_before = self.lines.len(line);
-        Pass { delivery: self, full, range, line, holds: 0, receivers: 0, queued_before }
-    }
-
-    #[inline(never)]
-    fn put_behind(&mut self, key: ClientKey, to: &mut Mailbox, range: Range) {
-        // What a tab keeps of consecutive broadcasts is one range.
-        let joins = to.receiving().would_join(range) || to.keep().is_some() && to.outbox.is_empty();
-        let copy = to.own().filter(|_| !joins).and_then(|own| self.spool.copy_small(own, range));
-        to.receiving().push(copy.unwrap_or(range), &mut self.spool);
-        self.rank(key, to);
-    }
-
     /// Ends the hold of broadcasts that were handed out.
     pub(crate) fn handed_out(&mut self, pending: Pending) {
         self.spool.give_back(pending.held);
@@ -573,184 +492,6 @@ impl Delivery {
             let (from, to) = mail.rank();
             self.ranks.change(key, from, to);
         }
-    }
-
-    // The flush.
-
-    /// The client has something to be sent, or can be written to again.
-    #[inline]
-    pub(crate) fn queue(&mut self, line: Line, key: ClientKey, mail: &mut Mailbox) {
-        self.lines.join(line, key, mail);
-    }
-
-    /// Moves the next clients of a line to `keys`, at most `max`: each of them is to be flushed now.
-    pub(crate) fn take_queued(&mut self, line: Line, max: usize, keys: &mut Vec<ClientKey>) {
-        self.lines.take(line, max, keys);
-    }
-
-    /// The client that is alone in a line: it is to be flushed now.
-    #[inline]
-    pub(crate) fn take_only(&mut self, line: Line) -> Option<ClientKey> {
-        self.lines.take_only(line)
-    }
-
-    /// How many clients are in a line.
-    #[inline]
-    pub(crate) fn queued(&self, line: Line) -> usize {
-        self.lines.len(line)
-    }
-
-    /// Whether any client is to be flushed.
-    pub(crate) fn has_flush(&self) -> bool {
-        self.pending.is_some() || self.lines.len(Line::Urgent) + self.lines.len(Line::Bulk) > 0
-    }
-
-    /// Lets `write` offer the waiting bytes to the kernel, and takes note of those that it took.
-    #[inline(always)]
-    pub(crate) fn flush<E>(
-        &mut self,
-        key: ClientKey,
-        mail: &mut Mailbox,
-        now: Now,
-        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
-    ) -> Result<Written, E> {
-        if !mail.is_plain() {
-            return self.flush_behind(key, mail, now.tick(), write);
-        }
-        let written = write(&mail.outbox, &self.spool)?;
-        mail.outbox.consume(written.sent as u32, &mut self.spool);
-        Ok(written)
-    }
-
-    /// All that waits for a client that is behind in nothing, if that is one chunk and no more than a turn's share.
-    #[inline(always)]
-    fn only_chunk(&self, mail: &Mailbox) -> Option<&[u8]> {
-        if !mail.is_plain() {
-            return None;
-        }
-        let chunk = self.spool.get(mail.outbox.only_range()?);
-        (chunk.len() <= FLUSH_BYTES).then_some(chunk)
-    }
-
-    /// Offers that to the sink, and takes note of the bytes that it took; with them comes whether these were all. None, and
-    /// nothing happened, when something else waits or the sink is none for it.
-    #[inline(always)]
-    pub(crate) fn flush_only<S: Sink>(
-        &mut self,
-        mail: &mut Mailbox,
-        line: Line,
-        sink: &mut S,
-    ) -> Option<Result<(Written, bool), S::Error>> {
-        let chunk = self.only_chunk(mail)?;
-        let offered = chunk.len();
-        let written = sink.write(chunk)?;
-        mail.unmark(line);
-        let written = match written {
-            Ok(written) => written,
-            Err(error) => return Some(Err(error)),
-        };
-        let is_out = written.sent == offered;
-        if is_out {
-            mail.outbox.end_only(&mut self.spool);
-        } else {
-            mail.outbox.consume(written.sent as u32, &mut self.spool);
-        }
-        Some(Ok((written, is_out)))
-    }
-
-    #[inline(never)]
-    fn flush_behind<E>(
-        &mut self,
-        key: ClientKey,
-        mail: &mut Mailbox,
-        now: Tick,
-        write: impl FnOnce(&Outbox, &Spool) -> Result<Written, E>,
-    ) -> Result<Written, E> {
-        self.append_ping(mail, now);
-        let written = write(&mail.outbox, &self.spool)?;
-        match mail.keep_mut() {
-            None => mail.outbox.consume(written.sent as u32, &mut self.spool),
-            Some((outbox, keep)) => {
-                outbox.consume_into(&mut keep.kept, written.sent as u32, &mut self.spool);
-                // A tab that never answers stays within its bound, and only cannot come back.
-                let is_over = keep.kept.bytes() + outbox.bytes() > self.outbox_bytes_max;
-                if is_over && !keep.kept.is_empty() {
-                    keep.drop_kept(outbox, &mut self.spool);
-                }
-            }
-        }
-        mail.catch_up(now, &mut self.spool);
-        self.rank(key, mail);
-        Ok(written)
-    }
-
-    /// The kernel takes no more; true when that is new. Bytes for the client alone move to where they keep nothing of
-    /// others.
-    pub(crate) fn blocked(&mut self, key: ClientKey, mail: &mut Mailbox, now: Tick) -> bool {
-        let is_new = mail.stall(now, &mut self.spool);
-        self.rank(key, mail);
-        is_new
-    }
-
-    /// Queues the pong that could not be sent before, now that all is out.
-    pub(crate) fn pay_pong(&mut self, key: ClientKey, mail: &mut Mailbox) {
-        if let Some(payload) = mail.take_owed_pong() {
-            self.control(key, mail, Opcode::Pong, &payload);
-        }
-    }
-
-    /// Gives back the room of lines that are empty.
-    pub(crate) fn shrink(&mut self) {
-        self.lines.shrink();
-    }
-
-    // For the audit.
-
-    pub(crate) fn spool(&self) -> &Spool {
-        &self.spool
-    }
-
-    pub(crate) fn pending(&self) -> Option<&Pending> {
-        self.pending.as_ref()
-    }
-
-    pub(crate) fn lines(&self) -> &Lines {
-        &self.lines
-    }
-
-    /// The ranks of those that are behind, and the segments of their own.
-    ///
-    /// # Errors
-    /// The first thing that does not hold.
-    pub(crate) fn audit_behind<'m>(
-        &self,
-        mailboxes: impl Iterator<Item = (ClientKey, &'m Mailbox)> + Clone,
-    ) -> Result<(), String> {
-        let ranked = mailboxes.clone().filter_map(|(key, mail)| Some((key, mail.audit_rank()?)));
-        let mut count = 0;
-        for (key, rank) in ranked {
-            count += 1;
-            if !self.ranks.contains(key, rank) {
-                return Err(format!("client {key} has rank {rank:?} and is not there"));
-            }
-        }
-        if count != self.ranks.len() {
-            return Err(format!("{} are ranked, {count} are behind", self.ranks.len()));
-        }
-        for (key, mail) in mailboxes {
-            mail.audit_box().map_err(|what| format!("client {key}: {what}"))?;
-        }
-        Ok(())
-    }
-
-    /// Every range that holds a segment: `holds` of each is their number.
-    pub(crate) fn audit_segments<'m>(
-        &self,
-        mailboxes: impl Iterator<Item = (ClientKey, &'m Mailbox)> + Clone,
-    ) -> Vec<u32> {
-        let own = mailboxes.clone().filter_map(|(_, mail)| mail.audit_own());
-        let ranges = mailboxes.flat_map(|(_, mail)| mail.audit_ranges()).map(|range| range.segment);
-        own.chain(ranges).collect()
     }
 }
 
