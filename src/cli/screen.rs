@@ -33,6 +33,9 @@ pub(super) fn screen(look: &Look, before: Option<&Look>) -> String {
     ));
     listeners(&mut page, &look.report);
     people(&mut page, &show);
+    if let Some(cluster) = look.report.get("cluster") {
+        bus(&mut page, cluster);
+    }
     traffic(&mut page, &show);
     turns(&mut page, &look.report);
     if let Some(before) = before {
@@ -97,6 +100,23 @@ fn largest(report: &Value) -> String {
     match shown.is_empty() {
         true => String::new(),
         false => format!(": {}{more}", shown.join(", ")),
+    }
+}
+
+/// The other nodes, and the instances that are away.
+fn bus(page: &mut Page, cluster: &Value) {
+    let (instances, nodes) = (json::items(cluster, "instances"), json::items(cluster, "nodes"));
+    let is_up = |instance: &&Value| instance.get("state").and_then(Value::as_str) == Some("up");
+    let up = instances.iter().filter(is_up).count();
+    let clients: u64 = nodes.iter().filter_map(|node| node.get("clients").and_then(Value::as_u64)).sum();
+    let (of, others) = (instances.len(), nodes.len());
+    let nodes = if others == 1 { "node" } else { "nodes" };
+    page.line("bus", &format!("{up} of {of} instances up; {others} other {nodes} with {clients} clients"));
+    for instance in instances.iter().filter(|instance| !is_up(instance)) {
+        let show = Fields { report: instance };
+        let reason = instance.get("reason").and_then(Value::as_str);
+        let reason = reason.map_or(String::new(), |_| format!(": {}", show.text("reason")));
+        page.line("", &format!("{} is away{reason}", show.text("address")));
     }
 }
 
@@ -315,8 +335,19 @@ mod tests {
             domain: Some("d:1\u{1b}".into()),
             ..Default::default()
         };
+        let instance = |state, reason: Option<&str>| crate::stats::InstanceReport {
+            address: "redis://a:1".into(),
+            state,
+            reason: reason.map(str::to_owned),
+        };
+        let cluster = crate::stats::ClusterReport {
+            instances: vec![instance("up", None), instance("away", Some("no\u{1b}"))],
+            nodes: vec![crate::stats::NodeReport { clients: 7, ..Default::default() }],
+            ..Default::default()
+        };
         let report = crate::stats::Report {
             stats: Some(&stats),
+            cluster: Some(cluster),
             listeners: &[listener],
             uptime_s: 61,
             backends: 3,
@@ -335,6 +366,8 @@ mod tests {
         assert!(screen.contains("users       0; 5 of 9 groups: shop/7 4, b 3, c 2, …\n"), "{screen}");
         assert!(screen.contains("backends    2 of 9 connected besides this command"), "{screen}");
         assert!(screen.contains("0 B of 2.0 KiB waiting"), "{screen}");
+        let bus = "bus         1 of 2 instances up; 1 other node with 7 clients\n            redis://a:1 is away: no?\n";
+        assert!(screen.contains(bus), "{screen}");
         assert!(screen.contains("turns       1; 99 of 100 within 0.025 ms, longest 0.025 ms"), "{screen}");
         assert!(screen.contains("refused     1: origin_not_allowed 1\nclosed      1: 1000 1"), "{screen}");
     }

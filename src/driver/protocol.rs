@@ -464,6 +464,8 @@ impl Protocol for NodeKey {
         } else if peers.hub.is_throttled(SCRATCH_BYTES) {
             // What it broadcasts is offered to all before more of it is read, as with backends.
             Gate::Throttled
+        } else if peers.hub.waits_for_readers(SCRATCH_BYTES) {
+            Gate::Waiting
         } else {
             Gate::Open
         }

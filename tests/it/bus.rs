@@ -276,6 +276,41 @@ fn what_is_open_can_be_reached() {
 }
 
 #[test]
+fn a_tab_that_is_away_gets_what_other_nodes_send() {
+    if !is_here() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let nodes = nodes(2, &[&redis]);
+    let cookies = Cookies::fresh();
+    let head = Head::good(&cookies)
+        .line("GET /?tab=a HTTP/1.1")
+        .add("Sec-WebSocket-Protocol", "wsson.fresh, wsson.resumed");
+    let come = || {
+        let mut page = Client::raw(nodes[1].connect(), &cookies.token);
+        page.send(&head.bytes());
+        let told = page.expect_upgrade();
+        (page, told.field("Sec-WebSocket-Protocol").map(str::to_owned))
+    };
+    let (page, told) = come();
+    assert_eq!(told.as_deref(), Some("wsson.fresh"));
+    let mut backend = Backend::connect(&nodes[0]);
+    backend.command('j', format!("room t:{}", cookies.token));
+    backend.expect('J', r#"{"connections":1}"#);
+    drop(page);
+    eventually("the tab is away", || counted(&nodes[1], "away") == 1);
+    backend.confirm('c', &cookies.token, "one", 'A');
+    backend.command('x', "g:room two");
+    backend.expect('X', r#"{"connections":0,"away":1,"absent":[],"refused":0}"#);
+    backend.command('b', "three");
+    backend.done();
+    eventually("they have crossed", || counted(&nodes[1], "broadcasts") == 1);
+    let (mut page, told) = come();
+    assert_eq!(told.as_deref(), Some("wsson.resumed"));
+    assert_eq!(page.so_far_texts(), ["one", "two", "three"]);
+}
+
+#[test]
 fn http_answers_are_sums_too() {
     if !is_here() {
         return;
