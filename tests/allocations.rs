@@ -258,6 +258,25 @@ fn a_message_takes_nothing_from_the_heap() {
 }
 
 #[test]
+fn what_a_client_says_to_a_worker_takes_nothing_from_the_heap() {
+    let mut server = Server::with(512);
+    server.driver.handler.on_message = OnMessage::Forward;
+    server.open_all();
+    server.command(b"7emessage");
+    let said = [b"\x81\xC0\0\0\0\0".as_slice(), &[b'x'; 64]].concat();
+    let heard = |server: &mut Server, clients: usize| {
+        (0..clients).for_each(|place| server.send(server.clients[place], &said));
+        server.settle();
+        uncounted(|| server.net.borrow_mut().receive(server.backend, usize::MAX).len())
+    };
+    let one = heard(&mut server, 1);
+    assert!(one > 64 + 32, "{one} bytes");
+    assert_eq!(steady(&mut server, one, |server| heard(server, 1)), 0, "one at a time");
+    let all = heard(&mut server, 400);
+    assert_eq!(steady(&mut server, all, |server| heard(server, 400)), 0, "400 that come together");
+}
+
+#[test]
 fn a_silent_client_owns_no_heap_buffer() {
     let clients = 8192;
     let mut server = Server::with(clients);

@@ -19,6 +19,9 @@ pub(crate) type Serial = u64;
 /// An empty buffer larger than this is given back: one burst must not stay for ever.
 const BYTES_KEPT: usize = 4096;
 
+/// A worker's buffer stays up to this size, as it is filled again in the next turn.
+const EVENT_BYTES_KEPT: usize = 64 * 1024;
+
 /// Memory that a place takes beside its bytes.
 const PLACE_BYTES: usize = size_of::<Place>();
 
@@ -36,6 +39,8 @@ pub(crate) struct Replies {
     ready_events: usize,
     /// Events that came behind an answer: they are next when `ready` is out.
     events: Vec<u8>,
+    /// There were events.
+    is_worker: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +94,7 @@ impl Replies {
     /// Adds an event, which answers nothing.
     #[inline]
     pub(crate) fn add_event(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        self.is_worker = true;
         if self.ready.len() - self.sent == self.ready_events {
             let before = self.ready.len();
             append(&mut self.ready);
@@ -171,7 +177,7 @@ impl Replies {
         if !self.events.is_empty() {
             self.ready = std::mem::take(&mut self.events);
             self.ready_events = self.ready.len();
-        } else if self.ready.capacity() > BYTES_KEPT {
+        } else if self.ready.capacity() > if self.is_worker { EVENT_BYTES_KEPT } else { BYTES_KEPT } {
             self.ready = Vec::new();
         }
     }

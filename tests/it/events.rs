@@ -193,6 +193,61 @@ fn a_pool_shares_the_clients_and_every_pool_is_told_everything() {
     assert!(moved.clone().count() > 0 && moved.clone().all(|(_, (at, _))| *at == 2));
 }
 
+/// 100,000 messages of 64 bytes from 1,000 clients to four workers: none lost, doubled or out of order.
+#[test]
+fn a_crowd_that_speaks_is_heard_completely() {
+    const CLIENTS: usize = 1000;
+    const EACH: usize = 100;
+    let server = forwarding().limit("connections_per_token = 1000").start();
+    let workers: Vec<Backend> = (0..4).map(|_| worker(&server, "message as=chat")).collect();
+    let cookies = Cookies::fresh();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::with(&server, &cookies)).collect();
+    let hear = |mut worker: Backend| {
+        std::thread::spawn(move || {
+            let mut heard: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+            while let Some((letter, payload)) = worker.receive_or_end() {
+                match letter {
+                    'p' => worker.send("0P"),
+                    'e' => {} // going away
+                    _ => {
+                        let [connection, _, _, message] = parts(&payload);
+                        assert_eq!(message.len(), 64);
+                        let mut numbers = message.split(' ').map(|number| number.parse().expect("a number"));
+                        let (client, number) = (numbers.next().expect("two"), numbers.next().expect("two"));
+                        let next = heard.entry(connection).or_insert((client, 0));
+                        assert_eq!((client, number), *next, "in order, and once");
+                        next.1 += 1;
+                    }
+                }
+            }
+            heard
+        })
+    };
+    let ears: Vec<_> = workers.into_iter().map(hear).collect();
+    for from in (0..EACH).step_by(10) {
+        for (place, client) in clients.iter_mut().enumerate() {
+            let numbers = from..from + 10;
+            let said: Vec<u8> =
+                numbers.flat_map(|number| text(&format!("{place:031} {number:032}"))).collect();
+            client.send(&said);
+        }
+    }
+    let mut asking = Backend::connect(&server);
+    eventually("all are told", || asking.status().sum("events") == (CLIENTS * EACH) as u64);
+    let mut server = server;
+    server.signal("TERM");
+    let mut heard: Vec<(usize, usize)> = Vec::new();
+    let mut busy = 0;
+    for ear in ears {
+        let part = ear.join().expect("all came in order");
+        busy += usize::from(part.len() > CLIENTS / 8);
+        heard.extend(part.into_values());
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, (0..CLIENTS).map(|client| (client, EACH)).collect::<Vec<_>>());
+    assert_eq!(busy, 4, "the clients are spread");
+}
+
 #[test]
 fn a_second_subscription_takes_the_place_of_the_first() {
     let server = forwarding().start();
