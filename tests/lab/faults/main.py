@@ -24,7 +24,7 @@ once with each error that it may return here, at each occurrence (the first {mos
 * `run`, `start`: from the first look at the configuration until it serves. *unhurt*: it serves all the same;
   *sentence*: it ends with 1, 4 or 6 and a sentence, and leaves neither PID file nor sockets.
 * `play`: clients over TCP, TLS and Unix sockets, with and without a right to be there, a backend with every kind of
-  command, broadcasts that do not fit a socket, closes, resets. `reload`: SIGHUP. `reopen`: SIGUSR1, SIGUSR2. *unhurt*:
+  command, a worker that is told who comes and goes, broadcasts that do not fit a socket, closes, resets. `reload`: SIGHUP. `reopen`: SIGUSR1, SIGUSR2. *unhurt*:
   nobody was lost; *one lost*: the connection that the call was about. Afterwards everybody who stayed is served,
   new ones get in, the counters add up, no descriptor is left.
 * `stop`: SIGTERM. Everybody (but one, where the call was about one) hears 1001, the exit code is 0, no file is left.

@@ -298,6 +298,7 @@ class Play:
         for name in ("tcp", "unix", "tls", "slow"):
             # A backend that was lost may have said nothing.
             self.witness(name, self.hear if told else Client.ask)
+        self.part("worker", self.worker)
         if guest:
             self.part("guest", lambda: self.visit(guest))
         if self.tls:
@@ -346,6 +347,31 @@ class Play:
             return True
         finally:
             backend.close()
+
+    def worker(self):
+        """It is told who comes and goes. What one has not confirmed when its connection breaks is told to the next."""
+        worker, token = BackendPeer(self.stage), f"{self.round:032d}"
+        try:
+            worker.command("e", b"open,close as=play ack")
+            worker.until(lambda: self.event(worker, b'"event":"subscribed"'), "subscribed")
+            visitor = Client(self.stage, "unix", token)
+            worker.until(lambda: self.event(worker, token.encode(), b'"event":"open"'), "open")
+            visitor.leave()
+            worker.until(lambda: self.event(worker, token.encode(), b'"event":"close"'), "close")
+            worker.ask("t", b"", "T")
+            worker.command("q")
+        finally:
+            worker.close()
+
+    def event(self, worker, *parts):
+        """An event that has all of these in it, if it is here."""
+        while (found := worker.take()) is not None:
+            if found[0] == "e" and all(part in found[1] for part in parts):
+                number = found[1].split(b'"n":')
+                if len(number) > 1:
+                    worker.command("a", number[1].split(b",")[0])
+                return True
+        return None
 
     def visit(self, guest):
         guest.send(frame(0x80 | TEXT, b"hello"))

@@ -99,6 +99,22 @@ impl Control {
         }
     }
 
+    /// Asks to be told what clients say, and takes the answer; what comes behind it is left in `heard`.
+    pub fn subscribe(&mut self, heard: &mut Vec<u8>) -> Result<()> {
+        self.out.extend_from_slice(b"7emessage");
+        self.flush_all()?;
+        let expected = br#"52e{"event":"subscribed","pool":"","kinds":["message"]}"#;
+        let deadline = Instant::now() + ANSWER_MAX;
+        while heard.len() < expected.len() && Instant::now() < deadline {
+            self.read(heard)?;
+        }
+        if !heard.starts_with(&expected[..30]) {
+            return Err(format!("e: {}", String::from_utf8_lossy(heard)).into());
+        }
+        heard.clear();
+        Ok(())
+    }
+
     /// The reply to a `c` for connection `index`.
     pub fn push_ack(&self, out: &mut Vec<u8>, index: usize) {
         match self.kind {

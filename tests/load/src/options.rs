@@ -58,12 +58,14 @@ pub struct Options {
     pub keep: Option<PathBuf>,
     /// Logins name users; a probe says so.
     pub has_users: bool,
+    /// Workers are told what clients say; a probe says so.
+    pub forwards: bool,
     /// Descriptors this process may have.
     pub descriptors: usize,
 }
 
-pub const JOBS: [&str; 8] =
-    ["memory", "handshake", "broadcast", "echo", "direct", "write", "latency", "growth"];
+pub const JOBS: [&str; 9] =
+    ["memory", "handshake", "broadcast", "echo", "direct", "write", "worker", "latency", "growth"];
 
 impl Options {
     pub fn wants(&self, job: &str) -> bool {
@@ -111,6 +113,7 @@ fn defaults(mode: Mode) -> Options {
         out: None,
         keep: None,
         has_users: false,
+        forwards: false,
         descriptors: 0,
     }
 }

@@ -159,9 +159,10 @@ fn write_config(options: &Options, folder: &Path, port: u16, control: &Address) 
     let path = folder.join("wsson.toml");
     let pid = folder.join("wsson.pid");
     let auth = if options.has_users { "[auth]\nidentity = \"user\"\n" } else { "" };
+    let on_message = if options.forwards { "forward" } else { "echo" };
     let text = format!(
         "servers = [\"tcp://127.0.0.1:{port}\"]\ncontrol = \"{control}\"\npid = \"{}\"\n\
-         secret = \"{SECRET}\"\norigins = [\"{ORIGIN}\"]\non_message = \"echo\"\nlog = \"stderr\"\n\
+         secret = \"{SECRET}\"\norigins = [\"{ORIGIN}\"]\non_message = \"{on_message}\"\nlog = \"stderr\"\n\
          [timeouts]\nidle = 3600\ncontrol = 3600\n{auth}",
         pid.display()
     );

@@ -3,6 +3,7 @@
 mod broadcast;
 mod direct;
 mod echo;
+mod forward;
 mod handshake;
 mod latency;
 mod memory;
@@ -11,6 +12,7 @@ mod write;
 pub use broadcast::Broadcast;
 pub use direct::Direct;
 pub use echo::Echo;
+pub use forward::Forward;
 pub use handshake::Handshake;
 pub use write::{To, Write};
 

@@ -78,7 +78,7 @@ fn count(options: &Options, kind: Kind, probe: &Probe, folder: &Path) -> Result<
     let out = folder.join("out");
     let words =
         ["valgrind".into(), "--tool=callgrind".into(), format!("--callgrind-out-file={}", out.display())];
-    let options = &Options { has_users: probe.has_users, ..options.clone() };
+    let options = &Options { has_users: probe.has_users, forwards: probe.forwards, ..options.clone() };
     let (server, control) = Server::start_under(options, kind, &words)?;
     let mut arena = Arena::of(server, control)?;
     let mut job = probe.job();

@@ -4,7 +4,7 @@
 pub mod instructions;
 pub mod syscalls;
 
-use crate::jobs::{Broadcast, Direct, Echo, Handshake, To, Write};
+use crate::jobs::{Broadcast, Direct, Echo, Forward, Handshake, To, Write};
 use crate::measure::Job;
 
 /// One operation that is counted.
@@ -26,6 +26,8 @@ pub struct Probe {
     pub against: Option<(&'static str, f64)>,
     /// The logins name users.
     pub has_users: bool,
+    /// Workers are told what clients say.
+    pub forwards: bool,
 }
 
 impl Probe {
@@ -50,11 +52,12 @@ const PLAIN: Probe = Probe {
     guard: 0.0,
     against: None,
     has_users: false,
+    forwards: false,
 };
 
 /// A call more than the goal's in a hundred operations is what a turn of the loop may add: the command of a broadcast
 /// to 500 clients, the batch of a thousand echoes.
-pub const PROBES: [Probe; 14] = [
+pub const PROBES: [Probe; 15] = [
     Probe {
         group: "broadcast",
         name: "delivery of a broadcast, alone",
@@ -194,6 +197,17 @@ pub const PROBES: [Probe; 14] = [
         against: Some(("direct d to a user, 250 that came together", 0.8)),
         has_users: true,
         guard: 650.0,
+        ..PLAIN
+    },
+    Probe {
+        group: "worker",
+        name: "message of a client to a worker",
+        clients: CLIENTS,
+        times: 40,
+        make: || Box::new(Forward::new(64)),
+        // A send for all that a turn has read, and the polls between.
+        goals: [Some(1.2), Some(600.0)],
+        forwards: true,
         ..PLAIN
     },
     Probe {

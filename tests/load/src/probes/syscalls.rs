@@ -81,7 +81,7 @@ fn count(
     // -D leaves the server our own child, so that it can be asked to end.
     let words = ["strace", "-D", "-f", "-c", "-o"].map(str::to_owned).into_iter();
     let wrapper: Vec<String> = words.chain([file.display().to_string()]).collect();
-    let options = &Options { has_users: probe.has_users, ..options.clone() };
+    let options = &Options { has_users: probe.has_users, forwards: probe.forwards, ..options.clone() };
     let (server, control) = Server::start_under(options, kind, &wrapper)?;
     let mut arena = Arena::of(server, control)?;
     let mut job = probe.job();
