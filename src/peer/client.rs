@@ -76,9 +76,10 @@ impl ClientId {
     /// Appends the text that [`Display`](fmt::Display) writes, without the formatting machinery.
     #[inline]
     pub(crate) fn append_to(self, out: &mut Vec<u8>) {
-        append_hexadecimal(out, self.key.index() as u32);
-        out.push(b'-');
-        append_hexadecimal(out, self.generation);
+        let mut text = [b'-'; 17];
+        let key = write_hexadecimal(&mut text, self.key.index() as u32);
+        let generation = write_hexadecimal(&mut text[key + 1..], self.generation);
+        out.extend_from_slice(&text[..key + 1 + generation]);
     }
 
     /// Reads the text that [`Display`](fmt::Display) writes, and no other.
@@ -94,11 +95,15 @@ impl ClientId {
     }
 }
 
-fn append_hexadecimal(out: &mut Vec<u8>, number: u32) {
-    let digits = (32 - number.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        out.push(b"0123456789abcdef"[(number >> (4 * digit) & 15) as usize]);
+/// Writes a number at the start of `text`; returns how many digits it has.
+#[inline]
+fn write_hexadecimal(text: &mut [u8], mut number: u32) -> usize {
+    let digits = (32 - (number | 1).leading_zeros()).div_ceil(4) as usize;
+    for place in text[..digits].iter_mut().rev() {
+        *place = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
     }
+    digits
 }
 
 /// The state of the connection.

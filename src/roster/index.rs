@@ -134,6 +134,10 @@ impl Index {
     /// The name a key was inserted with, without its padding.
     pub(crate) fn name(&self, key: ClientKey) -> &[u8] {
         let padded = slot(&self.names, self.stride, key.index() as u32);
+        // Nearly always: every name has the same length.
+        if padded.last().is_some_and(|byte| *byte != 0) {
+            return padded;
+        }
         let len = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
         &padded[..len]
     }

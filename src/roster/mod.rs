@@ -277,6 +277,12 @@ impl Roster {
         self.names.user(id.key).filter(|_| self.is_open(id))
     }
 
+    /// The token and the user that an open client proved.
+    #[inline]
+    pub(crate) fn login(&self, id: ClientId) -> Option<(&[u8], Option<&str>)> {
+        self.is_open(id).then(|| (self.tokens.name(id.key), self.names.user(id.key)))
+    }
+
     /// The groups of an open client.
     pub(crate) fn groups_of(&self, id: ClientId) -> impl Iterator<Item = &str> {
         let key = self.is_open(id).then_some(id.key);

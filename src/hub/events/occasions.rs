@@ -51,13 +51,13 @@ impl Hub {
     /// Connection, token and user, each with a space behind it. False when the client is not open.
     #[inline]
     fn write_head(&self, head: &mut Vec<u8>, id: ClientId) -> bool {
-        let Some(token) = self.roster().token(id) else { return false };
+        let Some((token, user)) = self.roster().login(id) else { return false };
         head.clear();
         id.append_to(head);
         head.push(b' ');
         head.extend_from_slice(token);
         head.push(b' ');
-        head.extend_from_slice(self.roster().user(id).unwrap_or_default().as_bytes());
+        head.extend_from_slice(user.unwrap_or_default().as_bytes());
         head.push(b' ');
         true
     }

@@ -65,6 +65,7 @@ pub(super) fn append_length(out: &mut Vec<u8>, len: usize, letter: u8) {
     match len {
         len @ 0..10 => out.extend_from_slice(&[digit(len), letter]),
         len @ 10..100 => out.extend_from_slice(&[digit(len / 10), digit(len), letter]),
+        len @ 100..1000 => out.extend_from_slice(&[digit(len / 100), digit(len / 10), digit(len), letter]),
         len => {
             append_decimal(out, len);
             out.push(letter);
