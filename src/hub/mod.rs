@@ -16,6 +16,8 @@
 //! | `audience` | writing to lists of addresses, groups, kicks |
 //! | `arrival` | accepting, the request head, refusals |
 //! | `refusal` | why a handshake is refused, and the answer |
+//! | `report` | the status |
+//! | `rules` | the settings in force |
 //! | `revoke` | logins that are refused although they are right |
 //! | `input` | input of open clients |
 //! | `proof` | messages whose arrival is waited for |
@@ -40,22 +42,22 @@ mod input;
 mod lock;
 mod proof;
 mod refusal;
+mod report;
 mod revoke;
+mod rules;
 mod settled;
 mod tidy;
 mod time;
 mod wait;
 
-use crate::auth::{self, Secret};
 use crate::clock::Now;
-use crate::config::{Limits, Settings, Timeouts};
+use crate::config::Settings;
 use crate::delivery::Throttled;
 use crate::key::ClientKey;
 use crate::peer::client::ClientId;
-use crate::roster::{Bounds, Roster, Space};
-use crate::stats::{Outside, Process, Reload, Report, Stats};
+use crate::roster::Roster;
+use crate::stats::{Outside, Process, Reload, Stats};
 use crate::wire::frame::{CloseCode, Kind};
-use crate::wire::http::forwarded::Network;
 use backends::Backends;
 use events::Events;
 use revoke::Revocations;
@@ -71,6 +73,7 @@ pub(crate) use events::{Parting, Shelf};
 pub(crate) use proof::Form;
 pub use refusal::Refusal;
 pub(crate) use revoke::Journal;
+pub(crate) use rules::HubRules;
 pub(crate) use settled::{After, Flush, Leave, Tab};
 pub(crate) use tidy::drop_empty;
 pub(crate) use wait::{Patience, Wait};
@@ -100,25 +103,6 @@ pub struct Hub {
     reload: Reload,
     pub(crate) outside: Outside,
     probe: fn() -> Process,
-}
-
-/// The part of the settings that the hub lives by; a reload replaces it.
-#[derive(Clone, Debug)]
-pub(crate) struct HubRules {
-    pub(crate) limits: Limits,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) origins: Vec<String>,
-    /// Prefixes of the groups that a page may join without a ticket.
-    pub(crate) groups_public: Vec<String>,
-    /// The path under which load balancers ask; empty for none.
-    pub(crate) health: String,
-    pub(crate) auth: auth::Rules,
-    /// Names by which HTTP may reach the control socket over TCP.
-    pub(crate) control_hosts: Vec<String>,
-    /// The keys of which connections over TCP and TLS must show one; none is asked for when there are none.
-    pub(crate) control_keys: Vec<Secret>,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub(crate) trusted_proxies: Vec<Network>,
 }
 
 impl Hub {
@@ -275,95 +259,6 @@ impl Hub {
         let mut settled = self.settled(); // the hand-out may close it
         if settled.is_open(id) {
             settled.leave(id.key, Leave::Closing(code, reason));
-        }
-    }
-
-    /// The status of this moment.
-    pub fn report_json(&self) -> String {
-        self.report(LARGEST_GROUPS).json()
-    }
-
-    /// The same as metrics, for a monitoring system. They name no group, so none is looked for.
-    pub(crate) fn metrics(&self) -> String {
-        self.report(0).metrics()
-    }
-
-    /// A turn of the loop took so long.
-    pub(crate) fn note_turn(&mut self, us: u64) {
-        self.stats.turns.note(us);
-    }
-
-    fn report(&self, largest_groups: usize) -> Report<'_> {
-        let counts = self.roster().counts();
-        let mut process = (self.probe)();
-        // An older kernel does not give their number, and they are counted no further than is quick.
-        process.fds = process.fds.max((self.roster().len() + self.backends.len()) as u64);
-        Report {
-            stats: Some(&self.stats),
-            process,
-            uptime_s: self.now.ms / 1000,
-            listeners: self.roster().listeners(),
-            clients: counts.open as u64,
-            clients_max: most(self.rules.limits.clients),
-            unauthenticated: counts.waiting as u64,
-            unauthenticated_max: most(self.rules.limits.unauthenticated),
-            away: counts.away as u64,
-            away_max: most(self.rules.limits.away),
-            closing: counts.closing as u64,
-            users: self.roster().names(Space::User) as u64,
-            groups: self.roster().names(Space::Group) as u64,
-            groups_max: self.rules.limits.groups as u64,
-            largest_groups: match largest_groups {
-                0 => Vec::new(),
-                most => self.roster().largest_groups(most),
-            },
-            backends: self.backends.len() as u64,
-            workers: self.backends.iter().filter(|(_, backend)| backend.worker.is_some()).count() as u64,
-            pools: self.events.pools() as u64,
-            speakers_waiting: self.speakers_waiting() as u64,
-            backends_max: self.rules.limits.backends as u64,
-            locks: self.backends.iter().filter(|(_, backend)| backend.lock.is_some()).count() as u64,
-            queued_bytes: self.floor.queued_bytes() as u64,
-            queued_bytes_max: self.rules.limits.queued_bytes as u64,
-            revoked: self.revoked() as u64,
-            reload: Some(&self.reload),
-            outside: self.outside,
-            cluster: self.cluster(),
-        }
-    }
-}
-
-/// Groups that the status names.
-const LARGEST_GROUPS: usize = 10;
-
-/// A limit as the status shows it; one that is not set is none.
-fn most(limit: Option<usize>) -> u64 {
-    limit.map_or(u64::MAX, |limit| limit as u64)
-}
-
-impl HubRules {
-    /// The bounds of groups.
-    fn bounds(&self) -> Bounds {
-        Bounds { groups: self.limits.groups, groups_per_connection: self.limits.groups_per_connection }
-    }
-}
-
-impl From<&Settings> for HubRules {
-    fn from(settings: &Settings) -> Self {
-        Self {
-            limits: settings.limits.clone(),
-            timeouts: settings.timeouts.clone(),
-            origins: settings.origins.clone(),
-            groups_public: settings.groups_public.clone(),
-            health: settings.health.clone(),
-            auth: settings.auth.clone(),
-            control_hosts: settings.control_hosts.clone(),
-            control_keys: settings.control_keys.clone(),
-            trusted_proxies: settings
-                .trusted_proxies
-                .iter()
-                .filter_map(|text| Network::parse(text))
-                .collect(),
         }
     }
 }
