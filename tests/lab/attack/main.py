@@ -18,11 +18,12 @@ import rows_proxy
 import rows_strangers
 import rows_streams
 import rows_workers
+import rows_tabs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # None: a figure to compare with, that nothing bounds.
 VERDICTS = {True: "ok", False: "**no**", None: "info"}
-MODULES = (rows_strangers, rows_frames, rows_flood, rows_process, rows_streams, rows_budget, rows_doors, rows_groups, rows_proxy, rows_workers)
+MODULES = (rows_strangers, rows_frames, rows_flood, rows_process, rows_streams, rows_budget, rows_doors, rows_groups, rows_proxy, rows_workers, rows_tabs)
 
 
 def wait_for_quiet():
