@@ -142,8 +142,5 @@ fn look_up(remote: Remote, key: NodeKey, redis: Redis) -> io::Result<()> {
         // Where there is no room the connection's own deadline tries again.
         let _ = remote.found(Found { key, redis, addresses });
     };
-    std::thread::Builder::new().name("look-up".into()).stack_size(STACK_BYTES).spawn(look).map(drop)
+    std::thread::Builder::new().name("look-up".into()).spawn(look).map(drop)
 }
-
-/// Enough for the system's resolver.
-const STACK_BYTES: usize = 256 * 1024;
