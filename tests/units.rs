@@ -6,6 +6,7 @@ mod rig;
 
 use rig::{WSSON, eventually, source};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -228,6 +229,27 @@ fn package(folder: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&made.stdout).trim().to_owned())
 }
 
+/// The configuration of a package starts a server: the program finds nothing in it but an account that this host need not
+/// have.
+fn check_configuration(folder: &Path, package: &str) {
+    let root = folder.join("unpacked");
+    let unpacked = judge("dpkg-deb", &["-x", package, root.to_str().expect("UTF-8")]).expect("it was there");
+    assert!(unpacked.status.success(), "{}", said(&unpacked));
+    let config = root.join("etc/wsson/wsson.toml");
+    let text = fs::read_to_string(&config).expect("the package has it");
+    assert!(text.contains("\nuser = \"wsson\"") && text.contains("\ngroup = \"wsson\""), "{text}");
+    let secret = config.with_file_name("secret");
+    fs::write(&secret, "made by postinst, sixteen bytes or more").expect("writable");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("ours");
+    let output = Command::new(WSSON).args(["check", "-c"]).arg(&config).output().expect("the binary runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let surprises: Vec<&str> = told
+        .lines()
+        .filter(|line| !line.contains("this host does not know it") && !line.contains("warning"))
+        .collect();
+    assert!(surprises.is_empty(), "{surprises:?}");
+}
+
 #[test]
 fn the_debian_package_is_clean() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -244,6 +266,7 @@ fn the_debian_package_is_clean() {
     ] {
         assert!(listed.lines().any(|line| line.ends_with(file)), "no {file} in:\n{listed}");
     }
+    check_configuration(folder.path(), &package);
     let Some(output) = judge("lintian", &["--allow-root", "--fail-on", "error,warning", &package]) else {
         return;
     };
@@ -326,6 +349,5 @@ fn the_packages_configuration_names_its_user() {
         .lines()
         .take_while(|line| !line.starts_with('['))
         .filter(|line| line.starts_with("#user = \"wsson\"") || line.starts_with("#group = \"wsson\""));
-    // The second `group` is that of the sockets, which stays as it is: its example is another group.
     assert_eq!(named.count(), 2, "the package's script finds nothing to change");
 }
