@@ -205,13 +205,14 @@ fn step(
         return Ok(Step::More);
     }
     let request = http::parse(head)?;
+    let fields = Fields::of(&request);
     let how = Manner { is_head: request.method() == "HEAD", ends: !request.keeps_alive() };
     *manner = Some(how);
     if is_new {
         let framing = request.framing();
         let has_body = !matches!(framing, Framing::None | Framing::Length(0));
         let refused = |refusal: Refusal| if has_body { refusal.ends() } else { refusal };
-        let waits = admit(hub, key, &request).map_err(refused)?;
+        let waits = admit(hub, key, &request, &fields).map_err(refused)?;
         incoming.begin(framing, hub.control_rules().payload_bytes_max)?;
         if waits && rest.is_empty() {
             hub.backends.respond(key, CONTINUE.to_vec());
@@ -224,7 +225,7 @@ fn step(
     if !matches!(route.deed, Deed::Health | Deed::Status | Deed::Metrics) && hub.is_draining() {
         return Err(Refusal::new(503, "draining", "the server is about to end").ends());
     }
-    if route.deed == Deed::Send && is_batch(&request)? {
+    if route.deed == Deed::Send && is_batch(&request, &fields)? {
         let sends = Sends::parse(incoming.message(), list_rules(hub.control_rules()));
         let sends =
             sends.map_err(|error| Refusal::new(400, format!("the JSON is not right: {error}"), BATCH))?;
@@ -238,15 +239,51 @@ fn step(
         exchange.plan(Batch::new(sends));
         return perform_batch(hub, key, exchange, share);
     }
-    perform(hub, key, (&request, route, how), incoming.message(), share)
+    perform(hub, key, (&request, &fields, route, how), incoming.message(), share)
 }
 
 const BATCH: &str =
     r#"{"to":["u:44"],"text":"Hello"}, or "base64", or a list of such objects; nothing was sent"#;
 
 /// Whether the receivers are in the body, as JSON.
-fn is_batch(request: &Request<'_>) -> Result<bool, Refusal> {
-    Ok(!request.target().contains('?') && content(request)? == Content::Json)
+fn is_batch(request: &Request<'_>, fields: &Fields<'_>) -> Result<bool, Refusal> {
+    Ok(!request.target().contains('?') && content(fields)? == Content::Json)
+}
+
+/// The fields that count, from one pass over all.
+#[derive(Debug, Default)]
+struct Fields<'h> {
+    /// One that only browsers send.
+    of_browsers: Option<&'h str>,
+    content_type: Option<&'h [u8]>,
+    authorization: Option<&'h [u8]>,
+    authorizations: usize,
+    expects: bool,
+}
+
+impl<'h> Fields<'h> {
+    fn of(request: &Request<'h>) -> Self {
+        let mut found = Self::default();
+        for (name, value) in request.headers() {
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            match name.len() {
+                6 if is("origin") || is("cookie") => found.of_browsers = Some(name),
+                6 if is("expect") => found.expects = true,
+                7 if is("referer") => found.of_browsers = Some(name),
+                // A browser never sends `Sec-Fetch-Mode` without the others. The `fetch` of Node does, and is none.
+                10.. if name[..10].eq_ignore_ascii_case("sec-fetch-") && !is("sec-fetch-mode") => {
+                    found.of_browsers = Some(name);
+                }
+                12 if found.content_type.is_none() && is("content-type") => found.content_type = Some(value),
+                13 if is("authorization") => {
+                    found.authorization = Some(value);
+                    found.authorizations += 1;
+                }
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// Does a share of the sends of a body, each in its turn.
@@ -299,12 +336,17 @@ fn check_beginning(head: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Judges a head, before its body is read. Whether the client waits for leave to send the body.
-fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, Refusal> {
+fn admit(
+    hub: &mut Hub,
+    key: BackendKey,
+    request: &Request<'_>,
+    fields: &Fields<'_>,
+) -> Result<bool, Refusal> {
     if request.version().0 != 1 {
         return Err(Refusal::new(505, "this is HTTP/1.1", "send HTTP/1.1").ends());
     }
-    check_sender(hub, key, request)?;
-    let waits = request.awaits_continue();
+    check_sender(hub, key, request, fields)?;
+    let waits = if fields.expects { request.awaits_continue() } else { Some(false) };
     let waits =
         waits.ok_or_else(|| Refusal::new(417, "this is not expected", "Expect: 100-continue").ends())?;
     let route = find(request)?;
@@ -313,13 +355,13 @@ fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, 
         return Err(Refusal::new(411, "the message is missing", hint));
     }
     let values = parameters(request, route)?;
-    if route.deed == Deed::Send && (values[0].is_some() || !is_batch(request)?) {
+    if route.deed == Deed::Send && (values[0].is_some() || !is_batch(request, fields)?) {
         if values[0].as_deref().is_none_or(str::is_empty) {
             let hint = "to= in the URL, or \"to\" in a body of application/json";
             return Err(Refusal::new(400, "to is missing", hint));
         }
         if values[1].is_none() {
-            content(request)?;
+            content(fields)?;
         }
     }
     Ok(waits)
@@ -327,19 +369,18 @@ fn admit(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<bool, 
 
 /// Which programs may (docs/http.md, "Who may"): no browser, and over a network none that was led here by a name that is
 /// not ours.
-fn check_sender(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
-    // A browser never sends `Sec-Fetch-Mode` without the others. The `fetch` of Node does, and is none.
-    let of_browsers = |name: &str| {
-        ["origin", "referer", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known))
-            || name.get(..10).is_some_and(|begin| begin.eq_ignore_ascii_case("sec-fetch-"))
-                && !name[10..].eq_ignore_ascii_case("mode")
-    };
-    if let Some((name, _)) = request.headers().find(|(name, _)| of_browsers(name)) {
+fn check_sender(
+    hub: &mut Hub,
+    key: BackendKey,
+    request: &Request<'_>,
+    fields: &Fields<'_>,
+) -> Result<(), Refusal> {
+    if let Some(name) = fields.of_browsers {
         let error = format!("a request with {name} comes from a browser");
         return Err(Refusal::new(403, error, "the control socket is for your own programs").ends());
     }
     if hub.asks_for_key(key) {
-        return check_key(hub, key, request); // a page that leads its own name here has none
+        return check_key(hub, key, fields); // a page that leads its own name here has none
     }
     let is_own = |host: &str| hub.rules.control_hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
     let host = without_port(request.host());
@@ -352,10 +393,8 @@ fn check_sender(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result
 }
 
 /// RFC 6750 section 2.1.
-fn check_key(hub: &mut Hub, key: BackendKey, request: &Request<'_>) -> Result<(), Refusal> {
-    let mut fields = request.values("authorization");
-    let (field, other) = (fields.next(), fields.next());
-    let given = field.filter(|_| other.is_none()).and_then(|field| {
+fn check_key(hub: &mut Hub, key: BackendKey, fields: &Fields<'_>) -> Result<(), Refusal> {
+    let given = fields.authorization.filter(|_| fields.authorizations == 1).and_then(|field| {
         let (scheme, given) = field.split_at_checked(BEARER.len())?;
         scheme.eq_ignore_ascii_case(BEARER).then(|| given.trim_ascii_start())
     });
@@ -407,7 +446,8 @@ fn find(request: &Request<'_>) -> Result<&'static Route, Refusal> {
     if !request.target().starts_with('/') {
         return Err(Refusal::new(400, "the target is not a path", "METHOD /path HTTP/1.1").ends());
     }
-    let Some(route) = ROUTES.iter().find(|route| route.path == request.path()) else {
+    let path = request.path();
+    let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
         let paths: Vec<String> =
             ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
         return Err(Refusal::new(404, "there is no such path", format!("there are {}", paths.join(", "))));
@@ -431,24 +471,34 @@ enum Content {
 
 /// What the body is, as its Content-Type says. Command-line tools and libraries call a body that they are
 /// given a form, so that is text here.
-fn content(request: &Request<'_>) -> Result<Content, Refusal> {
-    let value = String::from_utf8_lossy(request.header("content-type").unwrap_or(b"text/plain"));
-    let (name, parameters) = value.split_once(';').unwrap_or((&value, ""));
-    let name = name.trim().to_ascii_lowercase();
-    let charset = parameters.to_ascii_lowercase();
-    let charset = charset.split_once("charset=").map(|(_, set)| set.trim_matches(|c| "\"' ".contains(c)));
-    let is_read = charset.is_none_or(|set| set.starts_with("utf-8") || set.starts_with("us-ascii"));
-    match &*name {
-        "application/octet-stream" => Ok(Content::Message(Kind::Binary)),
-        "application/json" if is_read => Ok(Content::Json),
-        "application/x-www-form-urlencoded" if is_read => Ok(Content::Message(Kind::Text)),
-        name if name.starts_with("text/") && is_read => Ok(Content::Message(Kind::Text)),
-        _ => {
+fn content(fields: &Fields<'_>) -> Result<Content, Refusal> {
+    let value = fields.content_type.unwrap_or(b"text/plain");
+    let end = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
+    let (name, parameters) = (value[..end].trim_ascii(), &value[end..]);
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    let is_text = name.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case(b"text/"));
+    match () {
+        () if is(b"application/octet-stream") => Ok(Content::Message(Kind::Binary)),
+        () if is(b"application/json") && is_utf8(parameters) => Ok(Content::Json),
+        () if (is_text || is(b"application/x-www-form-urlencoded")) && is_utf8(parameters) => {
+            Ok(Content::Message(Kind::Text))
+        }
+        () => {
             let hint =
                 "text/plain or application/json in UTF-8, or application/octet-stream for a binary message";
             Err(Refusal::new(415, "a body of this type is not sent", hint))
         }
     }
+}
+
+/// Whether the parameters of a Content-Type name no other character set.
+fn is_utf8(parameters: &[u8]) -> bool {
+    if parameters.is_empty() {
+        return true;
+    }
+    let parameters = String::from_utf8_lossy(parameters).to_ascii_lowercase();
+    let charset = parameters.split_once("charset=").map(|(_, set)| set.trim_matches(|c| "\"' ".contains(c)));
+    charset.is_none_or(|set| set.starts_with("utf-8") || set.starts_with("us-ascii"))
 }
 
 /// The parameters of the URL, each there once at most and known.
@@ -485,7 +535,7 @@ fn parameters<'h>(request: &Request<'h>, route: &Route) -> Result<Vec<Option<Cow
 fn perform(
     hub: &mut Hub,
     key: BackendKey,
-    (request, route, how): (&Request<'_>, &'static Route, Manner),
+    (request, fields, route, how): (&Request<'_>, &Fields<'_>, &'static Route, Manner),
     message: &[u8],
     share: &mut usize,
 ) -> Result<Step, Refusal> {
@@ -506,7 +556,7 @@ fn perform(
         }
         Deed::Status => Command::Status,
         Deed::Events => return stream(hub, key, request, &values),
-        Deed::Send => send(request, &values, message, rules)?,
+        Deed::Send => send(fields, &values, message, rules)?,
         Deed::Command(verb) => {
             payload = join(route, &values)?;
             read(verb, payload.as_bytes(), rules)?
@@ -615,13 +665,13 @@ fn stream(
 const METRICS: &str = crate::stats::CONTENT_TYPE;
 
 fn send<'m>(
-    request: &Request<'_>,
+    fields: &Fields<'_>,
     values: &'m [Option<Cow<'_, str>>],
     message: &'m [u8],
     rules: Rules,
 ) -> Result<Command<'m>, Refusal> {
     let kind = match values[1].as_deref() {
-        None => match content(request)? {
+        None => match content(fields)? {
             Content::Message(kind) => kind,
             Content::Json => Kind::Text,
         },
