@@ -12,6 +12,7 @@ from rig.peers import Background, Client, close_all, fleet, frame, percentile
 from rig.server import MIB, Server, eventually
 
 FORWARD = ['on_message = "forward"']
+FLOOD_BYTES = 14_000  # of each client, in messages of 70 bytes with their header
 
 
 def subscribe(server, wish):
@@ -175,7 +176,8 @@ TOKENS = [os.urandom(16).hex() for _ in range(1_000)]
 def beside_one_that_hangs(quick):
     """One of two workers takes nothing for twenty seconds. The clients of the other one do not notice."""
     seconds = 5 if quick else 20
-    with Server(top=FORWARD, limits=["control_outbox = 1048576"], timeouts=["worker = 3600"]) as server:
+    patient = [f"{name} = 3600" for name in ("worker", "control", "idle")]
+    with Server(top=FORWARD, limits=["control_outbox = 1048576"], timeouts=patient) as server:
         aftermath = Aftermath(server)
         crowd = fleet(server, len(TOKENS), tokens=TOKENS)
         workers = [subscribe(server, b"message as=chat") for _ in range(2)]
@@ -184,7 +186,7 @@ def beside_one_that_hangs(quick):
         took = {}
         for when in ("before", "meanwhile"):
             if when == "meanwhile":
-                messages, sent = flood(others, 64_000, 2)
+                messages, sent = flood(others, FLOOD_BYTES, 2)
             ears = Background(hear, workers[1]), Background(hear, log)
             time.sleep(2)  # what the flood has brought before it was stopped is not timed
             tongue = Background(speak, server, mine, 0.002)
@@ -205,13 +207,13 @@ def beside_one_that_hangs(quick):
 
 def in_order(worker, others, messages, sent):
     """The one that hung reads on: everything is there, in order, once."""
-    whole, last, wrong = sum(sent[place] // (len(messages[place]) // (64_000 // 70)) for place in range(len(others))), {}, 0
+    whole, last, wrong = sum(sent[place] // (len(messages[place]) // (FLOOD_BYTES // 70)) for place in range(len(others))), {}, 0
     for place, connection in enumerate(others):  # what was cut in the middle is finished
-        size = len(messages[place]) // (64_000 // 70)
+        size = len(messages[place]) // (FLOOD_BYTES // 70)
         rest = -sent[place] % size
         connection.setblocking(True)
         whole += rest > 0
-    finish = Background(lambda _: [connection.sendall(messages[place][sent[place]:sent[place] + -sent[place] % (len(messages[place]) // (64_000 // 70))])
+    finish = Background(lambda _: [connection.sendall(messages[place][sent[place]:sent[place] + -sent[place] % (len(messages[place]) // (FLOOD_BYTES // 70))])
                                    for place, connection in enumerate(others)] and None)
     heard = 0
     while heard < whole and (fields := told(worker)):
