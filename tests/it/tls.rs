@@ -146,6 +146,42 @@ mod with_tls {
         backend.done();
     }
 
+    /// The session goes to another slot with its socket, and back: nothing of it is lost, on either connection.
+    #[test]
+    fn a_tab_comes_back_and_is_taken_over() {
+        let server = Setup::new().tls("curve").echo().start();
+        let mut backend = Backend::connect(&server);
+        let cookies = Cookies::fresh();
+        let open = |told: &str| {
+            let mut tls = Tls::connect(&server, &trusting(TLS13));
+            tls.shake_hands().expect("the server shakes hands");
+            let mut client = Client::raw(Socket::Over(Box::new(tls)), &cookies.token);
+            let head = Head::good(&cookies).line("GET /?tab=a HTTP/1.1");
+            let head = head.add("Sec-WebSocket-Protocol", "wsson.fresh,wsson.resumed");
+            client.send(&head.bytes());
+            assert_eq!(client.expect_upgrade().field("Sec-WebSocket-Protocol"), Some(told));
+            client
+        };
+        let mut old = open("wsson.fresh");
+        let message = "m".repeat(100_000);
+        backend.confirm('c', &cookies.token, &message, 'A');
+        let once = [message];
+        assert_eq!(old.so_far_texts(), once);
+        let mut new = open("wsson.resumed");
+        old.expect_close(4002, "taken over");
+        old.send(&close(4002, b""));
+        old.expect_end();
+        assert_eq!(new.so_far_texts(), once);
+        new.send_text("heard on the new one");
+        assert_eq!(new.so_far_texts(), ["heard on the new one"]);
+        drop(new);
+        eventually("it is away", || backend.status().number("away") == 1);
+        backend.confirm('c', &cookies.token, "meanwhile", 'A');
+        let mut back = open("wsson.resumed");
+        let [message] = once;
+        assert_eq!(back.so_far_texts(), [message, "heard on the new one".into(), "meanwhile".into()]);
+    }
+
     #[test]
     fn long_messages_reach_a_slow_reader_whole() {
         const LEN: usize = 3_000_000;
