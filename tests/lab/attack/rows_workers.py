@@ -198,7 +198,9 @@ def beside_one_that_hangs(quick):
         for place, name in enumerate(("their worker", "another pool")):
             before, meanwhile = (percentile(took[when][place], .99) * 1e3 for when in ("before", "meanwhile"))
             yield at_most(f"↳ p99 until {name} has it ({before:.3g} ms undisturbed)", meanwhile, 2 * before + 2, "ms")
+        ear = Background(hear, log)  # the other pool is told too, and would stop the clients if it took nothing
         yield from in_order(workers[0], others, messages, sent)
+        ear.stop()
         close_all(crowd)
         for worker in (*workers, log):
             worker.command("q")
