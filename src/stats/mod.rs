@@ -294,7 +294,7 @@ impl Stats {
 
     fn events_by_kind(&self) -> Vec<(Cow<'_, str>, u64)> {
         let kinds = EVENTS.iter().map(|kind| Cow::Borrowed(*kind));
-        kinds.zip(self.events).filter(|(_, count)| *count > 0).collect()
+        kinds.zip(self.events).collect()
     }
 
     /// All refusals.
