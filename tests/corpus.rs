@@ -33,6 +33,8 @@ mod query;
 #[cfg(feature = "bus")]
 #[path = "fuzz_bodies/resp.rs"]
 mod resp;
+#[path = "fuzz_bodies/sends.rs"]
+mod sends;
 #[path = "fuzz_bodies/server.rs"]
 mod server;
 #[path = "fuzz_bodies/ticket.rs"]
@@ -102,6 +104,11 @@ fn query() {
 #[test]
 fn resp() {
     replay("resp", resp::body);
+}
+
+#[test]
+fn sends() {
+    replay("sends", sends::body);
 }
 
 #[test]

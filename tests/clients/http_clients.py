@@ -235,7 +235,7 @@ def judged():
         opened = threading.Timer(0.3, lambda: connect(f"ws://127.0.0.1:{server.port}/", additional_headers=login, origin=ORIGIN).close())
         opened.start()
         event, lines = judge.h11.next_event(), b""
-        while b'"open"' not in lines:
+        while b'"event":"open"' not in lines:
             if event is h11.NEED_DATA:
                 judge.h11.receive_data(judge.socket.recv(65536))
             elif isinstance(event, h11.Data):
