@@ -36,10 +36,11 @@ def told(worker):
 
 
 def flood(clients, bytes_each, seconds):
-    """Each client sends this much, as far as the server takes it; how much that was of each, in order of the clients."""
+    """Each client sends this much, as far as the server takes it; how much that was of each, in order of the clients, and when it began."""
     messages = [b"".join(frame(0x81, (b"%d.%d " % (place, number)).ljust(64, b"x")) for number in range(bytes_each // 70))
                 for place, _ in enumerate(clients)]
-    sent, end = [0] * len(clients), time.monotonic() + seconds
+    began = time.monotonic()
+    sent, end = [0] * len(clients), began + seconds
     for client in clients:
         client.setblocking(False)
     while time.monotonic() < end:
@@ -53,7 +54,7 @@ def flood(clients, bytes_each, seconds):
             moved += count
         if not moved:
             time.sleep(0.05)
-    return messages, sent
+    return messages, sent, began
 
 
 @row(30)
@@ -73,7 +74,7 @@ def hanging(quick):
         worker = subscribe(server, b"message")
         before = server.memory()
         server.forget_peak()
-        _, sent = flood(crowd, 32_000, 10 if quick else 30)
+        _, sent, _ = flood(crowd, 32_000, 10 if quick else 30)
         grown = server.memory("VmHWM") - before
         yield at_most(f"{count} clients that say {sum(sent) // MIB} MiB to a worker that reads nothing: RSS grew at most by "
                       f"(limits.control_outbox is {bound // MIB} MiB)", grown / MIB, 1.1 * bound / MIB, "MiB")
@@ -98,8 +99,7 @@ def nobody_there(quick):
         crowd = fleet(server, count)
         before = server.memory()
         server.forget_peak()
-        begin = time.monotonic()
-        flood(crowd, 32_000, 2)
+        _, _, begin = flood(crowd, 32_000, 2)
         grown = server.memory("VmHWM") - before
         yield at_most(f"{count} clients that flood while there is no worker: RSS grew at most by (limits.control_outbox is 1 MiB, "
                       "and one read of a client)", grown / MIB, 4, "MiB")
@@ -117,6 +117,7 @@ def nobody_there(quick):
             again = told(heir)
             yield is_so("↳ and what it had not confirmed another one", (again[0], again[3].rsplit(b" ", 1)[-1]), (b"1+", b"hello"))
             heir.command("q")
+            heir.__exit__()
         yield from aftermath.figures()
 
 
@@ -186,7 +187,7 @@ def beside_one_that_hangs(quick):
         took = {}
         for when in ("before", "meanwhile"):
             if when == "meanwhile":
-                messages, sent = flood(others, FLOOD_BYTES, 2)
+                messages, sent, _ = flood(others, FLOOD_BYTES, 2)
             ears = Background(hear, workers[1]), Background(hear, log)
             time.sleep(2)  # what the flood has brought before it was stopped is not timed
             tongue = Background(speak, server, mine, 0.002)
@@ -204,6 +205,7 @@ def beside_one_that_hangs(quick):
         close_all(crowd)
         for worker in (*workers, log):
             worker.command("q")
+            worker.__exit__()
         yield from aftermath.figures()
 
 
