@@ -4,6 +4,7 @@ use crate::backend::{Backend, command};
 use crate::client::{Client, Frame, PING, PONG, TEXT, frame, header};
 use crate::server::{Server, Setup, eventually};
 use std::io::Read;
+use std::time::Instant;
 
 /// The message and the ping behind it, which is given back.
 #[track_caller]
@@ -241,13 +242,15 @@ fn a_backend_can_not_ask_for_more_than_its_bound() {
     for number in 0..200 {
         backend.command('v', format!("{number} t:{} {number}", client.token));
     }
-    let mut pings = 0;
+    let (begin, mut pings) = (Instant::now(), 0);
     eventually("some are sent", || {
         pings += client.so_far().iter().filter(|frame| frame.opcode == PING).count();
         pings >= 10
     });
     pings += client.so_far().iter().filter(|frame| frame.opcode == PING).count();
-    assert!((10..100).contains(&pings), "{pings} are waited for at once");
+    // On a busy machine some are given up by now, and others waited for.
+    let rounds = 1 + begin.elapsed().as_millis() as usize / 500;
+    assert!((10..100 * rounds).contains(&pings), "{pings} are waited for at once");
     for number in 0..200 {
         expect_proof(&mut backend, &number.to_string(), 1, 0);
     }
