@@ -451,7 +451,7 @@ fn clock_us(clock: libc::clockid_t) -> u64 {
 
 /// As `send(2)`, without the signal for a peer that is gone. std's own is two calls deep, and this is called for every
 /// message.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))] // memcheck looks for its name
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let (start, len) = (bytes.as_ptr().cast(), bytes.len());
     // SAFETY: `bytes` outlives the call, which only reads them.
@@ -460,7 +460,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// As `recv(2)`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))] // memcheck looks for its name
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let (start, len) = (buffer.as_mut_ptr().cast(), buffer.len());
     // SAFETY: `buffer` outlives the call, which writes no more than its length into it.
@@ -563,7 +563,6 @@ pub(crate) fn tcp_user_timeout_ms(socket: BorrowedFd<'_>) -> io::Result<u32> {
     option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).map(i32::cast_unsigned)
 }
 
-/// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
 /// As `recv(2)` with `MSG_PEEK`: the bytes stay where they are.
 pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the descriptor is open, and the kernel writes at most `buffer.len()` bytes into the buffer.
@@ -578,6 +577,7 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     usize::try_from(len).map_err(|_| io::Error::last_os_error())
 }
 
+/// Sends small frames at once instead of waiting for the acknowledgement of earlier ones.
 pub(crate) fn set_tcp_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }

@@ -44,6 +44,21 @@ fn hold_a_lock() {
 }
 
 #[test]
+fn bytes_that_were_looked_at_are_received_all_the_same() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut buffer = [0; 8];
+    let empty = peek(ours.as_fd(), &mut buffer).unwrap_err();
+    assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(send(theirs.as_fd(), b"hello").unwrap(), 5);
+    assert_eq!(peek(ours.as_fd(), &mut buffer[..2]).unwrap(), 2);
+    assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap(), 5);
+    assert_eq!(&buffer[..5], b"hello");
+    drop(theirs);
+    assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap(), 0);
+    assert_eq!(send(ours.as_fd(), b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
 fn descriptors_are_raised_to_the_hard_limit() {
     let soft = raise_nofile().unwrap();
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();

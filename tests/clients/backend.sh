@@ -59,7 +59,7 @@ answers 'no lock left' n s x
 answers 'ping' P p ''
 command t ''
 reply
-check 'status' "$(sed -n 's/^T{.*\],"clients":\([0-9]*\),.*}$/\1/p' <<<"$answer")" 1
+check 'status' "$(sed -n 's/^T{.*,"clients":\([0-9]*\),"clients_peak".*}$/\1/p' <<<"$answer")" 1
 command m ''
 reply
 check 'freest listener' "${answer:0:1}" M

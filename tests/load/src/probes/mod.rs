@@ -99,7 +99,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Echo::new(64, 1)),
         each: 1.0,
         goals: [Some(2.01), Some(600.0)],
-        guard: 715.0,
+        guard: 750.0,
         ..PLAIN
     },
     Probe {
@@ -121,7 +121,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Direct::new('d', 64, 1)),
         each: 1.0,
         goals: [Some(2.01), Some(1_000.0)],
-        guard: 1_490.0,
+        guard: 1_550.0,
         ..PLAIN
     },
     Probe {
@@ -155,7 +155,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Direct::new('c', 64, 64)),
         each: 64.0,
         goals: [Some(66.05), Some(850.0)],
-        guard: 808.0,
+        guard: 865.0,
         ..PLAIN
     },
     Probe {
@@ -207,6 +207,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Forward::new(64)),
         // A send for all that a turn has read, and the polls between.
         goals: [Some(1.2), Some(600.0)],
+        guard: 1_050.0,
         forwards: true,
         ..PLAIN
     },
