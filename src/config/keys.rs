@@ -426,9 +426,9 @@ section! {
         /// Bytes that wait for one client. 1 MiB: a few seconds of a busy site on a phone in a tunnel, no more. At least
         /// `limits.message` and 14 bytes. Beyond: close 1013.
         "outbox" => outbox_bytes: u32 = MIB as u32, Size { min: 1, max: OUTBOX_BYTES_MAX }, Reload;
-        /// Frames that wait in all outboxes, a frame for many clients counted once; what clients send and the server
-        /// keeps is not in it. 256 MiB: what a small host can spare. Beyond: the client that holds back most is closed
-        /// with 1013.
+        /// Frames that wait in all outboxes, a frame for many clients counted once, with the notes of where they lie, and what
+        /// TLS has encrypted and not sent; what clients send and the server keeps is not in it. 256 MiB: what a small host
+        /// can spare. Beyond: the client that holds back most is closed with 1013.
         "queued" => queued_bytes: usize = 256 * MIB, Size { min: 1, max: usize::MAX }, Reload;
         /// What is kept of TLS handshakes, heads and messages that are not complete, of all connections together. 64 MiB: a thousand of the
         /// longest messages. Beyond: connections that have most of it are dropped, those without a login first; clients
@@ -441,7 +441,7 @@ section! {
         /// its replies. Of events for a worker as much again, and of those that it has not confirmed. Beyond: the clients
         /// whose messages go to it are not read until half of that is gone.
         "control_outbox" => control_outbox_bytes: usize = MIB, Size { min: 16 * KIB, max: OUTBOX_BYTES_MAX }, Reload;
-        /// Input and replies of all backends together. 64 MiB: dozens at their own bounds at the same moment. What one
+        /// Input and replies of all backends together, and what TLS keeps of both. 64 MiB: dozens at their own bounds at the same moment. What one
         /// backend may need by its own bounds is there in any case. Beyond: the backend that holds most gets `0E` and
         /// ends.
         "control_total" => control_total_bytes: usize = 64 * MIB, Size { min: 1, max: usize::MAX }, Reload;

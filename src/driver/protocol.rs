@@ -344,6 +344,10 @@ impl Protocol for BackendKey {
         }
     }
 
+    fn note_held<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, _: usize, now: usize) {
+        peers.hub.note_backend_stream(self, now);
+    }
+
     #[inline]
     fn feed<H: Handler, N: Nodes>(self, peers: &mut Peers<'_, H, N>, input: &mut [u8]) -> (Progress, Spoke) {
         (dispatch::pump(peers.hub, self, input), Spoke::Nothing)

@@ -86,6 +86,8 @@ pub(crate) struct Backend {
     pub(crate) replies: Replies,
     /// The memory that it held at the last count.
     pub(crate) counted_bytes: usize,
+    /// What its stream keeps between the socket and the driver, as TLS does.
+    pub(crate) stream_bytes: usize,
     pub(crate) state: State,
     pub(crate) lock: Option<Lock>,
     /// What it is as a worker, while it is told events.
@@ -132,6 +134,7 @@ impl Backend {
             unfinished: false,
             replies: Replies::default(),
             counted_bytes: 0,
+            stream_bytes: 0,
             state: State::Open,
             lock: None,
             worker: None,
@@ -154,7 +157,7 @@ impl Backend {
             Speech::Http(exchange) => exchange.held_bytes(),
             Speech::Unknown | Speech::Frames => 0,
         };
-        self.input.capacity() + exchange_bytes + self.replies.held_bytes()
+        self.input.capacity() + exchange_bytes + self.replies.held_bytes() + self.stream_bytes
     }
 
     /// Whether it has to show the key before anything else.

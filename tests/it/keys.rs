@@ -325,3 +325,36 @@ fn keys_go_over_tls_too() {
     let _ = plain.read_to_end(&mut all);
     assert!(!String::from_utf8_lossy(&all).contains("200 OK"));
 }
+
+/// What TLS keeps of a ClientHello that has no end counts for `limits.control_total`, as commands do.
+#[cfg(feature = "tls")]
+#[test]
+fn client_hellos_without_an_end_are_bounded() {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+    const CONNECTIONS: usize = 100;
+    let port = crate::server::free_port();
+    let mut setup = setup(KEY).tls("rsa").control_too(Address::Tls(port));
+    for limit in ["control_payload", "control_outbox"] {
+        setup = setup.limit(&format!("{limit} = \"64 KiB\""));
+    }
+    let _server = setup.limit("control_total = \"1 MiB\"").timeout("handshake = 60").start();
+    let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xf0][..], &[0; 0x4000 - 4]].concat();
+    let next = [&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat();
+    let begun: Vec<TcpStream> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+            socket.set_nonblocking(true).expect("possible");
+            let _ = socket.write_all(&record).and_then(|()| socket.write_all(&next));
+            socket
+        })
+        .collect();
+    crate::server::eventually("the others are dropped", || {
+        let waits = |socket: &&TcpStream| {
+            let read = (&**socket).read(&mut [0; 100]);
+            read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        let here = begun.iter().filter(waits).count();
+        (1..=CONNECTIONS / 2).contains(&here)
+    });
+}

@@ -65,6 +65,12 @@ impl Hub {
         }
     }
 
+    /// A backend's stream keeps this much between the socket and the driver.
+    pub(crate) fn note_backend_stream(&mut self, key: BackendKey, bytes: usize) {
+        self.backends.note_stream(key, bytes);
+        self.bound_backends(key);
+    }
+
     /// A backend's input or replies have grown. Over `limits.control_total` the one that most memory is kept for ends.
     pub(crate) fn bound_backends(&mut self, key: BackendKey) {
         self.backends.recount(key);

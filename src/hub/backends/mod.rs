@@ -471,6 +471,13 @@ impl Backends {
         recount(&mut self.all[key.index()], &mut self.held_bytes);
     }
 
+    /// What the stream of a backend keeps has changed. Of one that is gone it counts no more: its socket is dropped.
+    pub(super) fn note_stream(&mut self, key: BackendKey, bytes: usize) {
+        let backend = &mut self.all[key.index()];
+        backend.stream_bytes = if backend.state == State::Gone { 0 } else { bytes };
+        recount(backend, &mut self.held_bytes);
+    }
+
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -547,7 +554,7 @@ impl Backends {
         let backend = self.get(key);
         if backend.state != State::Gone {
             backend.state = State::Gone;
-            (backend.input, backend.replies) = (Vec::new(), Replies::default());
+            (backend.input, backend.replies, backend.stream_bytes) = (Vec::new(), Replies::default(), 0);
             self.gone.push(key);
             self.recount(key);
             self.rearm(key);
