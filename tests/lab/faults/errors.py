@@ -42,6 +42,7 @@ ERRORS = {name: sorted(set(errors.split())) for name, errors in {
     "poll": "EINTR ENOMEM",
     "prctl": "EACCES EINVAL EPERM",
     "prlimit64": "EPERM",
+    "pread64": "EINTR EIO EISDIR ENXIO EOVERFLOW ESPIPE",
     "pwrite64": _WRITE + " ENXIO",
     "read": "EAGAIN EINTR EIO EISDIR",
     "recvfrom": "EACCES EAGAIN ECONNREFUSED ECONNRESET EHOSTUNREACH EINTR EIO ENETDOWN ENETUNREACH ENOBUFS ENOMEM "
