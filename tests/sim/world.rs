@@ -176,6 +176,21 @@ fn no_process() -> Process {
     Process::default()
 }
 
+/// Which numbers are drawn: workers have their own, so that a world without them stays as it was.
+#[derive(Clone, Copy)]
+enum Dice {
+    All,
+    Workers,
+}
+
+struct Peers<'w> {
+    browsers: &'w mut Vec<Browser>,
+    backends: &'w mut Vec<Backend>,
+    workers: &'w mut Vec<Worker>,
+    ledgers: &'w mut [Ledger],
+    names: &'w Names,
+}
+
 impl World {
     fn new(seed: u64, plan: Plan, rng: Rng) -> Self {
         let net = Net::new(seed, plan.faults.clone(), 3);
@@ -251,11 +266,15 @@ impl World {
         self.browsers.iter().filter(here).count() >= self.plan.sockets_max || strangers >= strangers_max
     }
 
-    fn split(&mut self) -> (Context<'_>, &mut Vec<Browser>, &mut Vec<Backend>) {
+    /// The peers, and what surrounds them in this step.
+    fn split(&mut self, dice: Dice) -> (Context<'_>, Peers<'_>) {
         let full = self.is_full();
         let cx = Context {
             full,
-            rng: &mut self.rng,
+            rng: match dice {
+                Dice::All => &mut self.rng,
+                Dice::Workers => &mut self.worker_rng,
+            },
             net: &self.net,
             messages: &mut self.messages,
             plan: &self.plan,
@@ -273,7 +292,14 @@ impl World {
             kicked: &mut self.kicked,
             healing: self.healing,
         };
-        (cx, &mut self.browsers, &mut self.backends)
+        let peers = Peers {
+            browsers: &mut self.browsers,
+            backends: &mut self.backends,
+            workers: &mut self.workers,
+            ledgers: &mut self.ledgers,
+            names: &self.driver.handler.names,
+        };
+        (cx, peers)
     }
 
     // Events.
@@ -281,7 +307,7 @@ impl World {
     fn act(&mut self) -> Result<(), String> {
         for _ in 0..self.rng.below(4) {
             let (browsers_max, backends_max) = (self.plan.browsers, self.plan.backends);
-            let (mut cx, browsers, backends) = self.split();
+            let (mut cx, Peers { browsers, backends, .. }) = self.split(Dice::All);
             let active = browsers.iter().filter(|browser| browser.is_active()).count();
             let connected = backends.iter().filter(|backend| backend.is_active()).count();
             match cx.rng.below(20) {
@@ -314,33 +340,8 @@ impl World {
         self.read()
     }
 
-    fn split_workers(&mut self) -> (Context<'_>, &mut Vec<Worker>, &mut [Ledger], &Names) {
-        let full = self.is_full();
-        let cx = Context {
-            full,
-            rng: &mut self.worker_rng,
-            net: &self.net,
-            messages: &mut self.messages,
-            plan: &self.plan,
-            now: self.now,
-            step: self.step,
-            jumps: self.jumps,
-            crowd: self.browsers.len(),
-            draining: self.draining.is_some(),
-            bytes: &mut self.bytes,
-            broadcast_bytes: &mut self.broadcast_bytes,
-            executed: &mut self.executed,
-            locked: &mut self.locked,
-            revoked: &mut self.revoked,
-            joined: &mut self.joined,
-            kicked: &mut self.kicked,
-            healing: self.healing,
-        };
-        (cx, &mut self.workers, &mut self.ledgers, &self.driver.handler.names)
-    }
-
     fn act_of_workers(&mut self) {
-        let (mut cx, workers, ledgers, _) = self.split_workers();
+        let (mut cx, Peers { workers, ledgers, .. }) = self.split(Dice::Workers);
         for _ in 0..cx.rng.below(4) {
             let active = workers.iter().filter(|worker| worker.is_active()).count();
             if active < 4 && workers.len() < 16 && cx.rng.chance(20) {
@@ -390,7 +391,7 @@ impl World {
     }
 
     fn read(&mut self) -> Result<(), String> {
-        let (mut cx, browsers, backends) = self.split();
+        let (mut cx, Peers { browsers, backends, .. }) = self.split(Dice::All);
         for browser in browsers {
             browser.read(&mut cx)?;
         }
@@ -398,7 +399,7 @@ impl World {
             backend.read(&mut cx)?;
         }
         let pools = if self.healing && self.supervised && self.draining.is_none() { POOLS.len() } else { 0 };
-        let (mut cx, workers, ledgers, names) = self.split_workers();
+        let (mut cx, Peers { workers, ledgers, names, .. }) = self.split(Dice::Workers);
         // As a supervisor does.
         for pool in 0..pools {
             let is_there = workers.iter().any(|worker| worker.pool == pool && worker.is_active());
@@ -562,7 +563,7 @@ impl World {
         self.net.borrow_mut().faults = Faults { spurious: spurious / 20, ..Faults::none() };
         self.net.borrow_mut().widen();
         self.step += 1;
-        let (mut cx, browsers, backends) = self.split();
+        let (mut cx, Peers { browsers, backends, .. }) = self.split(Dice::All);
         browsers.iter_mut().for_each(Browser::heal);
         backends.iter_mut().for_each(|backend| backend.heal(&mut cx));
         self.workers.iter_mut().for_each(Worker::heal);
@@ -593,7 +594,7 @@ impl World {
 
     fn judge(&mut self) -> Result<(), String> {
         let broadcasts = &std::mem::take(&mut self.driver.handler.broadcasts);
-        let (cx, browsers, backends) = self.split();
+        let (cx, Peers { browsers, backends, .. }) = self.split(Dice::All);
         let healthy = |browser: &Browser| browser.is_healthy();
         let executed = |party: Party| match party {
             Party::Browser(at) => healthy(&browsers[at]),
@@ -623,7 +624,7 @@ impl World {
     fn judge_workers(&mut self) -> Result<(), String> {
         let taken = self.driver.handler.taken.clone();
         let holds = self.driver.hub.audit_holds();
-        let (cx, workers, ledgers, _) = self.split_workers();
+        let (cx, Peers { workers, ledgers, .. }) = self.split(Dice::Workers);
         if cx.draining {
             return Ok(());
         }
