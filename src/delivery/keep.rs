@@ -26,6 +26,9 @@ pub(super) const CONFIRM_BYTES: u32 = 64 * 1024;
 /// Between two pings of this kind.
 pub(super) const CONFIRM_MS: u64 = 1000;
 
+/// A gap that no pong closes: what is missing never came here.
+const FOR_GOOD: u8 = u8::MAX;
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Keep {
@@ -45,8 +48,8 @@ pub(crate) struct Keep {
     pub(super) unfinished: u32,
     /// The tab is away.
     pub(super) away: bool,
-    /// Something was dropped that is not confirmed: if the connection ends before so many pongs more, the tab cannot come
-    /// back.
+    /// Something was dropped that is not confirmed: if the connection ends before this many pongs more, the tab cannot come
+    /// back. [`FOR_GOOD`]: something never came.
     gap: u8,
 }
 
@@ -75,6 +78,11 @@ impl Keep {
     /// Whether all that was not confirmed is there.
     pub(crate) fn is_whole(&self) -> bool {
         self.gap == 0
+    }
+
+    /// Messages for it may have been lost before they came here: its next connection is told so.
+    pub(super) fn miss(&mut self) {
+        self.gap = FOR_GOOD;
     }
 
     /// Whether anything is kept.
@@ -113,7 +121,10 @@ impl Keep {
         }
         self.kept.drop_front(self.there, spool);
         self.there = self.covers - self.there;
-        (self.ping, self.covers, self.gap) = (None, 0, self.gap.saturating_sub(1));
+        (self.ping, self.covers) = (None, 0);
+        if self.gap != FOR_GOOD {
+            self.gap = self.gap.saturating_sub(1);
+        }
         true
     }
 
@@ -126,7 +137,7 @@ impl Keep {
     pub(super) fn drop_kept(&mut self, waiting: &Outbox, spool: &mut Spool) {
         self.kept.clear(spool);
         self.unfinished = self.unfinished.min(waiting.message_bytes());
-        (self.ping, self.covers, self.there, self.gap) = (None, 0, 0, 2);
+        (self.ping, self.covers, self.there, self.gap) = (None, 0, 0, self.gap.max(2));
     }
 
     /// The connection has ended: what was kept goes out again, before what waits.

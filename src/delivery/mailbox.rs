@@ -228,6 +228,13 @@ impl Mailbox {
         Some((&mut self.outbox, keep))
     }
 
+    /// Messages for it may have been lost before they came here. It matters to a tab only.
+    pub(crate) fn miss(&mut self) {
+        if let Some((_, keep)) = self.keep_mut() {
+            keep.miss();
+        }
+    }
+
     /// It is no tab's any more.
     pub(super) fn end_keeping(&mut self) -> Option<Box<Keep>> {
         self.rare.as_mut()?.keep.take()

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::client::{Client, Cookies, Frame, Head, refusal};
 use crate::redis::{Redis, is_here};
 use crate::server::{Address, Server, Setup, eventually};
+use crate::tabs;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -646,4 +647,30 @@ fn what_does_not_cross_says_so() {
     let (letter, answer) = backend.receive();
     assert!(letter == 'V' && answer.contains("\"error\""), "{answer}");
     backend.done();
+}
+
+/// `wsson.resumed` means that nothing is missing, and messages of other nodes are while an instance is away (resume.md).
+#[test]
+fn a_tab_is_told_fresh_when_the_bus_was_away_meanwhile() {
+    if !is_here() {
+        return;
+    }
+    let mut redis = Redis::start(&[]);
+    let server = node(&[&redis]);
+    let cookies = Cookies::fresh();
+    drop(tabs::fresh(&server, &cookies, "open"));
+    drop(tabs::resumed(&server, &cookies, "open"));
+    let open = tabs::resumed(&server, &cookies, "open");
+    drop(tabs::fresh(&server, &cookies, "away"));
+    redis.kill();
+    is_degraded(&server);
+    let meanwhile = tabs::fresh(&server, &cookies, "meanwhile");
+    drop(tabs::fresh(&server, &cookies, "away"));
+    redis.run();
+    is_up(&server);
+    drop((open, meanwhile));
+    for tab in ["open", "away", "meanwhile"] {
+        drop(tabs::fresh(&server, &cookies, tab));
+        drop(tabs::resumed(&server, &cookies, tab));
+    }
 }

@@ -21,12 +21,12 @@ fn come(server: &Server, cookies: &Cookies, tab: &str, offers: &str, told: Optio
 }
 
 #[track_caller]
-fn fresh(server: &Server, cookies: &Cookies, tab: &str) -> Client {
+pub(crate) fn fresh(server: &Server, cookies: &Cookies, tab: &str) -> Client {
     come(server, cookies, tab, BOTH, Some("wsson.fresh"))
 }
 
 #[track_caller]
-fn resumed(server: &Server, cookies: &Cookies, tab: &str) -> Client {
+pub(crate) fn resumed(server: &Server, cookies: &Cookies, tab: &str) -> Client {
     come(server, cookies, tab, BOTH, Some("wsson.resumed"))
 }
 

@@ -178,6 +178,8 @@ pub(crate) struct Bus {
     draws: u64,
     /// The log has said that another node has another list of instances.
     is_warned: bool,
+    /// An instance has gone or come: messages may have been lost, and the tabs do not know yet.
+    missed: bool,
 }
 
 impl Bus {
@@ -207,6 +209,7 @@ impl Bus {
             hasher,
             draws: 0,
             is_warned: false,
+            missed: false,
         }
     }
 
@@ -274,6 +277,7 @@ impl Bus {
         let instance = place / 2;
         let Instance { settings, is_told } = &mut self.instances[instance];
         if is_told.replace(false) != Some(false) {
+            self.missed = true;
             warn!("bus_away instance={settings} reason=\"{}\"", self.links[place].reason());
         }
         // Half an instance is none: the other link begins anew too, so that what it hears can be answered.
@@ -355,6 +359,15 @@ impl Hub {
         let lost = bus.asked.lost(instance);
         self.open_unreached(late);
         lost.into_iter().for_each(|done| self.finish_request(done));
+        self.tell_tabs();
+    }
+
+    /// From when an instance goes until it is there again messages are lost: no tab that was here may be told that nothing
+    /// is missing.
+    fn tell_tabs(&mut self) {
+        if self.bus.as_deref_mut().is_some_and(|bus| std::mem::take(&mut bus.missed)) {
+            self.settled().miss_messages();
+        }
     }
 
     /// A connection to be reaped.
@@ -469,7 +482,10 @@ impl Hub {
         match bus.links[key.index()].hear(answer, now_ms) {
             Heard::Nothing => {}
             Heard::Failed(reason) => self.link_failed(key, reason),
-            Heard::Up => bus.came_up(key.index()),
+            Heard::Up => {
+                bus.came_up(key.index());
+                self.tell_tabs();
+            }
             Heard::Subscribed(channel) => {
                 let mut free = Vec::new();
                 if let Some(name) = channel.strip_prefix(bus.prefix.as_slice()) {
@@ -835,6 +851,7 @@ impl Bus {
             self.names.begin(instance);
         }
         if self.is_up(instance) && self.instances[instance].is_told.replace(true) != Some(true) {
+            self.missed = true;
             info!("bus_up instance={}", self.instances[instance].settings);
         }
     }

@@ -98,6 +98,11 @@ impl Settled<'_> {
         debug!("resumed peer={} token={:.8}", self.hub.roster().peer(key), identity.token);
     }
 
+    /// Messages may have been lost on their way to this node: no tab that is here comes back without a gap.
+    pub(crate) fn miss_messages(&mut self) {
+        self.hub.floor.roster.all_receiving().for_each(|(_, mail)| mail.miss());
+    }
+
     /// When a login is over.
     pub(super) fn expiry(&self, identity: &Identity<'_>) -> Tick {
         let left_s = (identity.expires_unix_s - self.hub.now.unix_s).max(0) as u64;

@@ -5,7 +5,7 @@
 
 use super::{Floor, Hub};
 use crate::clock::Now;
-use crate::delivery::{Line, Outbox, Sink, Spool, Written};
+use crate::delivery::{Keep, Line, Outbox, Sink, Spool, Written};
 use crate::key::ClientKey;
 use crate::peer::client::{Client, ClientId, Due, Messages, State};
 use crate::roster::Heard;
@@ -156,9 +156,12 @@ impl Floor {
 
     /// Whether the tab can go on with another connection, without a gap.
     pub(crate) fn can_come_back(&self, key: ClientKey) -> bool {
-        self.roster
-            .get(key)
-            .is_some_and(|client| client.is_away() || self.delivery.can_come_back(&client.mail))
+        // What waits for a tab that is away is bounded as it comes.
+        let is_whole = |client: &Client| client.mail.keep().is_some_and(Keep::is_whole);
+        self.roster.get(key).is_some_and(|client| match client.is_away() {
+            true => is_whole(client),
+            false => self.delivery.can_come_back(&client.mail),
+        })
     }
 
     /// A tab has had nothing to confirm with for a second: it is asked.
