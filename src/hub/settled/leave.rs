@@ -68,6 +68,22 @@ impl Leave<'_> {
     }
 }
 
+impl<'r> Leave<'r> {
+    /// The code and the reason of the close frame, if it is told at all.
+    pub(super) fn farewell(self) -> Option<(Option<CloseCode>, &'r str)> {
+        match self {
+            Self::Closing(code, reason)
+            | Self::Dismissed(code, reason)
+            | Self::Broken(code, reason)
+            | Self::TakenOver(code, reason) => Some((Some(code), reason)),
+            Self::Answering(code) => Some((code, "")),
+            Self::Failed(error) => Some((Some(error.close_code()), error.reason())),
+            Self::Overflown => Some((Some(CloseCode::TRY_AGAIN_LATER), "slow consumer")),
+            Self::Lost => None,
+        }
+    }
+}
+
 impl Settled<'_> {
     /// A login was proved and there is room: the client is open and its 101 is queued.
     pub(crate) fn admit(
@@ -117,21 +133,13 @@ impl Settled<'_> {
         self.hub.release(key);
         let Floor { roster, delivery, .. } = &mut self.hub.floor;
         let mail = roster.leave(key, how.then(), self.hub.now);
-        match how {
-            Leave::Closing(code, reason)
-            | Leave::Dismissed(code, reason)
-            | Leave::Broken(code, reason)
-            | Leave::TakenOver(code, reason) => {
-                delivery.close(key, mail, Some(code), reason);
-            }
-            Leave::Answering(code) => delivery.close(key, mail, code, ""),
-            Leave::Failed(error) => delivery.close(key, mail, Some(error.close_code()), error.reason()),
-            Leave::Overflown => {
-                self.hub.stats.overflows += 1;
-                delivery.drop_unsent(mail);
-                delivery.close(key, mail, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
-            }
-            Leave::Lost => delivery.drop_all(key, mail, self.hub.now.tick()),
+        if let Leave::Overflown = how {
+            self.hub.stats.overflows += 1;
+            delivery.drop_unsent(mail);
+        }
+        match how.farewell() {
+            Some((code, reason)) => delivery.close(key, mail, code, reason),
+            None => delivery.drop_all(key, mail, self.hub.now.tick()),
         }
     }
 

@@ -36,6 +36,7 @@ impl Settled<'_> {
 
     /// The connection of an open tab ends, and the tab is away.
     pub(super) fn go_away(&mut self, key: ClientKey, how: Leave<'_>) {
+        debug_assert!(how.may_come_back(), "an overflow and a kick are for good");
         let away_max = self.hub.rules.limits.away.unwrap_or(usize::MAX);
         while self.hub.floor.roster.counts().away >= away_max {
             let longest = self.hub.floor.roster.longest_away().expect("one is away");
@@ -45,16 +46,8 @@ impl Settled<'_> {
         let rest_key = roster.go_away(key, how.then(), how.counted(), self.hub.now);
         let (mail, rest) = roster.both_mails(key, rest_key);
         delivery.go_away(key, mail, (how.then() != Then::End).then_some(&mut *rest));
-        match how {
-            Leave::Closing(code, reason)
-            | Leave::Dismissed(code, reason)
-            | Leave::Broken(code, reason)
-            | Leave::TakenOver(code, reason) => {
-                delivery.close(rest_key, rest, Some(code), reason);
-            }
-            Leave::Answering(code) => delivery.close(rest_key, rest, code, ""),
-            Leave::Failed(error) => delivery.close(rest_key, rest, Some(error.close_code()), error.reason()),
-            Leave::Overflown | Leave::Lost => {}
+        if let Some((code, reason)) = how.farewell() {
+            delivery.close(rest_key, rest, code, reason);
         }
         debug!("away peer={}", roster.peer(key));
         self.hub.release(key);
