@@ -29,15 +29,22 @@ fn client(server: &Server) -> (Client, String) {
 #[test]
 fn direct_messages_wait_for_a_client_that_reads() {
     let server = Setup::new().start();
-    for letter in ['d', 'c'] {
+    for letter in ['d', 'c', 'w', 'x'] {
         let (mut reader, token) = client(&server);
+        let one = match letter {
+            'd' | 'c' => to(letter, &token, MESSAGE),
+            _ => command(letter, [format!("t:{token} ").as_bytes(), &MESSAGE].concat()),
+        };
         let mut backend = Backend::connect(&server);
         std::thread::scope(|scope| {
             let reads = scope.spawn(|| read_slowly(&mut reader));
             for _ in 0..MESSAGES / 100 {
-                backend.send(to(letter, &token, MESSAGE).repeat(100));
-                for _ in 0..if letter == 'c' { 100 } else { 0 } {
-                    backend.expect('A', &token);
+                backend.send(one.repeat(100));
+                for _ in 0..if matches!(letter, 'c' | 'x') { 100 } else { 0 } {
+                    match letter {
+                        'c' => backend.expect('A', &token),
+                        _ => backend.expect('X', r#"{"connections":1,"away":0,"absent":[],"refused":0}"#),
+                    }
                 }
             }
             assert_eq!(reads.join().unwrap(), (MESSAGES * MESSAGE.len(), MESSAGES));

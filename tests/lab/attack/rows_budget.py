@@ -312,7 +312,9 @@ def partial_hellos(server, part):
 # 37: backpressure
 
 # The letter, and what stands before the payload.
-KINDS = {"`b`": ("b", b""), "`d`": ("d", b"r" * 32), "`c`": ("c", b"r" * 32), "fragments of one message": ("i", b"")}
+ADDRESS = b"t:" + b"r" * 32 + b" "
+KINDS = {"`b`": ("b", b""), "`d`": ("d", b"r" * 32), "`c`": ("c", b"r" * 32), "`w`": ("w", ADDRESS), "`x`": ("x", ADDRESS),
+         "fragments of one message": ("i", b"")}
 
 
 @row(37)
