@@ -66,7 +66,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Broadcast::new(64, 1)),
         each: 1.0,
         goals: [Some(1.01), Some(200.0)],
-        guard: 178.0,
+        guard: 183.0,
         ..PLAIN
     },
     Probe {
@@ -77,7 +77,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Broadcast::new(64, 1)),
         each: 1.0,
         goals: [None, Some(200.0)],
-        guard: 196.0,
+        guard: 203.0,
         ..PLAIN
     },
     Probe {
@@ -88,7 +88,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Broadcast::new(64, 16)),
         each: 16.0,
         goals: [Some(1.01), None],
-        guard: 12.0,
+        guard: 13.0,
         ..PLAIN
     },
     Probe {
@@ -99,7 +99,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Echo::new(64, 1)),
         each: 1.0,
         goals: [Some(2.01), Some(600.0)],
-        guard: 750.0,
+        guard: 770.0,
         ..PLAIN
     },
     Probe {
@@ -110,7 +110,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Echo::new(64, 16)),
         each: 16.0,
         goals: [Some(2.01), None],
-        guard: 412.0,
+        guard: 420.0,
         ..PLAIN
     },
     Probe {
@@ -121,7 +121,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Direct::new('d', 64, 1)),
         each: 1.0,
         goals: [Some(2.01), Some(1_000.0)],
-        guard: 1_550.0,
+        guard: 1_585.0,
         ..PLAIN
     },
     Probe {
@@ -132,7 +132,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Direct::new('d', 64, 64)),
         each: 64.0,
         goals: [Some(65.05), Some(650.0)],
-        guard: 678.0,
+        guard: 705.0,
         ..PLAIN
     },
     Probe {
@@ -155,7 +155,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Direct::new('c', 64, 64)),
         each: 64.0,
         goals: [Some(66.05), Some(850.0)],
-        guard: 865.0,
+        guard: 890.0,
         ..PLAIN
     },
     Probe {
@@ -164,7 +164,7 @@ pub const PROBES: [Probe; 15] = [
         clients: LISTED,
         times: 40,
         goals: [Some(1.01), None],
-        guard: 177.0,
+        guard: 182.0,
         ..PLAIN
     },
     Probe {
@@ -175,7 +175,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Write::new(To::Group, 64)),
         goals: [Some(1.01), None],
         against: Some(("delivery of a broadcast to 1000", 1.05)),
-        guard: 179.0,
+        guard: 184.0,
         ..PLAIN
     },
     Probe {
@@ -185,7 +185,7 @@ pub const PROBES: [Probe; 15] = [
         times: 160,
         make: || Box::new(Direct::new('d', 64, 250)),
         has_users: true,
-        guard: 668.0,
+        guard: 695.0,
         ..PLAIN
     },
     Probe {
@@ -219,7 +219,7 @@ pub const PROBES: [Probe; 15] = [
         make: || Box::new(Handshake { together: 128 }),
         each: 1.0,
         goals: [None, Some(12_000.0)],
-        guard: 12_450.0,
+        guard: 12_900.0,
         ..PLAIN
     },
 ];
